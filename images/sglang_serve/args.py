@@ -1,0 +1,91 @@
+"""The contract between the renderer and the serving image.
+
+`sglang_operator.render` writes these values into `serveConfigV2`, `sglang_serve.server` reads them. It is the one module
+that both sides import, so it imports neither ray nor sglang. Nothing secret may enter it: serveConfigV2 is logged in clear.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+IMPORT_PATH = "sglang_serve.server:build"
+DEPLOYMENT = "SGLangServer"
+
+# Where the pod mounts things; the environment carries them so that a laptop can point elsewhere with the same app args.
+ENV_KEYS_DIR = "SGLANG_SERVE_KEYS_DIR"  # a directory, one file per key, re-read when it changes
+ENV_ADMIN_KEY_FILE = "SGLANG_SERVE_ADMIN_KEY_FILE"
+ENV_STATE_DIR = "SGLANG_SERVE_STATE_DIR"  # short path: engine sockets below it must stay under 108 bytes
+ENV_MODEL_MIRROR = "SGLANG_SERVE_MODEL_MIRROR"  # <dir>/<org>/<name> is used before the hub is asked
+ENV_PVC_ROOT = "SGLANG_SERVE_PVC_ROOT"  # pvc://claim/path is read from <root>/claim/path
+DEFAULT_STATE_DIR = "/tmp/sglang-serve"  # noqa: S108 - per-replica directories below it are created 0700
+
+Task = Literal["generate", "embed"]
+Vendor = Literal["nvidia", "amd", "cpu"]
+UnknownModel = Literal["Answer", "NotFound"]
+
+
+@dataclass(frozen=True)
+class ModelArgs:
+    """Which model, as the user wrote it: `uri` (hf://, pvc://, file://), hub `revision`, name that /v1/models shows."""
+
+    uri: str
+    revision: str = "main"
+    served_name: str = ""
+
+
+@dataclass(frozen=True)
+class ParallelArgs:
+    """Ranks of one replica along each axis; accelerators of a replica = tensor * pipeline * data."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+
+
+@dataclass(frozen=True)
+class ServeArgs:
+    """The Serve application's `args`: everything whose change must restart the engine, and nothing else."""
+
+    endpoint: str
+    model: ModelArgs
+    revision: str = ""  # name of the operator's revision, "" when run without a cluster
+    task: Task = "generate"
+    vendor: Vendor = "cpu"
+    parallelism: ParallelArgs = field(default_factory=ParallelArgs)
+    engine: Mapping[str, Any] = field(default_factory=dict)  # SGLang server arguments by field name
+    require_keys: bool = False  # refuse every request without a key from ENV_KEYS_DIR
+    admin: bool = False  # admin routes open to the key in ENV_ADMIN_KEY_FILE; otherwise they answer 403
+    drain_seconds: int = 900
+
+
+@dataclass(frozen=True)
+class LiveArgs:
+    """The deployment's `user_config`: what changes on a running replica (`reconfigure`), without a restart."""
+
+    config_id: str = ""  # reported back by the replica; an in-place change is done when every replica reports it
+    unknown_model: UnknownModel = "Answer"
+    max_body_bytes: int = 67_108_864
+
+
+T = TypeVar("T")
+
+
+def to_wire(value: Any) -> dict[str, Any]:
+    """A JSON-ready dict of one of the dataclasses above, in declaration order."""
+    return dataclasses.asdict(value)
+
+
+def serve_args(wire: Mapping[str, Any]) -> ServeArgs:
+    """Read what `to_wire(ServeArgs)` wrote. Unknown or missing keys raise TypeError: image and renderer disagree."""
+    nested = dict(wire)
+    nested["model"] = ModelArgs(**nested["model"])
+    nested["parallelism"] = ParallelArgs(**nested.get("parallelism", {}))
+    return ServeArgs(**nested)
+
+
+def live_args(wire: Mapping[str, Any] | None) -> LiveArgs:
+    """Read what `to_wire(LiveArgs)` wrote; None (no user_config) gives the defaults."""
+    return LiveArgs(**(wire or {}))
