@@ -1,0 +1,125 @@
+# Everything a developer or CI runs. `make help` explains each target.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sglang-operator
+UV_VERSION := 0.13.9
+# Our own uv, pinned: a machine's uv may be older than the lock file's format.
+UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
+PYTHON ?= python3.11
+BIN := .venv/bin
+ENGINE_PYTHON = $(shell python3 hack/engine_env.py --where)
+MODELS := $(CACHE)/models
+MODEL := $(MODELS)/HuggingFaceTB/SmolLM2-135M-Instruct
+
+FILE ?= examples/smollm2.yaml
+ONCE ?= What is the capital of France?
+PYTEST_ARGS ?=
+
+export SGLANG_ENGINE_PYTHON ?= $(ENGINE_PYTHON)
+
+##@ Use it
+
+.PHONY: help
+help: ## Explain every target
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+	  /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: venv engine model ## Serve FILE=examples/smollm2.yaml on this machine and ask it ONCE="question" (ONCE= keeps it running)
+	$(BIN)/kubectl-sglang run -f $(FILE) --python $(ENGINE_PYTHON) $(if $(ONCE),--once "$(ONCE)")
+
+.PHONY: render
+render: venv ## Print the Kubernetes objects that FILE=examples/smollm2.yaml becomes
+	@$(BIN)/kubectl-sglang render -f $(FILE)
+
+##@ Environments
+
+$(UV):
+	@echo "uv $(UV_VERSION): installing into $(@D)"
+	@python3 -m venv $(CACHE)/uv-$(UV_VERSION) && $(CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION)
+
+.PHONY: venv
+venv: .venv/.synced ## Install the light environment (.venv: operator, CLI, tests) from uv.lock
+
+.venv/.synced: $(UV) pyproject.toml uv.lock
+	@echo "light environment: installing into .venv"
+	@$(UV) sync --locked --quiet --python 3.11
+	@touch $@
+
+.PHONY: engine
+engine: $(UV) ## Install the engine environment (torch, ray, sglang on CPU; 6 GiB, shared by all clones)
+	@python3 hack/engine_env.py --uv $(UV)
+
+.PHONY: model
+model: engine ## Prepare SmolLM2-135M-Instruct for laptops that reach no model hub
+	@$(ENGINE_PYTHON) hack/smollm2.py $(MODEL)
+
+.PHONY: image-tools
+image-tools: ## Install what the image tests need (Debian or Ubuntu, root): buildah, mmdebstrap
+	@hack/image-tools.sh
+
+.PHONY: lock
+lock: $(UV) ## Renew uv.lock and the locked requirements of the images
+	@$(UV) lock
+	@$(UV) pip compile --quiet --config-file images/requirements/uv.toml --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_34 --generate-hashes \
+	  images/requirements/cpu.in -o images/requirements/cpu.txt
+
+##@ Check it
+
+.PHONY: test
+test: lint engine model image-tools ## Everything that CI runs: lint, types, unit, golden, engine, image (under 45 minutes)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-unit
+test-unit: venv ## The fast tests alone (seconds)
+	$(BIN)/pytest -m "not engine and not image" $(PYTEST_ARGS)
+
+.PHONY: test-engine
+test-engine: venv engine model ## Real SGLang on CPU behind a real Ray Serve
+	$(BIN)/pytest -m engine $(PYTEST_ARGS)
+
+.PHONY: test-image
+test-image: venv image-tools ## Build the serving images with buildah
+	$(BIN)/pytest -m image $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: venv ## ruff, mypy --strict, import contracts, Dockerfiles
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile.cuda Dockerfile.rocm Dockerfile.cpu operator/Dockerfile
+
+.PHONY: format
+format: venv ## Let ruff format and fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: venv engine ## Ratio of this endpoint to native `sglang serve`, on CPU
+	$(BIN)/python bench/serving.py $(BENCH_ARGS)
+
+##@ Generated files
+
+.PHONY: generate
+generate: crds engine-args golden ## All of the below
+
+.PHONY: crds
+crds: venv ## crds/*.yaml and docs/reference/api.md from the pydantic models
+	$(BIN)/python -m sglang_operator.api.crd
+
+.PHONY: engine-args
+engine-args: venv engine ## The table of SGLang's server arguments, from the pinned SGLang
+	$(ENGINE_PYTHON) hack/engine_args.py
+
+.PHONY: golden
+golden: venv ## Golden files of the renderer; read the diff before you commit it
+	$(BIN)/pytest tests/golden --update-golden
+
+.PHONY: clean
+clean: ## Remove what was built here (the shared cache stays: rm -r ~/.cache/sglang-operator)
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache dist
