@@ -20,6 +20,11 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
 
+def computed(**constraints: Any) -> Any:
+    """A field whose default follows from others: None only until `endpoint.resolve`, so nothing behind it sees None."""
+    return Field(default=None, **constraints)
+
+
 class SecretKey(Model):
     """One entry of a Secret in the endpoint's namespace."""
 
@@ -54,16 +59,16 @@ class Accelerator(Model):
 
 
 class Parallelism(Model):
-    tensor: int | None = None
+    tensor: int = computed()
     pipeline: int = 1
     data: int = 1
 
 
 class Resources(Model):
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-    shared_memory: Quantity | None = None
-    ephemeral_storage: Quantity | None = None
+    cpu: Quantity = computed()
+    memory: Quantity = computed()
+    shared_memory: Quantity = computed()
+    ephemeral_storage: Quantity = computed()
 
 
 class Head(Model):
@@ -86,12 +91,19 @@ class Scheduling(Model):
     queue_name: str = ""
 
 
+class EnvSource(Model):
+    """Where a variable's value is read from: exactly one of the two."""
+
+    secret_key_ref: SecretKey | None = None
+    config_map_key_ref: SecretKey | None = None
+
+
 class EnvVar(Model):
     """One environment variable: a literal `value`, or one entry of a Secret or ConfigMap (`valueFrom`)."""
 
     name: str
     value: str = ""
-    # value_from: {secretKeyRef|configMapKeyRef: {name, key}}
+    value_from: EnvSource | None = None
 
 
 class Engine(Model):

@@ -1,0 +1,18 @@
+"""The `SGLangEndpoint` API: fields, parsing, rules, engine arguments, and the CRD generated from them."""
+
+from sglang_operator.api.endpoint import API_VERSION, GROUP, KIND, VERSION, Endpoint
+from sglang_operator.api.errors import FieldError, InvalidEndpoint
+from sglang_operator.api.parse import parse_endpoint
+from sglang_operator.api.spec import EndpointSpec
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "KIND",
+    "VERSION",
+    "Endpoint",
+    "EndpointSpec",
+    "FieldError",
+    "InvalidEndpoint",
+    "parse_endpoint",
+]
