@@ -1,0 +1,71 @@
+"""The Ray of a run: one that is running is used and left; otherwise one is started for this run alone, and stopped.
+
+Its own Ray is not found by other programs (theirs look in /tmp/ray), and its ports are free ones. Importing this module
+imports Ray, which reads its settings then: the environment comes first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+
+from sglang_serve.local.spec import Failed, Spec, needed_cpus, needed_gpus
+
+OBJECT_STORE_BYTES = 128 * 2**20  # requests do not pass through it; Ray's default takes 30 % of the memory
+_COMMON: dict[str, Any] = {"namespace": "serve", "log_to_driver": True, "logging_level": "warning"}
+
+
+@contextmanager
+def own_ray(spec: Spec, run: Path) -> Iterator[None]:
+    """A Ray head in `run` with as many logical CPUs as the replicas ask for; its processes are children of this one."""
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, int(needed_cpus(spec.application)) + 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(run / "r"),
+        **_COMMON,
+    )
+    try:
+        _require_gpus(spec.application)
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def shared_ray(address: str, env: Mapping[str, str]) -> Iterator[None]:
+    """The Ray at `address`; `env` goes to our job's processes only. Refused if it serves: a deploy replaces that."""
+    ray.init(address=address, runtime_env={"env_vars": dict(env)}, **_COMMON)
+    try:
+        _require_no_serve(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_no_serve(address: str) -> None:
+    status = serve.status()
+    if status.applications or status.proxies:
+        raise Failed(
+            "ServeInUse",
+            f"the Ray at {address} already runs Ray Serve, and deploying there would replace its applications",
+            "stop it (serve shutdown), or stop that Ray (ray stop): without one, this run starts its own",
+        )
+
+
+def _require_gpus(application: Mapping[str, Any]) -> None:
+    needed, found = needed_gpus(application), ray.cluster_resources().get("GPU", 0)
+    if found < needed:
+        raise Failed(
+            "NotEnoughAccelerators",
+            f"the endpoint needs {needed:g} GPUs on this machine, Ray finds {found:g}",
+            "lower spec.accelerator.count or spec.replicas, or use spec.accelerator.vendor: cpu",
+        )

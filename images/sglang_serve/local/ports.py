@@ -1,0 +1,54 @@
+"""TCP ports of this machine, and who listens on them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from sglang_serve.local.processes import listener
+from sglang_serve.local.spec import Failed
+
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports that nobody listens on now; held together while chosen, so that they differ."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in held]
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise Failed, saying who has it, unless `host:port` can be listened on."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+
+
+def _unusable(host: str, port: int, error: OSError) -> Failed:
+    if error.errno == errno.EADDRINUSE:
+        message, remedy = f"port {port} is in use by {listener(port)}", "end that process, or choose another --port"
+        return Failed("PortInUse", message, remedy)
+    message = f"cannot listen on {host}:{port}: {error.strerror}"
+    return Failed("PortUnusable", message, "choose another --host, or a --port above 1023")
+
+
+def running_ray() -> str | None:
+    """Address of a Ray that listens already, as Ray itself looks for it: $RAY_ADDRESS, then the last `ray start`."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address and CURRENT_CLUSTER.is_file():
+        address = CURRENT_CLUSTER.read_text().strip()
+    return address if address and _listens(address) else None
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""One directory for every file of a run, and the settings that move Ray's, HAProxy's and the engine's files into it.
+
+Its name is short because sockets lie in it: AF_UNIX allows 107 bytes, and Ray appends 60 to 90.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sglang_serve.args import ENV_STATE_DIR
+from sglang_serve.local.ports import free_ports
+
+ROOT = Path("/tmp")  # noqa: S108 - directories below it are made 0700 by mkdtemp
+PREFIX = "sgl-"
+# Fixed by default, so that a second endpoint, or any other Ray on this machine, would collide.
+PORT_SETTINGS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+)
+
+
+@contextmanager
+def run_directory() -> Iterator[Path]:
+    """A fresh directory, removed at the end. Those of runs that were killed are removed first."""
+    sweep()
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=ROOT))
+    with (path / "lock.new").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (path / "lock.new").rename(path / "lock")  # only now may others see it: it is already held
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove directories whose owner is dead: the kernel released its lock. Pids would lie across containers."""
+    for path in ROOT.glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), path.open("w") as lock:  # another user's, or held: BlockingIOError
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def run_environment(run: Path) -> dict[str, str]:
+    """Settings that keep every file of this run below `run` and its ports apart from those of others."""
+    haproxy, scratch, state = run / "h", run / "t", run / "s"
+    for path in (haproxy, scratch, state):
+        path.mkdir()
+    ports = free_ports(len(PORT_SETTINGS))
+    return {
+        "TMPDIR": str(scratch),
+        ENV_STATE_DIR: str(state),
+        "RAY_COLOR_PREFIX": "0",  # the log is a file
+        "RAY_DEDUP_LOGS": "0",  # each request has its line
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        **{name: str(port) for name, port in zip(PORT_SETTINGS, ports, strict=True)},
+    }
+
+
+def private_token(run: Path) -> dict[str, str]:
+    """Settings that lock other users of this machine out of this run's own Ray: it would run any code they send."""
+    token = run / "ray-token"  # the directory is 0700
+    token.write_text(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def apply_environment(settings: Mapping[str, str]) -> None:
+    """Put `settings` into this process before Ray is imported: it reads them then, and its children inherit them."""
+    os.environ.update(settings)
+    tempfile.tempdir = None  # read TMPDIR again
