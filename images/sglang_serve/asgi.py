@@ -1,0 +1,69 @@
+"""Puts our middleware around SGLang's app: request log, keys, body limit, known models, from the outside in.
+
+Pure ASGI throughout: Starlette's BaseHTTPMiddleware hides a client's disconnect from the app, and its generation would
+run on. The replica calls `install` as the last step before Serve runs the app's lifespan: Starlette builds its stack
+then and takes no middleware afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sglang_serve.args import LiveArgs
+from sglang_serve.auth import AuthMiddleware, Policy
+from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
+from sglang_serve.request_log import Origin, RequestLogMiddleware
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+# Ray Serve obeys this request header before our app is called: it would stop watching whether the client is there.
+DISCONNECT_DISABLED = "x-request-disconnect-disabled"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the middleware has to know. `live` is asked per request, so that `reconfigure` takes effect at once."""
+
+    origin: Origin
+    policy: Policy
+    live: Callable[[], LiveArgs]
+    is_served: Callable[[str], bool]  # model names, and adapters'
+    write: Callable[[str], None]  # takes one line of the request log, without a newline
+
+
+def install(app: Starlette, context: Context) -> None:
+    """Add the middleware to the app. The last one added is the outermost: the log also has what the others refuse."""
+    app.add_middleware(
+        KnownModelMiddleware,
+        enabled=lambda: context.live().unknown_model == "NotFound",
+        is_served=context.is_served,
+    )
+    app.add_middleware(BodyLimitMiddleware, max_bytes=lambda: context.live().max_body_bytes)
+    app.add_middleware(AuthMiddleware, policy=context.policy)
+    app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)
+
+
+class DropHeaderMiddleware:
+    """Removes a header from every request."""
+
+    def __init__(self, app: ASGIApp, name: str) -> None:
+        self._app = app
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] in ("http", "websocket"):
+            del MutableHeaders(scope=scope)[self._name]
+        await self._app(scope, receive, send)
+
+
+def serve_middlewares() -> list[Middleware]:
+    """What Ray Serve puts before its own handling (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function)."""
+    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED)]

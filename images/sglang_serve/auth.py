@@ -1,0 +1,111 @@
+"""Who may call: the API keys of an endpoint and its admin key, asked before anything else of the app runs.
+
+It stands in for SGLang's own key middleware (sglang/srt/utils/auth.py), which holds one fixed key, lets websockets pass
+and reads the path from the Host header's URL. What a client sees is the same, but for admin routes without an admin
+key: they are closed here and open there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sglang_serve.keys import KeyRing
+from sglang_serve.replies import error_body, send_json
+
+# Open whatever the keys: probes and scrapers carry none (decide_request_auth of SGLang has the same prefixes).
+OPEN_PREFIXES = ("/health", "/ready", "/metrics")
+SUBPROTOCOL_PREFIX = "openai-insecure-api-key."  # how OpenAI's browser clients send the key on a websocket
+POLICY_VIOLATION = 1008  # websocket close code
+KEY_NAME = "sglang_serve.key"  # where the name of the caller's key is left in the ASGI scope, for the request log
+
+UNAUTHORIZED = {"error": "Unauthorized"}  # byte for byte what SGLang answers
+ADMIN_CLOSED = "admin routes are closed: this endpoint has no admin key (spec.api.adminKeySecret)"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asked of a caller. `keys` None: no key needed. `admin` None: admin routes are closed."""
+
+    is_admin: Callable[[Scope], bool]
+    keys: KeyRing | None = None
+    admin: KeyRing | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`status` is OK (pass), UNAUTHORIZED or FORBIDDEN; `key` the name of the key that opened."""
+
+    status: HTTPStatus
+    key: str = ""
+
+
+def policy_from(
+    is_admin: Callable[[Scope], bool], *, require_keys: bool, keys_dir: str, admin: bool, admin_key_file: str
+) -> Policy:
+    """The policy of ServeArgs and the environment. An unset path fails: it must not end as an open endpoint."""
+    if require_keys and not keys_dir:
+        raise ValueError("require_keys is set, but SGLANG_SERVE_KEYS_DIR is not: point it at the mounted keys Secret")
+    if admin and not admin_key_file:
+        raise ValueError("admin is set, but SGLANG_SERVE_ADMIN_KEY_FILE is not: point it at the mounted admin key")
+    return Policy(
+        is_admin=is_admin,
+        keys=KeyRing(Path(keys_dir)) if require_keys else None,
+        admin=KeyRing(Path(admin_key_file)) if admin else None,
+    )
+
+
+def decide(policy: Policy, scope: Scope) -> Decision:
+    """Whether this request passes. The order is SGLang's own."""
+    if scope.get("method") == "OPTIONS" or scope["path"].startswith(OPEN_PREFIXES):
+        return Decision(HTTPStatus.OK)
+    if policy.is_admin(scope):
+        if policy.admin is None or policy.admin.is_empty():
+            return Decision(HTTPStatus.FORBIDDEN)
+        return _ask(policy.admin, scope)
+    return Decision(HTTPStatus.OK) if policy.keys is None else _ask(policy.keys, scope)
+
+
+def _ask(ring: KeyRing, scope: Scope) -> Decision:
+    name = ring.name_of(_presented_key(scope))
+    return Decision(HTTPStatus.UNAUTHORIZED) if name is None else Decision(HTTPStatus.OK, name)
+
+
+def _presented_key(scope: Scope) -> bytes:
+    """The bearer token; on a websocket also the subprotocol that carries a key. Empty if there is none."""
+    headers = Headers(scope=scope)
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if token and scheme.lower() == "bearer":
+        return token.encode("latin-1")
+    offered = scope.get("subprotocols", ()) if scope["type"] == "websocket" else ()
+    keys = (p.removeprefix(SUBPROTOCOL_PREFIX) for p in offered if p.startswith(SUBPROTOCOL_PREFIX))
+    return next(keys, "").encode("latin-1", "replace")
+
+
+class AuthMiddleware:
+    """Asks `decide` for every http request and websocket, and answers for those that do not pass."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        decision = decide(self._policy, scope)
+        if decision.status is HTTPStatus.OK:
+            scope[KEY_NAME] = decision.key
+            return await self._app(scope, receive, send)
+        if scope["type"] == "websocket":  # closed before it is accepted: the client sees a refused handshake
+            return await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+        return await send_json(send, decision.status, _refusal(scope["path"], decision.status))
+
+
+def _refusal(path: str, status: HTTPStatus) -> Mapping[str, object]:
+    return error_body(path, status, ADMIN_CLOSED) if status is HTTPStatus.FORBIDDEN else UNAUTHORIZED

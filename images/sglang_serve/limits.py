@@ -1,0 +1,141 @@
+"""Bounds on what a request may bring: the size of its body and, if the endpoint says so, the model it names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sglang_serve.replies import error_body, send_json
+
+# Routes whose JSON body names a model. SageMaker's /invocations is a chat completion.
+MODEL_PREFIXES = ("/v1/", "/invocations")
+
+
+class BodyTooLargeError(Exception):
+    """Raised into the app while it reads a streamed body that has passed the limit."""
+
+
+class BodyLimitMiddleware:
+    """413 for a body over `max_bytes()`: at once if Content-Length says so, else as soon as the bytes say so.
+
+    Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: Callable[[], int]) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        limit = self._max_bytes()
+        if _declared_length(scope) > limit:
+            return await _refuse(scope, send, limit)
+        meter = _Meter(receive, send, limit)
+        with contextlib.suppress(BodyTooLargeError):  # mostly the app answers it in its own way; the meter drops that
+            await self._app(scope, meter.receive, meter.send)
+        if meter.exceeded and not meter.started:
+            await _refuse(scope, send, limit)
+        return None
+
+
+class _Meter:
+    """Counts the body on its way in; once over the limit it holds back whatever the app makes of that."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+        self._receive, self._send, self._left = receive, send, limit
+        self.exceeded = False
+        self.started = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.exceeded = True
+            raise BodyTooLargeError
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.exceeded and not self.started:
+            return
+        self.started = True
+        await self._send(message)
+
+
+def _declared_length(scope: Scope) -> int:
+    value = Headers(scope=scope).get("content-length", "")
+    return int(value) if value.isdecimal() else 0
+
+
+async def _refuse(scope: Scope, send: Send, limit: int) -> None:
+    message = f"the request body is larger than {limit} bytes (spec.api.limits.maxBodyBytes)"
+    await send_json(send, 413, error_body(scope["path"], 413, message))
+
+
+class KnownModelMiddleware:
+    """OpenAI's 404 for a model that is not served, where spec.api.unknownModel is NotFound.
+
+    The body is read whole before the app sees it (bounded by BodyLimitMiddleware) and handed on unchanged. What is not
+    JSON, or names no model, is the app's to judge.
+    """
+
+    def __init__(self, app: ASGIApp, enabled: Callable[[], bool], is_served: Callable[[str], bool]) -> None:
+        self._app = app
+        self._enabled = enabled
+        self._is_served = is_served
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if not self._applies(scope):
+            return await self._app(scope, receive, send)
+        messages = await _read(receive)
+        model = _named_model(b"".join(message.get("body", b"") for message in messages))
+        if model is None or self._is_served(model):
+            return await self._app(scope, _replay(messages, receive), send)
+        return await send_json(send, 404, unknown_model_body(scope["path"], model))
+
+    def _applies(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "POST" or not self._enabled():
+            return False
+        is_json = "json" in Headers(scope=scope).get("content-type", "")
+        return is_json and scope["path"].startswith(MODEL_PREFIXES)
+
+
+def unknown_model_body(path: str, model: str) -> dict[str, object]:
+    """What OpenAI's API answers for a model that the caller cannot use; Anthropic's clients get their own shape."""
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    if path.startswith("/v1/messages"):
+        return error_body(path, 404, message)
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "model_not_found"}}
+
+
+async def _read(receive: Receive) -> list[Message]:
+    messages = [await receive()]
+    while messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False):
+        messages.append(await receive())
+    return messages
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    waiting = iter(messages)
+
+    async def next_message() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return next_message
+
+
+def _named_model(body: bytes) -> str | None:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    model = request.get("model") if isinstance(request, dict) else None
+    return model if isinstance(model, str) else None
