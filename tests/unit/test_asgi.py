@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from sglang_serve.args import LiveArgs
+from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, serve_middlewares
+from sglang_serve.auth import Policy
+from sglang_serve.keys import KeyRing
+from sglang_serve.request_log import Origin
+
+
+async def headers(request: Request) -> JSONResponse:
+    await request.body()
+    return JSONResponse(dict(request.headers))
+
+
+class Replica:
+    """An app with the middleware installed, and what of it changes while it runs."""
+
+    def __init__(self, keys_dir: Path) -> None:
+        self.live = LiveArgs()
+        self.lines: list[str] = []
+        self.app = Starlette(routes=[Route("/v1/completions", headers, methods=["POST"])])
+        self.app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"])
+        context = Context(
+            origin=Origin("e", "r", "1"),
+            policy=Policy(is_admin=lambda scope: False, keys=KeyRing(keys_dir)),
+            live=lambda: self.live,
+            is_served="tiny".__eq__,
+            write=self.lines.append,
+        )
+        install(self.app, context)
+        self.client = TestClient(self.app, headers={"Authorization": "Bearer a-key"})
+
+    def ask(self, model: str = "tiny", **extra: str) -> int:
+        return self.client.post("/v1/completions", json={"model": model}, headers=extra).status_code
+
+
+def replica(tmp_path: Path) -> Replica:
+    (tmp_path / "alice").write_text("a-key")
+    return Replica(tmp_path)
+
+
+def test_the_key_is_asked_before_the_body_is_looked_at(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    served.live = LiveArgs(max_body_bytes=1, unknown_model="NotFound")
+    assert served.ask(Authorization="Bearer wrong") == 401
+    assert served.ask() == 413
+
+
+def test_reconfigure_takes_effect_at_once(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    assert served.ask("gpt-9") == 200
+    served.live = LiveArgs(unknown_model="NotFound")
+    assert served.ask("gpt-9") == 404
+    served.live = LiveArgs(max_body_bytes=1)
+    assert served.ask() == 413
+
+
+def test_every_refusal_is_in_the_log_with_the_key_that_asked(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    served.ask()
+    served.ask(Authorization="Bearer wrong")
+    lines = [json.loads(line) for line in served.lines]
+    assert [(line["status"], line["key"]) for line in lines] == [(200, "alice"), (401, "")]
+
+
+def test_a_preflight_request_needs_no_key(tmp_path: Path) -> None:
+    """Browsers send none; SGLang lets them pass too."""
+    client = TestClient(replica(tmp_path).app)
+    asked = {"Origin": "http://page", "Access-Control-Request-Method": "POST"}
+    assert client.options("/v1/completions", headers=asked).status_code == 200
+
+
+def test_serve_never_sees_the_header_that_stops_it_watching_for_disconnects() -> None:
+    app = Starlette(routes=[Route("/", headers)], middleware=serve_middlewares())
+    seen = TestClient(app).get("/", headers={DISCONNECT_DISABLED: "?1", "X-Other": "1"}).json()
+    assert DISCONNECT_DISABLED not in seen
+    assert seen["x-other"] == "1"
