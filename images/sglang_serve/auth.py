@@ -82,7 +82,7 @@ def _presented_key(scope: Scope) -> bytes:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if token and scheme.lower() == "bearer":
         return token.encode("latin-1")
-    offered = scope.get("subprotocols", ()) if scope["type"] == "websocket" else ()
+    offered = scope.get("subprotocols", ())  # websockets only
     keys = (p.removeprefix(SUBPROTOCOL_PREFIX) for p in offered if p.startswith(SUBPROTOCOL_PREFIX))
     return next(keys, "").encode("latin-1", "replace")
 

@@ -35,7 +35,7 @@ class KeyRing:
         self._refresh()
         digest = self._digest(key)
         names = [name for name, known in self._keys if hmac.compare_digest(digest, known)]
-        return names[0] if names and key else None
+        return names[0] if names else None
 
     def is_empty(self) -> bool:
         """Whether there is no key at all."""
