@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sglang_operator.api.errors import FieldError
-from sglang_operator.api.spec import EndpointSpec, Resources
-
-GROUP: Final = "serve.sglang.io"
-VERSION: Final = "v1alpha1"
-API_VERSION: Final = f"{GROUP}/{VERSION}"
-KIND: Final = "SGLangEndpoint"
+from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.api.spec_pods import Resources
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,14 @@ _SHARES: Final = {"nvidia": _ACCELERATOR, "amd": _ACCELERATOR, "cpu": _Share(2, 
 
 
 def resolve(spec: EndpointSpec) -> EndpointSpec:
-    """Fill in the defaults that depend on other fields: tensor, servedName, resources."""
-    model = spec.model
-    parallelism = spec.parallelism
-    ranks = parallelism.pipeline * parallelism.data
+    """Fill in the defaults that depend on other fields: servedName, tensor, resources."""
+    model, parallelism = spec.model, spec.parallelism
+    tensor = parallelism.tensor or spec.accelerator.count // (parallelism.pipeline * parallelism.data)
+    served_name = model.served_name or repository_name(model.uri)
     return spec.model_copy(
         update={
-            "model": model.model_copy(update={"served_name": model.served_name or repository_name(model.uri)}),
-            "parallelism": parallelism.model_copy(
-                update={"tensor": parallelism.tensor or spec.accelerator.count // ranks}
-            ),
+            "model": model.model_copy(update={"served_name": served_name}),
+            "parallelism": parallelism.model_copy(update={"tensor": tensor}),
             "resources": _resolve_resources(spec),
         }
     )
@@ -63,9 +57,10 @@ def repository_name(uri: str) -> str:
 
 def _resolve_resources(spec: EndpointSpec) -> Resources:
     share, count, given = _SHARES[spec.accelerator.vendor], spec.accelerator.count, spec.resources
-    return Resources(
-        cpu=given.cpu or str(share.cpu * count),
-        memory=given.memory or f"{share.memory_gi * count}Gi",
-        shared_memory=given.shared_memory or share.shared_memory,
-        ephemeral_storage=given.ephemeral_storage or share.ephemeral_storage,
-    )
+    defaults = {
+        "cpu": str(share.cpu * count),
+        "memory": f"{share.memory_gi * count}Gi",
+        "shared_memory": share.shared_memory,
+        "ephemeral_storage": share.ephemeral_storage,
+    }
+    return given.model_copy(update={name: getattr(given, name) or default for name, default in defaults.items()})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _SHOWN = 80  # longest value that is printed in full, in characters
+_FEW = 8  # most entries of a list or mapping that is printed in full
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class FieldError:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message} (found {show(self.value)})\n  remedy: {self.remedy}"
+        found = "" if self.value is None else f" (found {show(self.value)})"
+        return f"{self.path}: {self.message}{found}\n  remedy: {self.remedy}"
 
 
 class InvalidEndpoint(ValueError):  # noqa: N818 - named by what it is, as ValueError's users expect
@@ -34,6 +37,14 @@ class InvalidEndpoint(ValueError):  # noqa: N818 - named by what it is, as Value
 
 
 def show(value: Any) -> str:
-    """`value` as one short line of JSON."""
-    text = "nothing" if value is None else json.dumps(value, default=str, ensure_ascii=False)
+    """`value` as one short line of JSON; a large, deep or self-containing one by its kind and size. Never fails."""
+    if isinstance(value, Mapping) and not _is_flat(value.values()):
+        return f"a mapping of {len(value)} entries"
+    if isinstance(value, list | tuple) and not _is_flat(value):
+        return f"a list of {len(value)} entries"
+    text = json.dumps(value, default=str, skipkeys=True)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _is_flat(values: Collection[Any]) -> bool:
+    return len(values) <= _FEW and not any(isinstance(value, Mapping | list | tuple) for value in values)

@@ -2,33 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from sglang_operator.api.endpoint import API_VERSION, KIND, Endpoint, resolve
+from sglang_operator.api.base import Model
+from sglang_operator.api.endpoint import Endpoint, resolve
+from sglang_operator.api.engine_args import check_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
-from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.api.findings import Loc, findings, path_of
+from sglang_operator.api.rules import Rule, rules_of
+from sglang_operator.api.spec import API_VERSION, KIND, SGLangEndpoint
+from sglang_operator.api.spec_model import Engine
 
 
 def parse_endpoint(obj: Mapping[str, Any]) -> Endpoint:
-    """Read one `SGLangEndpoint`, fill in its defaults and check it. Raises InvalidEndpoint with every finding."""
-    if obj.get("apiVersion") != API_VERSION or obj.get("kind") != KIND:
-        raise InvalidEndpoint((FieldError("kind", obj.get("kind"), f"not a {KIND} of {API_VERSION}", "fix it"),))
-    metadata = obj.get("metadata") or {}
+    """Check one `SGLangEndpoint` and fill in its defaults. Raises InvalidEndpoint with every finding, nothing else."""
     try:
-        spec = EndpointSpec.model_validate(obj.get("spec"))
+        return _parse(obj)
+    except RecursionError:  # YAML anchors can make a document that contains itself
+        message = "is nested too deeply, or contains itself"
+        raise InvalidEndpoint((FieldError("document", None, message, "write it without YAML anchors"),)) from None
+
+
+def _parse(obj: Mapping[str, Any]) -> Endpoint:
+    _check_kind(obj)
+    try:
+        parsed = SGLangEndpoint.model_validate(obj)
     except ValidationError as error:
-        raise InvalidEndpoint(
-            tuple(
-                FieldError(".".join(map(str, ("spec", *e["loc"]))), e["input"], e["msg"], "see the field's description")
-                for e in error.errors()
-            )
-        ) from None
-    return Endpoint(
-        name=metadata.get("name", ""),
-        namespace=metadata.get("namespace") or "default",
-        uid=metadata.get("uid") or "",
-        spec=resolve(spec),
-    )
+        raise InvalidEndpoint(findings(error)) from None
+    engine_errors, warnings = _check_engine(parsed.spec.engine)
+    errors = (*_broken_rules(parsed), *engine_errors)
+    if errors:
+        raise InvalidEndpoint(errors)
+    metadata = parsed.metadata
+    return Endpoint(metadata.name, metadata.namespace, metadata.uid, resolve(parsed.spec), warnings)
+
+
+def _check_kind(obj: Mapping[str, Any]) -> None:
+    """Say it in one line when the document is something else altogether."""
+    if not isinstance(obj, Mapping):
+        raise InvalidEndpoint((FieldError("document", obj, "must be a mapping", f"start with kind: {KIND}"),))
+    for field, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
+        if obj.get(field) != wanted:
+            raise InvalidEndpoint((FieldError(field, obj.get(field), f"must be {wanted}", f"write {field}: {wanted}"),))
+
+
+def _check_engine(engine: Engine) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
+    """(errors, warnings) of the engine arguments."""
+    owned, doubtful = check_args(engine.args)
+    if engine.args_check == "Warn":
+        return owned, doubtful
+    return (*owned, *doubtful), ()
+
+
+def _broken_rules(parsed: SGLangEndpoint) -> Iterator[FieldError]:
+    for loc, part in _parts(parsed, ()):
+        for rule in rules_of(type(part)):
+            if not rule.holds(part):
+                yield _explain(rule, part, loc)
+        yield from _duplicates(part, loc)
+
+
+def _parts(value: Any, loc: Loc) -> Iterator[tuple[Loc, Model]]:
+    """Every part of a parsed object with its place, the object itself first."""
+    if isinstance(value, Model):
+        yield loc, value
+        for name, info in type(value).model_fields.items():
+            yield from _parts(getattr(value, name), (*loc, info.alias or name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _parts(item, (*loc, index))
+
+
+def _explain(rule: Rule[Any], part: Model, loc: Loc) -> FieldError:
+    names = tuple(filter(None, rule.field.split(".")))
+    value: Any = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return FieldError(path_of((*loc, *names)), value, rule.message, rule.advice(part) or rule.remedy)
+
+
+def _duplicates(part: Model, loc: Loc) -> Iterator[FieldError]:
+    """Entries that a list names twice although its `x-kubernetes-list-type` says that each is there once."""
+    for name, info in type(part).model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        if extra.get("x-kubernetes-list-type") not in ("map", "set"):
+            continue
+        seen = set()
+        for index, item in enumerate(getattr(part, name)):
+            identity = getattr(item, "name", item)  # every list-map of the API has `name` as its key
+            if identity in seen:
+                place = path_of((*loc, info.alias or name, index))
+                yield FieldError(place, identity, "is there twice", "keep one of them")
+            seen.add(identity)

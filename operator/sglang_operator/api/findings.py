@@ -1,0 +1,201 @@
+"""From pydantic's validation errors to `FieldError`s: the path as in YAML, plain words, a remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from sglang_operator.api.base import PATTERN_WORDS, Model
+from sglang_operator.api.errors import FieldError, show
+from sglang_operator.api.spec import SGLangEndpoint
+
+Loc = tuple[int | str, ...]
+
+
+def findings(error: ValidationError, root: type[Model] = SGLangEndpoint) -> tuple[FieldError, ...]:
+    """Every error of a validation of `root`, in document order."""
+    return tuple(_finding(details, root) for details in error.errors(include_url=False))
+
+
+def path_of(loc: Loc) -> str:
+    """`("spec", "engine", "env", 0, "name")` -> `spec.engine.env[0].name`."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part == "[key]":  # pydantic's mark for an error in a mapping's key, which is the part before it
+            continue
+        elif part.replace("_", "").isalnum():
+            path += f".{part}" if path else part
+        else:
+            path += f"[{show(part)}]"
+    return path or "document"
+
+
+def closest(wrong: str, known: Iterable[str]) -> str:
+    """The known word that `wrong` was probably meant to be, or ""."""
+    spellings = {word.replace("_", "").lower(): word for word in known}
+    matches = difflib.get_close_matches(wrong.replace("_", "").replace("-", "").lower(), spellings, n=1, cutoff=0.7)
+    return spellings[matches[0]] if matches else ""
+
+
+def part_of(info: FieldInfo) -> type[Model] | None:
+    """The model that a field holds, alone, optional or in a list; None for scalars and free mappings."""
+    return _model_in(info.annotation)
+
+
+def _model_in(annotation: Any) -> type[Model] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _finding(details: ErrorDetails, root: type[Model]) -> FieldError:
+    value = details["input"]
+    explain = _EXPLAIN.get(details["type"], _as_pydantic_says)
+    message, remedy = explain(details, root)
+    return FieldError(
+        path_of(_known(details["loc"], root)), None if details["type"] == "missing" else value, message, remedy
+    )
+
+
+def _described(loc: Loc, root: type[Model]) -> str:
+    """What the field is for: the remedy where nothing better is known."""
+    info = _field_at(loc, root)
+    description = (info.description or "") if info else ""
+    return description.removeprefix("[R] ") or "see docs/reference/api.md"
+
+
+def _field_at(loc: Loc, root: type[Model]) -> FieldInfo | None:
+    """The deepest field of the API on the way to `loc`."""
+    return next(reversed([info for _, info in _way(loc, root)]), None)
+
+
+def _known(loc: Loc, root: type[Model]) -> Loc:
+    """`loc` down to the entry of a free mapping: below it pydantic adds the names of its own types."""
+    way = [*_way(loc, root)]
+    return loc[: way[-1][0] + 3] if way else loc
+
+
+def _way(loc: Loc, root: type[Model]) -> Iterator[tuple[int, FieldInfo]]:
+    """The fields of the API that `loc` goes through, each with its index in `loc`."""
+    model: type[Model] | None = root
+    for index, name in enumerate(loc):
+        if isinstance(name, int):
+            continue
+        info = _fields(model).get(name) if model else None
+        if info is None:
+            return
+        yield index, info
+        model = part_of(info)
+
+
+@cache
+def _fields(model: type[Model]) -> Mapping[str, FieldInfo]:
+    """The fields of a part by their names in YAML."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
+    """(name, path) of every field below `model`."""
+    for name, info in _fields(model).items():
+        yield name, f"{prefix}.{name}"
+        part = part_of(info)
+        if part:
+            yield from _all_paths(part, f"{prefix}.{name}")
+
+
+def _explain_unknown(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    *parents, name = details["loc"]
+    holder = _field_at(tuple(parents), root)
+    siblings = _fields((holder and part_of(holder)) or root)
+    beside = closest(str(name), siblings)
+    if beside:
+        return "unknown field", f"did you mean {path_of((*parents, beside))}?"
+    elsewhere = [path for known, path in _all_paths(_spec_part(root), "spec") if known == name]
+    if len(elsewhere) == 1:
+        return "unknown field", f"did you mean {elsewhere[0]}?"
+    return "unknown field", f"remove it, or use one of: {', '.join(siblings)}"
+
+
+def _spec_part(root: type[Model]) -> type[Model]:
+    return part_of(root.model_fields["spec"]) or root
+
+
+def _explain_missing(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    return "is required", _described(details["loc"], root)
+
+
+def _explain_text(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    value = details["input"]
+    if isinstance(value, bool | int | float):
+        return "must be text", f'put it in quotes: "{show(value)}"'
+    return "must be text", _described(details["loc"], root)
+
+
+def _explain_number(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    value = details["input"]
+    if isinstance(value, str) and value.lstrip("-").isdecimal():
+        return "must be a whole number", "remove the quotes"
+    return "must be a whole number", _described(details["loc"], root)
+
+
+def _explain_choice(details: ErrorDetails, _: type[Model]) -> tuple[str, str]:
+    choices = [choice.strip("'") for choice in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+    meant = closest(str(details["input"]), choices)
+    remedy = f'did you mean "{meant}"?' if meant else "use one of them"
+    return f"must be one of {', '.join(choice or 'nothing' for choice in choices)}", remedy
+
+
+def _explain_pattern(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    words = PATTERN_WORDS.get(details["ctx"]["pattern"], f"text that matches {details['ctx']['pattern']}")
+    return f"must be {words}", _described(details["loc"], root)
+
+
+def _explain_json(details: ErrorDetails, _: type[Model]) -> tuple[str, str]:
+    return f"JSON cannot hold a {type(details['input']).__name__}", "put it in quotes"
+
+
+def _says(message: str) -> Callable[[ErrorDetails, type[Model]], tuple[str, str]]:
+    """An explanation by pydantic's context values, with the field's description as the remedy."""
+
+    def explain(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+        return message.format(**details.get("ctx", {})), _described(details["loc"], root)
+
+    return explain
+
+
+def _as_pydantic_says(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+    return details["msg"], _described(details["loc"], root)
+
+
+_MAPPING = _says("must be a mapping (`name: value` lines)")
+
+_EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails, type[Model]], tuple[str, str]]]] = {
+    "extra_forbidden": _explain_unknown,
+    "missing": _explain_missing,
+    "string_type": _explain_text,
+    "int_type": _explain_number,
+    "invalid-json-value": _explain_json,
+    "literal_error": _explain_choice,
+    "string_pattern_mismatch": _explain_pattern,
+    "value_error": _says("JSON cannot hold this value"),
+    "recursion_loop": lambda *_: ("contains itself", "write it without YAML anchors"),
+    "bool_type": _says("must be true or false"),
+    "greater_than_equal": _says("must be at least {ge}"),
+    "less_than_equal": _says("must be at most {le}"),
+    "string_too_short": _says("must not be empty"),
+    "string_too_long": _says("must be at most {max_length} characters"),
+    "too_short": _says("must have at least {min_length} entry"),
+    "too_long": _says("must have at most {max_length} entries"),
+    "tuple_type": _says("must be a list (`- item` lines)"),
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+}

@@ -1,0 +1,238 @@
+"""Rules across fields. Each is written once and holds in both places: `cel` goes into the CRD, `holds` is run offline.
+
+tests/unit/test_api_rules.py runs good and bad cases of every rule through both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from sglang_operator.api.base import Model
+from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
+from sglang_operator.api.spec_api import Api
+from sglang_operator.api.spec_model import Engine, EnvSource, EnvVar, ModelSource
+from sglang_operator.api.spec_pods import Accelerator, PodTemplate, Toleration
+
+M = TypeVar("M", bound=Model)
+
+# RayService names end at 47 characters and a revision adds 9: `-` and eight of its hash.
+NAME_LENGTH: Final = 38
+NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035, as for a Service
+
+_PATH: Final = r"[!-.0-9;-~][!-9;-~]*"  # printable ASCII, no leading slash; no colon, which a served name cannot hold
+_HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
+URI: Final = rf"{_HF}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
+_DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
+
+FOREIGN_LABELS: Final = ("ray.io/", "serve.sglang.io/")
+
+
+@dataclass(frozen=True)
+class Rule(Generic[M]):
+    """A condition on one part of the API, and what to say when it does not hold."""
+
+    of: type[M]
+    field: str  # the field to blame, relative to the part, in YAML's spelling
+    cel: str  # over `self`, the part; "" where the API server cannot look (the schema-less podTemplate)
+    holds: Callable[[M], bool]
+    message: str
+    remedy: str
+    advice: Callable[[M], str] = lambda _: ""  # a remedy for the very value, where one can be given
+
+
+def _product(spec: EndpointSpec) -> int:
+    parallelism = spec.parallelism
+    return (parallelism.tensor or 1) * parallelism.pipeline * parallelism.data
+
+
+def _advise_uri(model: ModelSource) -> str:
+    scheme, separator, _ = model.uri.partition("://")
+    if separator and scheme in {"s3", "gs"}:
+        return f"{scheme}:// comes with a later version; copy the model to a PersistentVolumeClaim and use pvc://"
+    if re.fullmatch(_HF, f"hf://{model.uri}"):
+        return f'did you mean "hf://{model.uri}"?'
+    if model.uri.startswith("/"):
+        return f'did you mean "file://{model.uri}"?'
+    return ""
+
+
+def _labels(patch: Mapping[str, Any]) -> Iterable[str]:
+    metadata = patch.get("metadata")
+    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+    return labels if isinstance(labels, Mapping) else ()
+
+
+RULES: Final[tuple[Rule[Any], ...]] = (
+    Rule(
+        of=SGLangEndpoint,
+        field="metadata.name",
+        cel=f"self.metadata.name.size() <= {NAME_LENGTH} && self.metadata.name.matches(r'{NAME}')",
+        holds=lambda o: len(o.metadata.name) <= NAME_LENGTH and bool(re.fullmatch(NAME, o.metadata.name)),
+        message=f"must be lower-case letters, digits and '-', start with a letter, at most {NAME_LENGTH} characters",
+        remedy="choose a shorter or simpler name; the Service and the model's pods are named after it",
+    ),
+    Rule(
+        of=ModelSource,
+        field="uri",
+        cel=f"self.uri.matches(r'{URI}')",
+        holds=lambda m: bool(re.fullmatch(URI, m.uri)),
+        message="must be hf://<org>/<name>, pvc://<claim>/<path> or file:///<absolute path>",
+        remedy="for example hf://Qwen/Qwen3-8B",
+        advice=_advise_uri,
+    ),
+    Rule(
+        of=ModelSource,
+        field="uri",
+        cel=f"!self.uri.matches(r'{_DOT_SEGMENT}')",
+        holds=lambda m: not re.search(_DOT_SEGMENT, m.uri),
+        message="must have no `.` or `..` between slashes",
+        remedy="write the path out",
+    ),
+    Rule(
+        of=ModelSource,
+        field="cache",
+        cel="!has(self.cache) || self.uri.startsWith('hf://')",
+        holds=lambda m: m.cache is None or m.uri.startswith("hf://"),
+        message="only hf:// models are downloaded, so there is nothing to cache",
+        remedy="remove spec.model.cache",
+    ),
+    Rule(
+        of=ModelSource,
+        field="tokenSecret",
+        cel="!has(self.tokenSecret) || self.uri.startsWith('hf://')",
+        holds=lambda m: m.token_secret is None or m.uri.startswith("hf://"),
+        message="only hf:// models are fetched with a token",
+        remedy="remove spec.model.tokenSecret",
+    ),
+    Rule(
+        of=EndpointSpec,
+        field="model.cache.accessMode",
+        cel="!has(self.model.cache) || self.model.cache.accessMode != 'ReadWriteOnce' || self.replicas <= 1",
+        holds=lambda s: s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or s.replicas <= 1,
+        message="a ReadWriteOnce volume is mounted on one node only, which more than one replica does not fit",
+        remedy="use a StorageClass that offers ReadWriteMany, or spec.replicas: 1",
+    ),
+    Rule(
+        of=Accelerator,
+        field="products",
+        cel="self.vendor != 'cpu' || self.products.size() == 0",
+        holds=lambda a: a.vendor != "cpu" or not a.products,
+        message="vendor cpu has no accelerator products",
+        remedy="remove it, or choose nodes with spec.scheduling.nodeSelector",
+    ),
+    Rule(
+        of=Accelerator,
+        field="resourceName",
+        cel="self.vendor != 'cpu' || self.resourceName == ''",
+        holds=lambda a: a.vendor != "cpu" or not a.resource_name,
+        message="vendor cpu requests no device",
+        remedy="remove it; CPU cores are spec.resources.cpu",
+    ),
+    Rule(
+        of=EndpointSpec,
+        field="parallelism",
+        cel="!has(self.parallelism.tensor) || self.parallelism.tensor * self.parallelism.pipeline * "
+        "self.parallelism.data == self.accelerator.count",
+        holds=lambda s: s.parallelism.tensor is None or _product(s) == s.accelerator.count,
+        message="tensor * pipeline * data must equal spec.accelerator.count",
+        remedy="leave tensor out, it then becomes accelerator.count / (pipeline * data), or correct accelerator.count",
+        advice=lambda s: (
+            f"set spec.accelerator.count to {_product(s)} (now {s.accelerator.count}), or leave tensor out: it then "
+            "becomes accelerator.count / (pipeline * data)"
+        ),
+    ),
+    Rule(
+        of=EndpointSpec,
+        field="parallelism",
+        cel="has(self.parallelism.tensor) || self.accelerator.count % (self.parallelism.pipeline * "
+        "self.parallelism.data) == 0",
+        holds=lambda s: s.parallelism.tensor is not None or s.accelerator.count % _product(s) == 0,
+        message="pipeline * data must divide spec.accelerator.count",
+        remedy="correct accelerator.count, parallelism.pipeline or parallelism.data",
+    ),
+    Rule(
+        of=Toleration,
+        field="key",
+        cel="self.key != '' || self.operator == 'Exists'",
+        holds=lambda t: bool(t.key) or t.operator == "Exists",
+        message="must not be empty with operator Equal",
+        remedy="name the taint's key, or use operator: Exists",
+    ),
+    Rule(
+        of=Toleration,
+        field="value",
+        cel="self.value == '' || self.operator == 'Equal'",
+        holds=lambda t: not t.value or t.operator == "Equal",
+        message="has no meaning with operator Exists",
+        remedy="remove it, or use operator: Equal",
+    ),
+    Rule(
+        of=Toleration,
+        field="tolerationSeconds",
+        cel="!has(self.tolerationSeconds) || self.effect == 'NoExecute'",
+        holds=lambda t: t.toleration_seconds is None or t.effect == "NoExecute",
+        message="only a NoExecute taint ends",
+        remedy="remove it, or set effect: NoExecute",
+    ),
+    Rule(
+        of=EnvVar,
+        field="valueFrom",
+        cel="!has(self.valueFrom) || self.value == ''",
+        holds=lambda e: e.value_from is None or not e.value,
+        message="value and valueFrom are both given",
+        remedy="keep one of them",
+    ),
+    Rule(
+        of=EnvSource,
+        field="",
+        cel="has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        holds=lambda s: (s.secret_key_ref is None) != (s.config_map_key_ref is None),
+        message="must name either secretKeyRef or configMapKeyRef",
+        remedy="keep one of them",
+    ),
+    Rule(
+        of=Engine,
+        field="argsCheck",
+        cel="self.argsCheck == 'Strict' || self.image != ''",
+        holds=lambda e: e.args_check == "Strict" or bool(e.image),
+        message="Warn is for an image whose SGLang differs from the platform's",
+        remedy="set spec.engine.image, or leave argsCheck at Strict",
+    ),
+    Rule(
+        of=Api,
+        field="allowAnonymous",
+        cel="self.allowAnonymous || has(self.keysSecret) || "
+        "(!has(self.ingress) && !has(self.route) && self.service.type == 'ClusterIP')",
+        holds=lambda a: (
+            a.allow_anonymous
+            or a.keys_secret is not None
+            or (a.ingress is None and a.route is None and a.service.type == "ClusterIP")
+        ),
+        message="ingress, route, NodePort and LoadBalancer open the endpoint to everybody outside the cluster",
+        remedy="set spec.api.keysSecret, or spec.api.allowAnonymous: true if something in front asks for credentials",
+    ),
+    Rule(
+        of=PodTemplate,
+        field="",
+        cel="",
+        holds=lambda p: not {*p.head, *p.worker} - {"metadata", "spec"},
+        message="a pod template has metadata and spec, nothing else",
+        remedy="put containers, volumes and the like below spec",
+    ),
+    Rule(
+        of=PodTemplate,
+        field="",
+        cel="",
+        holds=lambda p: not any(label.startswith(FOREIGN_LABELS) for label in (*_labels(p.head), *_labels(p.worker))),
+        message="labels of ray.io/ and serve.sglang.io/ belong to KubeRay and the operator",
+        remedy="remove them from metadata.labels",
+    ),
+)
+
+
+def rules_of(part: type[Model]) -> tuple[Rule[Any], ...]:
+    """The rules on one part of the API, in the order they are checked."""
+    return tuple(rule for rule in RULES if rule.of is part)

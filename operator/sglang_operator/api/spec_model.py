@@ -1,0 +1,139 @@
+"""`spec.model` and `spec.engine`: what is served, and how the engine is started."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sglang_operator.api.base import (
+    ENV_NAME,
+    REVISION,
+    SERVED_NAME,
+    AnyJson,
+    Items,
+    LabelKey,
+    Model,
+    Name,
+    OptionalName,
+    Quantity,
+    computed,
+    items,
+    text,
+)
+
+
+class SecretRef(Model):
+    """A Secret in the endpoint's namespace."""
+
+    name: Name = Field(description="Name of the Secret. Required.")
+
+
+class SecretKey(Model):
+    """One entry of a Secret in the endpoint's namespace."""
+
+    name: Name = Field(description="Name of the Secret. Required.")
+    key: LabelKey = Field(description="Entry of the Secret. Required.")
+
+
+class ConfigMapKey(Model):
+    """One entry of a ConfigMap in the endpoint's namespace."""
+
+    name: Name = Field(description="Name of the ConfigMap. Required.")
+    key: LabelKey = Field(description="Entry of the ConfigMap. Required.")
+
+
+class Cache(Model):
+    """A volume that keeps downloaded models, so that a new pod does not download them again."""
+
+    claim_name: OptionalName = Field(
+        default="",
+        description="[R] Name of an existing PersistentVolumeClaim to use. Default: empty, a claim `<endpoint>-cache` "
+        "is created from the fields beside this one.",
+    )
+    size: Quantity = Field(
+        default="100Gi",
+        description="Size of the claim that is created, in bytes as a Kubernetes quantity. Default 100Gi. Make it "
+        "twice the model, so that a new revision of the model fits beside the old one.",
+    )
+    storage_class_name: OptionalName = Field(
+        default="",
+        description="StorageClass of the claim that is created. Default: empty, the cluster's default class.",
+    )
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
+        default="ReadWriteMany",
+        description="How the claim may be mounted. Default ReadWriteMany: by the pods of every node. ReadWriteOnce: by "
+        "the pods of one node, so it goes with at most one replica.",
+    )
+
+
+class ModelSource(Model):
+    """Which model is served, where it comes from and under which name."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="[R] Address of the model. Required. hf://<org>/<name> is read from the Hugging Face hub (or from "
+        "a mirror directory of the platform), pvc://<claim>/<path> from a PersistentVolumeClaim in the endpoint's "
+        "namespace, file:///<path> from the serving image or a volume that spec.podTemplate adds."
+    )
+    revision: Annotated[str, text(REVISION, 255)] = Field(
+        default="main",
+        description="[R] Branch, tag or commit of an hf:// repository. Default main. Has no meaning for pvc:// and "
+        "file://. Name a commit if every pod must serve the very same bytes.",
+    )
+    served_name: Annotated[str, text(SERVED_NAME, 255)] = computed(
+        "[R] Name of the model in the API (`model` in requests and in /v1/models). Default: last part of "
+        "spec.model.uri. No colon: SGLang reads `model:adapter` as a LoRA adapter of a model."
+    )
+    token_secret: SecretKey | None = Field(
+        default=None, description="[R] Hugging Face token for private and gated hf:// models. Default: no token."
+    )
+    cache: Cache | None = Field(
+        default=None,
+        description="[R] Keep downloaded hf:// models on a volume. Default: not set, every pod downloads to its own "
+        "ephemeral storage (spec.resources.ephemeralStorage).",
+    )
+
+
+class EnvSource(Model):
+    """Where the value of an environment variable is read from."""
+
+    secret_key_ref: SecretKey | None = Field(default=None, description="Entry of a Secret. Default: not set.")
+    config_map_key_ref: ConfigMapKey | None = Field(default=None, description="Entry of a ConfigMap. Default: not set.")
+
+
+class EnvVar(Model):
+    """One environment variable of the worker container."""
+
+    name: Annotated[str, text(ENV_NAME, 256)] = Field(description="Name of the variable. Required.")
+    value: Annotated[str, Field(max_length=32_768)] = Field(
+        default="", description="Literal value, never a secret: pod specs are readable. Default: empty."
+    )
+    value_from: EnvSource | None = Field(
+        default=None, description="Read the value from a Secret or ConfigMap instead. Default: not set."
+    )
+
+
+class Engine(Model):
+    """How SGLang is started: image, arguments and environment."""
+
+    image: Annotated[str, Field(max_length=1024)] = Field(
+        default="",
+        description="[R] Serving image of all pods of the endpoint; it must be built FROM a serving image of this "
+        "project. Default: empty, the platform's image for accelerator.vendor.",
+    )
+    image_pull_secrets: Items[SecretRef] = items("[R] Secrets for pulling the image. Default: none.", key="name")
+    args: Annotated[dict[str, AnyJson], Field(max_length=256)] = Field(
+        default={},
+        description="[R] Any SGLang server argument by its field name, for example mem_fraction_static: 0.85. Default: "
+        "none. Arguments that the platform owns (host, port, tp_size, api_key and so on) are refused with the field to "
+        "use instead. See docs/reference/engine-args.md.",
+    )
+    args_check: Literal["Strict", "Warn"] = Field(
+        default="Strict",
+        description="What to do with an argument that the pinned SGLang does not know or whose type differs. Default "
+        "Strict: refuse the endpoint. Warn: let the replica decide; only with `image`, whose SGLang may differ.",
+    )
+    env: Items[EnvVar] = items(
+        "[R] Environment variables of the worker containers. Default: none. Variables that the platform sets win.",
+        key="name",
+    )
