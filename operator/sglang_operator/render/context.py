@@ -1,0 +1,194 @@
+"""What the templates see as `c`: small frozen values, everything decided. A template only says where each goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_operator.api import Endpoint
+from sglang_operator.render import names
+from sglang_operator.render.environment import env_list, head_environment, worker_environment
+from sglang_operator.render.platform import Platform
+from sglang_operator.render.quantity import object_store_bytes, whole_cores
+from sglang_operator.render.revision import revision_name
+from sglang_operator.render.serve_config import graceful_shutdown_seconds
+from sglang_operator.render.volumes import Volume, worker_volumes
+
+HEAD_SHARED_MEMORY = "1Gi"
+KILL_SECONDS = 60
+"""What ending a pod takes after its replica is gone: the raylet, HAProxy, the kubelet."""
+
+# Set by the device plugins' companions (GPU feature discovery, node labeller) and by managed node pools.
+ACCELERATOR_NODE_LABELS = (
+    "nvidia.com/gpu.present",
+    "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
+    "feature.node.kubernetes.io/amd-gpu",
+    "cloud.google.com/gke-accelerator",
+)
+_DEVICE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "cpu": ""}
+_PRODUCT_LABEL = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "cpu": ""}
+
+
+@dataclass(frozen=True)
+class Names:
+    """Who an object belongs to."""
+
+    endpoint: str
+    namespace: str
+    revision: str
+    labels: Mapping[str, str]
+    """Of every object."""
+    pod_labels: Mapping[str, str]
+    """Of the pods of this revision, head included."""
+    serving_labels: Mapping[str, str]
+    """Selects the pods of this revision that answer: its workers."""
+    serve_port: int = names.SERVE_PORT
+    agent_port: int = names.AGENT_PORT
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What head and workers have in common."""
+
+    image: str
+    image_pull_secrets: tuple[str, ...]
+    priority_class: str
+
+
+@dataclass(frozen=True)
+class HeadPod:
+    """Context of head-pod.yaml.j2: Ray's control plane and the autoscaler, and no replica."""
+
+    names: Names
+    pods: Pods
+    cpu: str
+    memory: str
+    shared_memory: str
+    object_store_bytes: int
+    env: list[dict[str, Any]]
+    accelerator_labels: tuple[str, ...] = ACCELERATOR_NODE_LABELS
+    """A head never takes a node that has one of these: it would keep an accelerator's cores and memory busy."""
+
+
+@dataclass(frozen=True)
+class WorkerPod:
+    """Context of worker-pod.yaml.j2: one replica."""
+
+    names: Names
+    pods: Pods
+    count: int
+    """Pods, one for each replica."""
+    cores: int
+    """What Ray schedules by."""
+    gpus: int
+    """What Ray schedules by; 0 with vendor cpu."""
+    resources: Mapping[str, str]
+    """Requests and limits alike (QoS class Guaranteed), the accelerators included."""
+    shared_memory: str
+    object_store_bytes: int
+    env: list[dict[str, Any]]
+    volumes: tuple[Volume, ...]
+    service_account: str
+    supplemental_groups: tuple[int, ...]
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    product_label: str
+    products: tuple[str, ...]
+    drain_seconds: int
+    """How long preStop may wait for the replica to be gone."""
+    grace_seconds: int
+    """How long the kubelet waits for preStop and the rest."""
+
+
+@dataclass(frozen=True)
+class RayService:
+    """Context of rayservice.yaml.j2."""
+
+    names: Names
+    labels: Mapping[str, str]
+    ray_version: str
+    serve_config: str
+    head: HeadPod
+    worker: WorkerPod
+    head_template: Mapping[str, Any]
+    worker_template: Mapping[str, Any]
+
+
+def endpoint_names(endpoint: Endpoint) -> Names:
+    """Names and labels of everything that is rendered for one endpoint."""
+    revision = revision_name(endpoint)
+    pod_labels = {names.ENDPOINT: endpoint.name, names.REVISION: revision}
+    return Names(
+        endpoint=endpoint.name,
+        namespace=endpoint.namespace,
+        revision=revision,
+        labels={names.MANAGED_BY: names.MANAGER, **pod_labels},
+        pod_labels=pod_labels,
+        serving_labels={**pod_labels, names.RAY_SERVE: "true"},
+    )
+
+
+def head_pod(endpoint: Endpoint, platform: Platform) -> HeadPod:
+    """Everything that head-pod.yaml.j2 needs."""
+    return HeadPod(
+        names=endpoint_names(endpoint),
+        pods=_pods(endpoint, platform),
+        cpu=endpoint.spec.head.cpu,
+        memory=endpoint.spec.head.memory,
+        shared_memory=HEAD_SHARED_MEMORY,
+        object_store_bytes=object_store_bytes(HEAD_SHARED_MEMORY),
+        env=env_list(head_environment(endpoint)),
+    )
+
+
+def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
+    """Everything that worker-pod.yaml.j2 needs."""
+    spec, vendor = endpoint.spec, endpoint.spec.accelerator.vendor
+    return WorkerPod(
+        names=endpoint_names(endpoint),
+        pods=_pods(endpoint, platform),
+        count=spec.replicas,
+        cores=whole_cores(spec.resources.cpu),
+        gpus=0 if vendor == "cpu" else spec.accelerator.count,
+        resources=_resources(endpoint),
+        shared_memory=spec.resources.shared_memory,
+        object_store_bytes=object_store_bytes(spec.resources.shared_memory),
+        env=env_list(worker_environment(endpoint, platform)),
+        volumes=worker_volumes(endpoint, platform),
+        service_account=spec.service_account_name,
+        supplemental_groups=platform.amd_groups if vendor == "amd" else (),
+        node_selector=spec.scheduling.node_selector,
+        tolerations=_tolerations(endpoint),
+        product_label=_PRODUCT_LABEL[vendor],
+        products=spec.accelerator.products,
+        drain_seconds=graceful_shutdown_seconds(endpoint),
+        grace_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
+    )
+
+
+def _pods(endpoint: Endpoint, platform: Platform) -> Pods:
+    spec = endpoint.spec
+    return Pods(
+        image=spec.engine.image or platform.images[spec.accelerator.vendor],
+        image_pull_secrets=tuple(secret.name for secret in spec.engine.image_pull_secrets),
+        priority_class=spec.scheduling.priority_class_name,
+    )
+
+
+def _resources(endpoint: Endpoint) -> dict[str, str]:
+    resources, accelerator = endpoint.spec.resources, endpoint.spec.accelerator
+    wanted = {"cpu": resources.cpu, "memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage}
+    device = accelerator.resource_name or _DEVICE[accelerator.vendor]
+    return {**wanted, device: str(accelerator.count)} if device else wanted
+
+
+def _tolerations(endpoint: Endpoint) -> tuple[Mapping[str, Any], ...]:
+    """The vendor's usual taint, and the user's own."""
+    device = _DEVICE[endpoint.spec.accelerator.vendor]
+    of_vendor = ({"key": device, "operator": "Exists", "effect": "NoSchedule"},) if device else ()
+    return of_vendor + tuple(
+        {key: value for key, value in toleration.model_dump(by_alias=True).items() if value not in ("", None)}
+        for toleration in endpoint.spec.scheduling.tolerations
+    )

@@ -1,0 +1,92 @@
+"""The environment of head and worker containers. Each value that decides over loss has its reason beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sglang_operator.api import Endpoint
+from sglang_operator.render import names
+from sglang_operator.render.platform import Platform
+from sglang_serve import args
+
+Env = dict[str, Any]  # name -> literal text, or the `valueFrom` of a Kubernetes EnvVar
+
+STREAM_SECONDS = 3600
+"""Longest stream that a change of the replica set elsewhere lets live, in seconds; Ray's default is 120."""
+MIN_DRAINING_SECONDS = 10
+"""How long a stopping replica goes on accepting, so that every HAProxy has heard of it; Ray's default is 30."""
+
+SGLANG_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
+    "nvidia": {},
+    # The ROCm images pin processes to cores by GPU number, which fights the kubelet's cpusets. Ray knows AMD GPUs by
+    # HIP_VISIBLE_DEVICES alone and refuses to start under ROCR_VISIBLE_DEVICES, so neither is set here.
+    "amd": {"SGLANG_SET_CPU_AFFINITY": "0"},
+    "cpu": {"SGLANG_USE_CPU_ENGINE": "1"},
+}
+
+
+def head_environment(endpoint: Endpoint) -> Env:
+    """Literal environment of the head: the Serve controller reads the same settings as the workers' HAProxy."""
+    return {
+        **_serve_environment(endpoint.spec.upgrade.drain_seconds),
+        "RAY_USAGE_STATS_ENABLED": "0",  # no calls to the outside that nobody asked for
+    }
+
+
+def worker_environment(endpoint: Endpoint, platform: Platform) -> Env:
+    """Environment of the workers. What the platform sets wins over `spec.engine.env`."""
+    user = {variable.name: _user_value(variable) for variable in endpoint.spec.engine.env}
+    return {
+        **user,
+        **head_environment(endpoint),
+        **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
+        **_places(endpoint, platform),
+    }
+
+
+def env_list(env: Env) -> list[dict[str, Any]]:
+    """As a Kubernetes container takes it."""
+    return [
+        {"name": name, "value": value} if isinstance(value, str) else {"name": name, "valueFrom": value}
+        for name, value in env.items()
+    ]
+
+
+def _serve_environment(drain_seconds: int) -> Env:
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # Each change of the replica set starts a new HAProxy and ends the old one, streams of healthy replicas
+        # included, after this time.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(STREAM_SECONDS, drain_seconds)),
+        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "5",  # idle connections do not keep the old one alive
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
+        # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
+        # be repeated, hence 128 KiB instead of 16.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(MIN_DRAINING_SECONDS),
+        # A hung engine must free its accelerator at once, or its replacement cannot be placed until the drain limit.
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    }
+
+
+def _places(endpoint: Endpoint, platform: Platform) -> Env:
+    """Where the pod mounts things, and the token of the hub."""
+    model, api = endpoint.spec.model, endpoint.spec.api
+    places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
+    if platform.model_mirror_claim:
+        places[args.ENV_MODEL_MIRROR] = names.MIRROR_DIR
+    if api.keys_secret:
+        places[args.ENV_KEYS_DIR] = names.KEYS_DIR
+    if api.admin_key_secret:
+        places[args.ENV_ADMIN_KEY_FILE] = f"{names.ADMIN_DIR}/{api.admin_key_secret.key}"
+    if model.token_secret:
+        places["HF_TOKEN"] = {"secretKeyRef": {"name": model.token_secret.name, "key": model.token_secret.key}}
+    return places
+
+
+def _user_value(variable: Any) -> Any:
+    if variable.value_from is None:
+        return variable.value
+    return variable.value_from.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,27 @@
+"""Labels, ports and mount points: the names that the rendered objects share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "sglang-operator"
+ENDPOINT: Final = "serve.sglang.io/endpoint"
+REVISION: Final = "serve.sglang.io/revision"
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+# KubeRay sets it "true" on every worker and, as the head is excluded, "false" on the head.
+RAY_SERVE: Final = "ray.io/serve"
+
+SERVE_PORT: Final = 8000  # HAProxy of the node
+AGENT_PORT: Final = 52365  # Ray's dashboard agent, which answers health checks
+
+KEYS_DIR: Final = "/etc/sglang-serve/keys"
+ADMIN_DIR: Final = "/etc/sglang-serve/admin"
+MIRROR_DIR: Final = "/models/mirror"
+CACHE_DIR: Final = "/models/cache"
+PVC_ROOT: Final = "/models/pvc"
+
+
+def cache_claim(endpoint: str) -> str:
+    """Name of the claim that is created for `spec.model.cache` without a claimName."""
+    return f"{endpoint}-cache"

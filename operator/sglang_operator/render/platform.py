@@ -1,0 +1,38 @@
+"""What the platform decides for every endpoint, as opposed to what a user writes into one."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+
+@functools.cache
+def versions() -> Mapping[str, Any]:
+    """versions.toml, the one place for versions and image names."""
+    return tomllib.loads((resources.files("sglang_operator") / "versions.toml").read_text(encoding="utf-8"))
+
+
+def default_images() -> dict[str, str]:
+    """The serving image of this release by accelerator vendor, tagged with the versions that it holds."""
+    images, known = versions()["images"], versions()
+    tag = f"sglang{known['sglang']}-ray{known['ray']}"
+    return {vendor: f"{images['registry']}/{images[vendor]}:{tag}" for vendor in ("nvidia", "amd", "cpu")}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Defaults of the platform team. The operator reads them from the chart's values; the CLI takes these."""
+
+    images: Mapping[str, str] = field(default_factory=default_images)
+    """Serving image by vendor, for endpoints without `spec.engine.image`."""
+    ray_version: str = field(default_factory=lambda: str(versions()["ray"]))
+    """What is in those images; KubeRay picks probes and flags by it."""
+    model_mirror_claim: str = ""
+    """PersistentVolumeClaim that holds `<org>/<name>` directories, asked before the hub. Default: no mirror."""
+    amd_groups: tuple[int, ...] = (44, 109, 110)
+    """Groups that own /dev/kfd and /dev/dri/renderD* on AMD nodes: video is 44, render is 109 or 110 on Ubuntu 22.04.
+    A host with other ids needs its own here, or supplementalGroups in spec.podTemplate.worker."""

@@ -1,0 +1,68 @@
+"""Names of revisions: a stable hash over the fields that need new pods, never over what is rendered from them.
+
+A hash over rendered bytes would roll every endpoint when a template changes. Fields that have their default are left out,
+so that a field which a later version adds does not rename the revisions of endpoints that do not use it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from sglang_operator.api import Endpoint
+
+# The fields whose description does not say [R]; a test holds the two together.
+IN_PLACE = frozenset(
+    {
+        "replicas",
+        "model.cache.size",
+        "model.cache.storageClassName",
+        "model.cache.accessMode",
+        "engine.argsCheck",
+        "api.allowAnonymous",
+        "api.unknownModel",
+        "api.service",
+        "api.ingress",
+        "api.route",
+        "api.limits",
+    }
+)
+HASH_LENGTH = 8  # the longest endpoint name (38) + "-" + 8 = 47, the longest name of a RayService
+
+
+def revision_name(endpoint: Endpoint) -> str:
+    """Name of the RayService that serves this endpoint as it is now: `<endpoint>-<hash>`."""
+    return f"{endpoint.name}-{short_hash(rollout_fields(endpoint.spec))}"
+
+
+def short_hash(value: Any) -> str:
+    """Eight characters of [a-z2-7] that differ when `value`, anything that JSON can say, differs."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:HASH_LENGTH]
+
+
+def rollout_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The [R] fields of a part of the spec that differ from their defaults, by their YAML names."""
+    found: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        key = field.alias or name
+        value = getattr(part, name)
+        if prefix + key in IN_PLACE:
+            continue
+        if isinstance(value, BaseModel):
+            inner = rollout_fields(value, f"{prefix}{key}.")
+            if inner or field.default is None:  # an optional object counts by being there
+                found[key] = inner
+        elif value != field.default:
+            found[key] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value

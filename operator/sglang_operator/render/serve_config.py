@@ -1,0 +1,115 @@
+"""serveConfigV2: the Serve application that KubeRay deploys and that `kubectl sglang run` deploys unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import yaml
+
+from sglang_operator.api import Endpoint
+from sglang_operator.render import names
+from sglang_operator.render.environment import MIN_DRAINING_SECONDS
+from sglang_operator.render.quantity import whole_cores
+from sglang_operator.render.revision import revision_name, short_hash
+from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, LiveArgs, ModelArgs, ParallelArgs, ServeArgs, to_wire
+
+SHUTDOWN_SECONDS = 30
+"""What stopping takes besides the drain: engine shutdown, clean-up, and Serve's own loop."""
+KEEP_ALIVE_SECONDS = 620
+"""Idle connections outlive those of any load balancer in front (600 s for Google's), which would otherwise send a
+request into a connection that is just being closed."""
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Writes a value that occurs twice twice: anchors are no help to a reader, and Ray's hash sees them."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def serve_config(endpoint: Endpoint) -> str:
+    """serveConfigV2 as YAML text. It holds no secret: KubeRay logs it in clear."""
+    return yaml.dump(
+        {
+            "proxy_location": "EveryNode",
+            "http_options": {
+                "host": "0.0.0.0",  # noqa: S104 - a pod's own network
+                "port": names.SERVE_PORT,
+                "keep_alive_timeout_s": KEEP_ALIVE_SECONDS,
+            },
+            "applications": [_application(endpoint)],
+        },
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=120,
+    )
+
+
+def graceful_shutdown_seconds(endpoint: Endpoint) -> int:
+    """How long a replica may take from being told to stop until it is gone."""
+    return endpoint.spec.upgrade.drain_seconds + MIN_DRAINING_SECONDS + SHUTDOWN_SECONDS
+
+
+def _application(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": endpoint.name,
+        "route_prefix": "/",
+        "import_path": IMPORT_PATH,
+        "args": to_wire(serve_args(endpoint)),
+        "deployments": [_deployment(endpoint)],
+    }
+
+
+def _deployment(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "name": DEPLOYMENT,
+        **_replica_count(endpoint.spec.replicas),
+        # The engine queues, as natively: what waits in front of it is invisible to its scheduler and to autoscaling.
+        "max_ongoing_requests": 100_000,
+        "max_queued_requests": -1,
+        "graceful_shutdown_timeout_s": graceful_shutdown_seconds(endpoint),
+        "health_check_period_s": 10,
+        "health_check_timeout_s": 30,  # above SGLang's own 20 s for a generated token under load
+        "ray_actor_options": _actor_options(endpoint),
+        "user_config": to_wire(live_args(endpoint)),
+    }
+
+
+def _replica_count(replicas: int) -> dict[str, Any]:
+    if replicas > 0:
+        return {"num_replicas": replicas}
+    # Serve takes zero only as the lower bound of autoscaling. There is nobody to scale it up: no pod is in the Service.
+    return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}
+
+
+def _actor_options(endpoint: Endpoint) -> dict[str, Any]:
+    """One replica takes all of one worker pod, so a pod never runs two. Ray sets OMP_NUM_THREADS to num_cpus."""
+    accelerator = endpoint.spec.accelerator
+    gpus = {} if accelerator.vendor == "cpu" else {"num_gpus": accelerator.count}
+    return {"num_cpus": whole_cores(endpoint.spec.resources.cpu), **gpus}
+
+
+def serve_args(endpoint: Endpoint) -> ServeArgs:
+    """What the engine is started with."""
+    spec = endpoint.spec
+    return ServeArgs(
+        endpoint=endpoint.name,
+        model=ModelArgs(uri=spec.model.uri, revision=spec.model.revision, served_name=spec.model.served_name),
+        revision=revision_name(endpoint),
+        task=spec.task,
+        vendor=spec.accelerator.vendor,
+        parallelism=ParallelArgs(**spec.parallelism.model_dump()),
+        engine=dict(sorted(spec.engine.args.items())),
+        require_keys=spec.api.keys_secret is not None,
+        admin=spec.api.admin_key_secret is not None,
+        drain_seconds=spec.upgrade.drain_seconds,
+    )
+
+
+def live_args(endpoint: Endpoint) -> LiveArgs:
+    """What changes without a restart, with an id that a replica reports back once it is in force."""
+    api = endpoint.spec.api
+    live = LiveArgs(unknown_model=api.unknown_model, max_body_bytes=api.limits.max_body_bytes)
+    return dataclasses.replace(live, config_id=short_hash(to_wire(live)))

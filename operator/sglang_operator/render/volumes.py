@@ -1,0 +1,61 @@
+"""Volumes of worker pods: where models lie, and Secrets as directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_operator.api import Endpoint
+from sglang_operator.render import names
+from sglang_operator.render.platform import Platform
+
+PVC_SCHEME = "pvc://"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One volume of a pod, and where the first container sees it."""
+
+    name: str
+    source: Mapping[str, Any]
+    path: str
+    read_only: bool = True
+
+
+def worker_volumes(endpoint: Endpoint, platform: Platform) -> tuple[Volume, ...]:
+    """Everything a worker mounts besides /dev/shm."""
+    return (_cache(endpoint), *_models(endpoint, platform), *_keys(endpoint))
+
+
+def _cache(endpoint: Endpoint) -> Volume:
+    """Where models are downloaded to; without `spec.model.cache` it ends with the pod."""
+    cache = endpoint.spec.model.cache
+    if cache is None:
+        return Volume("model-cache", {"emptyDir": {}}, names.CACHE_DIR, read_only=False)
+    source = _claim(cache.claim_name or names.cache_claim(endpoint.name), read_only=False)
+    return Volume("model-cache", source, names.CACHE_DIR, read_only=False)
+
+
+def _models(endpoint: Endpoint, platform: Platform) -> Iterator[Volume]:
+    uri = endpoint.spec.model.uri
+    if uri.startswith(PVC_SCHEME):
+        claim = uri.removeprefix(PVC_SCHEME).partition("/")[0]
+        yield Volume("model", _claim(claim, read_only=True), f"{names.PVC_ROOT}/{claim}")
+    if platform.model_mirror_claim:
+        yield Volume("model-mirror", _claim(platform.model_mirror_claim, read_only=True), names.MIRROR_DIR)
+
+
+def _keys(endpoint: Endpoint) -> Iterator[Volume]:
+    """As directories, never by subPath: those are not updated when the Secret changes."""
+    api = endpoint.spec.api
+    if api.keys_secret:
+        yield Volume("api-keys", {"secret": {"secretName": api.keys_secret.name}}, names.KEYS_DIR)
+    if api.admin_key_secret:
+        key = api.admin_key_secret.key
+        secret = {"secretName": api.admin_key_secret.name, "items": [{"key": key, "path": key}]}
+        yield Volume("admin-key", {"secret": secret}, names.ADMIN_DIR)
+
+
+def _claim(name: str, *, read_only: bool) -> dict[str, Any]:
+    return {"persistentVolumeClaim": {"claimName": name, **({"readOnly": True} if read_only else {})}}
