@@ -42,13 +42,31 @@ def running_ray() -> str | None:
     address = os.environ.get("RAY_ADDRESS", "")
     if not address and CURRENT_CLUSTER.is_file():
         address = CURRENT_CLUSTER.read_text().strip()
-    return address if address and _listens(address) else None
+    if not address or not _listens(address):
+        return None
+    if not _is_here(_host_port(address)[0]):
+        message = f"RAY_ADDRESS={address} is another machine's Ray, where this machine's files are not"
+        raise Failed("RemoteRay", message, "unset RAY_ADDRESS to get a Ray here")
+    return address
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _listens(address: str) -> bool:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        socket.create_connection(_host_port(address), timeout=2).close()
     except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_here(host: str) -> bool:
+    """Only an address of this machine can be bound."""
+    try:
+        socket.create_server((host, 0)).close()
+    except OSError:
         return False
     return True

@@ -25,8 +25,8 @@ _DIR = click.Path(exists=True, file_okay=False, path_type=Path)
 HELP = """Serve endpoints on this machine, without a cluster.
 
 Each endpoint is checked and rendered as `render` does it, and the very Ray Serve application of its RayService is
-started here, with a Ray of its own that ends with it (a Ray that runs already is used and left). Ctrl-C stops it: running
-requests may finish, a second Ctrl-C ends it at once. No process and no temporary file is left.
+started here, with a Ray of its own that ends with it (a Ray that runs already is used and left). Ctrl-C stops it:
+running requests may finish, a second Ctrl-C ends it at once. No process and no temporary file is left.
 
 \b
   kubectl sglang run -f examples/smollm2.yaml
@@ -43,7 +43,7 @@ Exit codes: 0 answered (--once), 1 the endpoint is invalid or not for this machi
 
 
 @click.command(help=HELP, short_help="Serve endpoints on this machine.")
-@click.option("files", "-f", "--file", multiple=True, required=True, metavar="FILE|-", help="YAML or JSON; - is stdin.")
+@click.option("files", "-f", "--file", multiple=True, required=True, metavar="FILE", help="YAML or JSON; - is stdin.")
 @click.option("ports", "-p", "--port", multiple=True, metavar="[NAME=]PORT", help="Where to listen.  [default: 8000]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 opens it to all.")
 @click.option("--once", metavar="QUESTION", help="Ask, print only the answer on stdout, stop.")
