@@ -1,13 +1,189 @@
-"""Checks `spec.engine.args` offline against the list of the pinned SGLang."""
+"""Checks `spec.engine.args` offline against the server arguments of the pinned SGLang.
+
+`engine_args.json` beside this file is written by hack/engine_args.py from SGLang itself and read only when there are
+arguments to check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
 
-from sglang_operator.api.errors import FieldError
+from sglang_operator.api.errors import FieldError, show
+from sglang_operator.api.findings import closest, path_of
+
+_NOT_SERVED: Final = "leave it out: Ray Serve is the HTTP server of a replica"
+_ONE_NODE: Final = "leave it out: the ranks of a replica run on one node and find each other"
+_TLS: Final = "use spec.api.ingress.tls: TLS ends at the ingress or gateway"
+
+# Arguments that the platform sets or that would break what it promises, and what to do instead.
+PLATFORM_OWNED: Final[Mapping[str, str]] = {
+    "admin_api_key": "use spec.api.adminKeySecret",
+    "api_key": "use spec.api.keysSecret",
+    "base_gpu_id": "leave it out: a pod sees its own accelerators only",
+    "custom_sigquit_handler": "leave it out: the replica ends and replaces its engine itself",
+    "device": "use spec.accelerator.vendor",
+    "dist_init_addr": _ONE_NODE,
+    "download_dir": "use spec.model.cache",
+    "dp_size": "use spec.parallelism.data",
+    "enable_dp_attention": "use attn_dp_size, the groups inside spec.parallelism.tensor",
+    "enable_http2": _NOT_SERVED,
+    "enable_http_worker_reuseport": _NOT_SERVED,
+    "enable_ssl_refresh": _TLS,
+    "gpu_id_step": "leave it out: a pod sees its own accelerators only",
+    "grpc_mode": _NOT_SERVED,
+    "grpc_port": _NOT_SERVED,
+    "host": "leave it out; how the endpoint is reached is spec.api.service",
+    "http2_initial_connection_window_size": _NOT_SERVED,
+    "http2_max_concurrent_streams": _NOT_SERVED,
+    "is_embedding": "use spec.task: embed",
+    "model_path": "use spec.model.uri",
+    "nccl_port": _ONE_NODE,
+    "nnodes": _ONE_NODE,
+    "node_rank": _ONE_NODE,
+    "port": "use spec.api.service.port",
+    "pp_size": "use spec.parallelism.pipeline",
+    "revision": "use spec.model.revision",
+    "served_model_name": "use spec.model.servedName",
+    "sidecar": _NOT_SERVED,
+    "sidecar_args": _NOT_SERVED,
+    "skip_server_warmup": "leave it out: a replica warms up before it is Ready",
+    "smg_grpc_mode": _NOT_SERVED,
+    "smg_http_sidecar_port": _NOT_SERVED,
+    "ssl_ca_certs": _TLS,
+    "ssl_certfile": _TLS,
+    "ssl_keyfile": _TLS,
+    "ssl_keyfile_password": _TLS,
+    "stat_loggers": "leave it out: it takes Python classes, which YAML cannot hold",
+    "tokenizer_worker_num": "use spec.replicas: a replica has one tokenizer process",
+    "tp_size": "use spec.parallelism.tensor",
+    "use_ray": "leave it out: the platform decides how ranks are started",
+}
+_SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
+
+# How each kind of the table is recognised, and called in messages.
+_KINDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "float": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+    "str": (lambda value: isinstance(value, str), "text"),
+    "dict": (lambda value: isinstance(value, dict), "a mapping"),
+}
 
 
-def check_args(args: Mapping[str, Any]) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
-    """(arguments that the platform owns, arguments that the pinned SGLang does not take)."""
-    return (), ()
+@dataclass(frozen=True)
+class Argument:
+    """One server argument of SGLang, as the table has it."""
+
+    type: str  # kinds joined by |: bool, int, float, str, dict, list[kind]; "" if only Python can make a value
+    help: str
+    nullable: bool = False
+    choices: tuple[Any, ...] = ()
+    aliases: tuple[str, ...] = ()  # SGLang's other spellings on its command line
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The server arguments of one version of SGLang."""
+
+    sglang: str
+    arguments: Mapping[str, Argument]
+
+
+@cache
+def table() -> Table:
+    """The committed table of the pinned SGLang."""
+    raw = json.loads(files(__package__).joinpath("engine_args.json").read_text(encoding="utf-8"))
+    return Table(raw["sglang"], {name: Argument(**row) for name, row in raw["args"].items()})
+
+
+def owned_args(args: Mapping[str, Any]) -> tuple[FieldError, ...]:
+    """The arguments that the platform owns, under whichever of their names they come."""
+    return tuple(
+        _finding(name, None if owner in _SECRET else value, "is set by the platform", PLATFORM_OWNED[owner])
+        for name, value in args.items()
+        if (owner := _canonical(name)) in PLATFORM_OWNED
+    )
+
+
+def doubtful_args(args: Mapping[str, Any]) -> tuple[FieldError, ...]:
+    """The arguments that the pinned SGLang does not know, or whose value it does not take."""
+    return tuple(_doubts({name: value for name, value in args.items() if _canonical(name) not in PLATFORM_OWNED}))
+
+
+def _doubts(args: Mapping[str, Any]) -> Iterator[FieldError]:
+    for name, value in args.items():
+        argument = table().arguments.get(name)
+        if argument is None:
+            yield _finding(name, value, f"SGLang {table().sglang} has no such argument", _suggest(name))
+        elif not _takes(argument, value):
+            yield _finding(name, value, f"must be {_words(argument)}", _explain(argument, value))
+        elif wrong := _not_a_choice(argument, value):
+            yield _finding(name, wrong[0], "is none of the values that SGLang takes", _offer(argument, wrong[0]))
+
+
+def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
+    return FieldError(path_of(("spec", "engine", "args", name)), value, message, remedy)
+
+
+def _canonical(name: str) -> str:
+    """The field name behind any spelling: `--tensor-parallel-size` -> `tp_size`. Unknown names are returned plain."""
+    plain = name.removeprefix("--").replace("-", "_")
+    if plain in PLATFORM_OWNED or plain in table().arguments:
+        return plain
+    return next((known for known, argument in table().arguments.items() if plain in argument.aliases), plain)
+
+
+def _suggest(name: str) -> str:
+    canonical = _canonical(name)
+    meant = canonical if canonical in table().arguments else closest(name, table().arguments)
+    if meant:
+        return f"did you mean {meant}?"
+    return "see docs/reference/engine-args.md; an image with another SGLang needs spec.engine.argsCheck: Warn"
+
+
+def _takes(argument: Argument, value: Any) -> bool:
+    return (value is None and argument.nullable) or any(_is(kind, value) for kind in argument.type.split("|"))
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_is(kind[5:-1], item) for item in value)
+    return kind in _KINDS and _KINDS[kind][0](value)
+
+
+def _words(argument: Argument) -> str:
+    return " or ".join(map(_word, argument.type.split("|")))
+
+
+def _word(kind: str) -> str:
+    return f"a list, each entry {_word(kind[5:-1])}" if kind.startswith("list[") else _KINDS[kind][1]
+
+
+def _explain(argument: Argument, value: Any) -> str:
+    if argument.type == "str" and isinstance(value, int | float):
+        return f'put it in quotes: "{show(value)}"'
+    if isinstance(value, str) and _is_plain_number(value):
+        return "remove the quotes"
+    default = "" if argument.default is None else f" Default {show(argument.default)}."
+    return f"SGLang's help: {argument.help}{default}"
+
+
+def _is_plain_number(text: str) -> bool:
+    return text.replace(".", "", 1).removeprefix("-").isdecimal()
+
+
+def _not_a_choice(argument: Argument, value: Any) -> list[Any]:
+    """The values that are not among the argument's choices; empty when all are, or when it has none."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if argument.choices and one is not None and one not in argument.choices]
+
+
+def _offer(argument: Argument, value: Any) -> str:
+    meant = closest(str(value), map(str, argument.choices))
+    return f'did you mean "{meant}"?' if meant else f"use one of: {', '.join(map(str, argument.choices))}"

@@ -80,7 +80,7 @@ def _field_at(loc: Loc, root: type[Model]) -> FieldInfo | None:
 def _known(loc: Loc, root: type[Model]) -> Loc:
     """`loc` down to the entry of a free mapping: below it pydantic adds the names of its own types."""
     way = [*_way(loc, root)]
-    return loc[: way[-1][0] + 3] if way else loc
+    return loc[: way[-1][0] + 2] if way else loc
 
 
 def _way(loc: Loc, root: type[Model]) -> Iterator[tuple[int, FieldInfo]]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from sglang_operator.api.base import Model
 from sglang_operator.api.endpoint import Endpoint, resolve
-from sglang_operator.api.engine_args import check_args
+from sglang_operator.api.engine_args import doubtful_args, owned_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
 from sglang_operator.api.findings import Loc, findings, path_of
 from sglang_operator.api.rules import Rule, rules_of
@@ -51,10 +51,8 @@ def _check_kind(obj: Mapping[str, Any]) -> None:
 
 def _check_engine(engine: Engine) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
     """(errors, warnings) of the engine arguments."""
-    owned, doubtful = check_args(engine.args)
-    if engine.args_check == "Warn":
-        return owned, doubtful
-    return (*owned, *doubtful), ()
+    owned, doubtful = owned_args(engine.args), doubtful_args(engine.args)
+    return (owned, doubtful) if engine.args_check == "Warn" else (owned + doubtful, ())
 
 
 def _broken_rules(parsed: SGLangEndpoint) -> Iterator[FieldError]:
