@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 IMPORT_PATH = "sglang_serve.server:build"
 DEPLOYMENT = "SGLangServer"
+SERVE_MIDDLEWARES = "sglang_serve.asgi:serve_middlewares"  # what Ray Serve puts before its own handling of a request
 
 # Where the pod mounts things; the environment carries them so that a laptop can point elsewhere with the same app args.
 ENV_KEYS_DIR = "SGLANG_SERVE_KEYS_DIR"  # a directory, one file per key, re-read when it changes

@@ -68,6 +68,8 @@ def _serve_environment(drain_seconds: int) -> Env:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(MIN_DRAINING_SECONDS),
         # A hung engine must free its accelerator at once, or its replacement cannot be placed until the drain limit.
         "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+        # Removes the request header that makes Serve stop watching whether the client is still there.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": args.SERVE_MIDDLEWARES,
     }
 
 
