@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec_api import Api
+from sglang_operator.api.spec_model import Cache
 from sglang_operator.render import names
 from sglang_operator.render.environment import env_list, head_environment, worker_environment
 from sglang_operator.render.platform import Platform
@@ -39,7 +41,7 @@ class Names:
     namespace: str
     revision: str
     labels: Mapping[str, str]
-    """Of every object."""
+    """Of every object; what outlives a revision does not carry its name."""
     pod_labels: Mapping[str, str]
     """Of the pods of this revision, head included."""
     serving_labels: Mapping[str, str]
@@ -108,12 +110,39 @@ class RayService:
 
     names: Names
     labels: Mapping[str, str]
+    queue: str
+    """Kueue LocalQueue, "" for none."""
     ray_version: str
     serve_config: str
     head: HeadPod
     worker: WorkerPod
     head_template: Mapping[str, Any]
     worker_template: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Access:
+    """Context of service.yaml.j2, ingress.yaml.j2 and httproute.yaml.j2."""
+
+    names: Names
+    api: Api
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Context of poddisruptionbudget.yaml.j2."""
+
+    names: Names
+    min_available: int
+
+
+@dataclass(frozen=True)
+class CacheClaim:
+    """Context of persistentvolumeclaim.yaml.j2."""
+
+    names: Names
+    name: str
+    cache: Cache
 
 
 def endpoint_names(endpoint: Endpoint) -> Names:
@@ -124,7 +153,7 @@ def endpoint_names(endpoint: Endpoint) -> Names:
         endpoint=endpoint.name,
         namespace=endpoint.namespace,
         revision=revision,
-        labels={names.MANAGED_BY: names.MANAGER, **pod_labels},
+        labels={names.MANAGED_BY: names.MANAGER, names.ENDPOINT: endpoint.name},
         pod_labels=pod_labels,
         serving_labels={**pod_labels, names.RAY_SERVE: "true"},
     )

@@ -8,11 +8,14 @@ from typing import Any
 from sglang_operator.api import Endpoint
 from sglang_operator.render import context, names
 from sglang_operator.render.platform import Platform
+from sglang_operator.render.pod_template import patch_pod
 from sglang_operator.render.serve_config import serve_config
 from sglang_operator.render.templating import render_template
 
+Object = dict[str, Any]
 
-def render_endpoint(endpoint: Endpoint, platform: Platform | None = None) -> tuple[dict[str, Any], ...]:
+
+def render_endpoint(endpoint: Endpoint, platform: Platform | None = None) -> tuple[Object, ...]:
     """Every object that serves `endpoint`, in the order of `kubectl apply`. The same input gives the same bytes.
 
     Raises InvalidEndpoint if `spec.podTemplate` does not fit the rendered pod template.
@@ -20,23 +23,44 @@ def render_endpoint(endpoint: Endpoint, platform: Platform | None = None) -> tup
     return tuple(_objects(endpoint, platform or Platform()))
 
 
-def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[dict[str, Any]]:
+def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
+    api, cache = endpoint.spec.api, endpoint.spec.model.cache
+    of = context.endpoint_names(endpoint)
+    access = context.Access(names=of, api=api)
+    if cache and not cache.claim_name:
+        claim = context.CacheClaim(names=of, name=names.cache_claim(endpoint.name), cache=cache)
+        yield render_template("persistentvolumeclaim.yaml.j2", claim)
     yield _ray_service(endpoint, platform)
+    yield render_template("service.yaml.j2", access)
+    # With a single replica a budget could only forbid every drain of its node.
+    if endpoint.spec.replicas > 1:
+        budget = context.Budget(names=of, min_available=endpoint.spec.replicas - 1)
+        yield render_template("poddisruptionbudget.yaml.j2", budget)
+    if api.ingress:
+        yield render_template("ingress.yaml.j2", access)
+    if api.route:
+        yield render_template("httproute.yaml.j2", access)
 
 
-def _ray_service(endpoint: Endpoint, platform: Platform) -> dict[str, Any]:
-    of, queue = context.endpoint_names(endpoint), endpoint.spec.scheduling.queue_name
+def _ray_service(endpoint: Endpoint, platform: Platform) -> Object:
+    of, patch, queue = context.endpoint_names(endpoint), endpoint.spec.pod_template, endpoint.spec.scheduling.queue_name
     head, worker = context.head_pod(endpoint, platform), context.worker_pod(endpoint, platform)
     return render_template(
         "rayservice.yaml.j2",
         context.RayService(
             names=of,
-            labels={**of.labels, names.QUEUE: queue} if queue else of.labels,
+            labels=_revision_labels(of, queue),
+            queue=queue,
             ray_version=platform.ray_version,
             serve_config=serve_config(endpoint),
             head=head,
             worker=worker,
-            head_template=render_template("head-pod.yaml.j2", head),
-            worker_template=render_template("worker-pod.yaml.j2", worker),
+            head_template=patch_pod(render_template("head-pod.yaml.j2", head), patch.head, "head"),
+            worker_template=patch_pod(render_template("worker-pod.yaml.j2", worker), patch.worker, "worker"),
         ),
     )
+
+
+def _revision_labels(of: context.Names, queue: str) -> dict[str, str]:
+    labels = {**of.labels, names.REVISION: of.revision}
+    return {**labels, names.QUEUE: queue} if queue else labels

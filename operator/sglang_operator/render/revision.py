@@ -1,7 +1,7 @@
 """Names of revisions: a stable hash over the fields that need new pods, never over what is rendered from them.
 
-A hash over rendered bytes would roll every endpoint when a template changes. Fields that have their default are left out,
-so that a field which a later version adds does not rename the revisions of endpoints that do not use it.
+A hash over rendered bytes would roll every endpoint when a template changes. Fields that have their default are left
+out, so that a field which a later version adds does not rename the revisions of endpoints that do not use it.
 """
 
 from __future__ import annotations
@@ -65,4 +65,6 @@ def rollout_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
+    return (
+        value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
+    )

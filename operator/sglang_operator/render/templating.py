@@ -1,7 +1,7 @@
 """jinja2 templates to objects: strict about names, and every value goes through `tojson`.
 
-JSON is YAML, so a value can neither break out of its place nor change its type. The text is parsed at once; nothing of it
-leaves this module.
+JSON is YAML, so a value can neither break out of its place nor change its type. The text is parsed at once; nothing of
+it leaves this module.
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""`spec.podTemplate`: the user's patches over the rendered pod templates, and what they may not touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sglang_operator.api import FieldError, InvalidEndpoint
+from sglang_operator.render.strategic_merge import BadPatch, merge
+
+# A pod label of KubeRay's own that is set here breaks the selector of its head Service.
+FOREIGN_PREFIXES: Final = ("ray.io/", "serve.sglang.io/")
+FOREIGN_LABELS: Final = ("app.kubernetes.io/name", "app.kubernetes.io/created-by")
+
+
+def patch_pod(template: Mapping[str, Any], patch: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """`template` with the user's patch for `group` (head or worker) applied. Raises InvalidEndpoint."""
+    try:
+        merged = merge(template, patch)
+    except BadPatch as bad:
+        raise InvalidEndpoint((_error(group, bad.path, bad.value, bad.message, bad.remedy),)) from None
+    errors = tuple(_findings(template, merged, patch, group))
+    if errors:
+        raise InvalidEndpoint(errors)
+    return merged
+
+
+def _findings(
+    template: Mapping[str, Any], merged: Mapping[str, Any], patch: Mapping[str, Any], group: str
+) -> Iterator[FieldError]:
+    yield from _foreign_parts(patch, group)
+    yield from _foreign_metadata(patch.get("metadata"), group)
+    ray = template["spec"]["containers"][0]["name"]
+    containers = (merged.get("spec") or {}).get("containers") or [{}]
+    if containers[0].get("name") != ray:
+        remedy = "add containers beside it instead"
+        yield _error(group, "spec.containers", containers, f"the first container must stay {ray!r}", remedy)
+    policy = (merged.get("spec") or {}).get("restartPolicy", "Never")
+    if policy != "Never":
+        yield _error(group, "spec.restartPolicy", policy, "KubeRay's autoscaler replaces pods", "remove it")
+
+
+def _foreign_parts(patch: Mapping[str, Any], group: str) -> Iterator[FieldError]:
+    for key in sorted(set(patch) - {"metadata", "spec", "$patch"}):
+        yield _error(group, key, patch[key], "not a part of a pod template", "use metadata or spec")
+
+
+def _foreign_metadata(metadata: Any, group: str) -> Iterator[FieldError]:
+    for key in sorted(set(metadata or {}) - {"labels", "annotations"}):
+        yield _error(group, f"metadata.{key}", metadata[key], "is set by Kubernetes and KubeRay", "remove it")
+    for part in ("labels", "annotations"):
+        for name, value in sorted(((metadata or {}).get(part) or {}).items()):
+            path = f'metadata.{part}["{name}"]'
+            if name.startswith(FOREIGN_PREFIXES) or name in FOREIGN_LABELS:
+                yield _error(group, path, value, "belongs to Ray, KubeRay or this operator", "remove it")
+            elif not isinstance(value, str | None):
+                yield _error(group, path, value, "must be text", "put it in quotes")
+
+
+def _error(group: str, path: str, value: Any, message: str, remedy: str) -> FieldError:
+    return FieldError(f"spec.podTemplate.{group}.{path}", value, message, remedy)
