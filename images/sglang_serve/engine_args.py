@@ -1,0 +1,60 @@
+"""From the application's args to SGLang's server arguments and environment. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sglang_serve.args import ServeArgs
+
+# CPU only: an engine sizes its cache by free memory, and would take most of a laptop's.
+CPU_TOKENS = 65_536  # of the key-value cache, all requests together
+CPU_RUNNING_REQUESTS = 64
+
+
+def engine_args(args: ServeArgs, model_path: str, port: int) -> dict[str, Any]:
+    """Keyword arguments of SGLang's ServerArgs. What the user set in spec.engine.args wins over our defaults only."""
+    return {**_defaults(args), **args.engine, **_owned(args, model_path, port)}
+
+
+def _defaults(args: ServeArgs) -> dict[str, Any]:
+    common: dict[str, Any] = {"log_level": "info"}
+    if args.vendor != "cpu":
+        return common
+    # An idle CPU scheduler would poll, and keep a core busy.
+    return common | {
+        "sleep_on_idle": True,
+        "max_total_tokens": CPU_TOKENS,
+        "max_running_requests": CPU_RUNNING_REQUESTS,
+    }
+
+
+def _owned(args: ServeArgs, model_path: str, port: int) -> dict[str, Any]:
+    """What other fields of the spec, or the way we run the engine, decide."""
+    return {
+        "model_path": model_path,
+        "served_model_name": args.model.served_name or args.endpoint,
+        "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
+        "is_embedding": args.task == "embed",
+        "tp_size": args.parallelism.tensor,
+        "pp_size": args.parallelism.pipeline,
+        "dp_size": args.parallelism.data,
+        "port": port,  # nobody listens there; other ports derive from it
+    }
+
+
+def engine_environment(args: ServeArgs, cpus: int) -> dict[str, str]:
+    """Environment that SGLang reads when it is imported. `cpus`: how many this process may use."""
+    if args.vendor != "cpu":
+        return {}
+    environment = {"SGLANG_USE_CPU_ENGINE": "1"}
+    ranks = args.parallelism.tensor * args.parallelism.pipeline * args.parallelism.data
+    if ranks > 1:
+        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks, cpus))
+    return environment
+
+
+def _shares(ranks: int, cpus: int) -> list[str]:
+    """Each rank's own range of cores; with more ranks than cores they share."""
+    width = max(1, cpus // ranks)
+    starts = [rank * width % cpus for rank in range(ranks)]
+    return [str(start) if width == 1 else f"{start}-{start + width - 1}" for start in starts]

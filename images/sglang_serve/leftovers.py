@@ -1,0 +1,102 @@
+"""What a replica leaves on disk: one short directory, removed at its end, swept by the next start after a kill.
+
+Engines make sockets and files with `tempfile` and rarely remove them; so `tempfile` and TMPDIR point into the replica's
+own directory before the engine is imported. A lock marks the owner: the kernel releases it however the process ends,
+where a pid could belong to somebody else by then, or to another container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from sglang_serve import progress
+
+LOCK = "lock"
+LONGEST_SOCKET_PATH = 107  # of a Unix socket, in bytes
+SOCKET_NAME = "/tmpxxxxxxxx"  # as tempfile makes them
+
+
+class ReplicaDirectory:
+    """`<state>/<replica>`, held by this process: `scratch` for the engine's files, `errors` for its tracebacks."""
+
+    def __init__(self, path: Path, lock: TextIO) -> None:
+        self.path = path
+        self.scratch = path / "t"
+        self.errors = path / "errors"
+        self._lock = lock
+        self.scratch.mkdir()
+        self.errors.mkdir()
+
+    def remove(self) -> None:
+        """Remove all of it; harmless the second time."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+    def remove_all_but_progress(self) -> None:
+        """After a failed start: its reason stays to be read until the next start sweeps it."""
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != progress.FILE:
+                path.unlink(missing_ok=True)
+        self._lock.close()
+
+
+def claim(state: Path, replica: str) -> ReplicaDirectory:
+    """Sweep what dead replicas left in `state`, then make and hold this replica's directory."""
+    path = state / replica
+    if len(f"{path}/t{SOCKET_NAME}".encode()) > LONGEST_SOCKET_PATH:
+        raise ValueError(f"the state directory {state} is too long a path for the sockets in it: choose a shorter one")
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_one(state):  # a directory that another replica has made but not locked yet must not be swept
+        sweep(state)
+        path.mkdir(mode=0o700)
+        lock = (path / LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return ReplicaDirectory(path, lock)
+
+
+def sweep(state: Path) -> None:
+    """Remove the directories in `state` whose owner is gone."""
+    for path in state.iterdir():
+        if path.is_dir() and not _is_held(path / LOCK):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def use_for_temporary_files(directory: ReplicaDirectory) -> None:
+    """Let this process and its children make their temporary files in `directory`. Compiled kernels stay shared."""
+    shared = Path(tempfile.gettempdir())
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(shared / f"torchinductor_{os.getuid()}"))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(directory.scratch)
+    # prometheus_client reads it when it is first imported; preset by the pod, all its replicas would share one.
+    metrics = directory.path / "metrics"
+    metrics.mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
