@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
@@ -25,18 +26,38 @@ FRONT_SECONDS = 60  # from RUNNING until the proxy has the first replica: normal
 def deployed(spec: Spec, events: Events, *, shared: bool) -> Iterator[None]:
     """Deploy what `serve run config.yaml` would, listening on the spec's address; delete it at the end.
 
-    In a `shared` Ray Serve itself is shut down too; otherwise it ends with its Ray.
+    What has not answered yet has nothing to finish: it ends with its Ray, or in a `shared` one at once.
     """
+    name = spec.application["name"]
     try:
         _deploy(spec)
         yield
     finally:
-        name = spec.application["name"]
-        events.progress("stop", "letting running requests finish")
-        serve.delete(name, _blocking=False)
-        _wait_deleted(name, spec.grace_seconds)
+        if _status(name) == "RUNNING":
+            events.progress("stop", "running requests may finish")
+            _delete(name, spec.grace_seconds)
         if shared:
+            _kill_replicas(name)
             serve.shutdown()
+
+
+def _status(name: str) -> str:
+    application = serve.status().applications.get(name)
+    return str(application.status.value) if application else "NOT_STARTED"
+
+
+def _delete(name: str, seconds: float) -> None:
+    serve.delete(name, _blocking=False)
+    deadline = time.monotonic() + seconds
+    while _status(name) != "NOT_STARTED" and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _kill_replicas(name: str) -> None:
+    """Serve itself would wait until a replica has loaded before it stops it."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"SERVE_REPLICA::{name}#"):
+            ray.kill(ray.get_actor(actor["name"], actor["namespace"]))
 
 
 def _deploy(spec: Spec) -> None:
@@ -51,12 +72,6 @@ def _deploy(spec: Spec) -> None:
         controller_options=config.controller_options,
     )
     client.deploy_apps(config)
-
-
-def _wait_deleted(name: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while name in serve.status().applications and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
 
 
 def follow(spec: Spec, state_dir: Path, events: Events, each_time: Callable[[], None]) -> None:
@@ -74,22 +89,23 @@ def follow(spec: Spec, state_dir: Path, events: Events, each_time: Callable[[], 
 
 
 def _report_status(spec: Spec, events: Events, before: str) -> str:
-    application = serve.status().applications.get(spec.application["name"])
-    status = str(application.status.value) if application else "NOT_STARTED"
+    name = spec.application["name"]
+    status = _status(name)
     if status == before:
         return status
     if status == "DEPLOY_FAILED":
-        raise Failed("DeployFailed", _last_line(application), "read the log")
+        raise Failed("DeployFailed", _last_line(name), "read the log")
     if status == "RUNNING" and before in {"", "DEPLOYING", "NOT_STARTED"}:
         _wait_for_front(spec)
         events.send("ready", url=spec.url)
-    elif status != "DEPLOYING":
-        events.send("status", status=status, message=_last_line(application))
+    elif status not in {"DEPLOYING", "NOT_STARTED"}:
+        events.send("status", status=status, message=_last_line(name))
     return status
 
 
-def _last_line(application: Any) -> str:
+def _last_line(name: str) -> str:
     """The end of the longest message, where a traceback has its error."""
+    application = serve.status().applications[name]
     messages = [application.message, *(one.message for one in application.deployments.values())]
     lines = [line.strip() for line in max(messages, key=len).splitlines() if line.strip()]
     return lines[-1] if lines else "Ray Serve gave no reason"
