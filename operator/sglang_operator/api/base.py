@@ -26,6 +26,7 @@ QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 RESOURCE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+DATA_KEY = r"^[-._A-Za-z0-9]+$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 REVISION = r"^[A-Za-z0-9_][-A-Za-z0-9_./]*$"
 SERVED_NAME = r"^[!-9;-~]+$"  # printable ASCII but the colon: SGLang reads `model:adapter` as an adapter of a model
@@ -38,6 +39,7 @@ _WORDS = {
     LABEL_VALUE: "letters, digits, '-', '_' and '.', as every label value",
     RESOURCE_NAME: "domain/name, as every extended resource",
     HOSTNAME: "a host name in lower case",
+    DATA_KEY: "letters, digits, '-', '_' and '.'",
     ENV_NAME: "letters, digits and '_'",
     REVISION: "a branch, tag or commit",
     SERVED_NAME: "printable ASCII without spaces and colons",
@@ -119,9 +121,9 @@ Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=16_384)]]
 # Kubernetes takes `4` and `"4"` alike.
 Quantity = Annotated[
     str,
-    BeforeValidator(_whole_number_as_text),
     text(QUANTITY, 32),
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 1}),
+    BeforeValidator(_whole_number_as_text),
 ]
 # The two places without a schema, podTemplate and the values of engine.args: anything that JSON can say.
 AnyJson = Annotated[

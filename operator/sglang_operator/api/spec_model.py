@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sglang_operator.api.base import (
+    DATA_KEY,
     ENV_NAME,
     REVISION,
     SERVED_NAME,
     AnyJson,
     Items,
-    LabelKey,
     Model,
     Name,
     OptionalName,
@@ -33,14 +33,14 @@ class SecretKey(Model):
     """One entry of a Secret in the endpoint's namespace."""
 
     name: Name = Field(description="Name of the Secret. Required.")
-    key: LabelKey = Field(description="Entry of the Secret. Required.")
+    key: Annotated[str, text(DATA_KEY, 253)] = Field(description="Entry of the Secret. Required.")
 
 
 class ConfigMapKey(Model):
     """One entry of a ConfigMap in the endpoint's namespace."""
 
     name: Name = Field(description="Name of the ConfigMap. Required.")
-    key: LabelKey = Field(description="Entry of the ConfigMap. Required.")
+    key: Annotated[str, text(DATA_KEY, 253)] = Field(description="Entry of the ConfigMap. Required.")
 
 
 class Cache(Model):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sglang_operator.api.base import (
+    QUALIFIED_NAME,
     RESOURCE_NAME,
     AnyJson,
     Items,
@@ -90,7 +91,9 @@ class Head(Model):
 class Toleration(Model):
     """A Kubernetes toleration."""
 
-    key: OptionalName = Field(default="", description="Taint key. Default: empty, every key (operator Exists only).")
+    key: Annotated[str, text(QUALIFIED_NAME, 317, optional=True)] = Field(
+        default="", description="Taint key. Default: empty, every key (operator Exists only)."
+    )
     operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How value is compared. Default Equal.")
     value: LabelValue = Field(default="", description="Taint value for operator Equal. Default: empty.")
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(

@@ -1,0 +1,40 @@
+"""`SGLangEndpoint.status`: what the operator reports. The CLI and the renderer never read it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sglang_operator.api.base import Items, Model, items
+
+
+def reported(description: str, **schema: Any) -> Any:
+    """An optional field that the operator writes."""
+    return Field(default=None, validate_default=False, description=description, json_schema_extra=schema or None)
+
+
+class Condition(Model):
+    """One aspect of the endpoint, as every Kubernetes condition (metav1.Condition)."""
+
+    type: Annotated[str, Field(max_length=316)] = Field(description="Name of the aspect, for example Ready.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    observed_generation: Annotated[int, Field(ge=0)] = reported("metadata.generation that this condition is about.")
+    last_transition_time: str = Field(
+        description="When status last changed (RFC 3339).", json_schema_extra={"format": "date-time"}
+    )
+    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="One word of a closed list that says why."
+    )
+    message: Annotated[str, Field(max_length=32_768)] = Field(description="What happened and what to do.")
+
+
+class EndpointStatus(Model):
+    """What the operator saw last."""
+
+    observed_generation: int = reported("metadata.generation that this status is about.")
+    conditions: Items[Condition] = items("State of the endpoint by aspect.", key="type")
+    url: str = reported("URL of the endpoint inside the cluster; its API is below /v1.")
+    replicas: int = reported("Replicas that exist.")
+    ready_replicas: int = reported("Replicas that answer requests.")
+    selector: str = reported("Label selector of the worker pods, for the scale subresource.")
