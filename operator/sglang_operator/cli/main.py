@@ -6,7 +6,24 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("render", "run")  # module sglang_operator.cli.<name>, attribute <name>
+COMMANDS = ("render", "run", "version")  # module sglang_operator.cli.<name>, attribute <name>
+HELP = """Serve SGLang models on Kubernetes, or on this machine, from the same file.
+
+\b
+  kubectl sglang render -f endpoint.yaml                     what a cluster would get
+  kubectl sglang render -f endpoint.yaml | kubectl apply -f -
+  kubectl sglang run -f endpoint.yaml                        the same endpoint, here
+
+An endpoint is an SGLangEndpoint (serve.sglang.io/v1alpha1); a model and an accelerator are enough:
+
+\b
+  apiVersion: serve.sglang.io/v1alpha1
+  kind: SGLangEndpoint
+  metadata: {name: qwen3}
+  spec:
+    model: {uri: hf://Qwen/Qwen3-8B}
+    accelerator: {vendor: nvidia, count: 1}
+"""
 
 
 class LazyGroup(click.Group):
@@ -24,6 +41,11 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """See HELP."""
+
+
 def main() -> None:
-    """Serve SGLang models: check and render SGLangEndpoint files, or run them on this machine."""
+    """Entry point of `kubectl-sglang`; kubectl finds it by that name and users call it as its subcommand."""
+    group(prog_name="kubectl sglang")

@@ -1,45 +1,177 @@
-"""Reads endpoints from files as kubectl does: YAML or JSON, many documents, `-` is stdin."""
+"""Reads endpoints from files as kubectl does: YAML or JSON, many documents, directories, `-` is stdin."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sglang_operator.api import Endpoint, InvalidEndpoint, parse_endpoint
-from sglang_operator.api.errors import FieldError
+from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 
 STDIN = "-"
+SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
 
 
-def read_endpoints(files: Sequence[str]) -> list[Endpoint]:
-    """Every endpoint in `files`, in order. Raises InvalidEndpoint with the findings of the first bad file."""
-    return [endpoint for name in files for endpoint in _endpoints(name)]
+class InvalidManifest(InvalidEndpoint):
+    """Findings of several documents; `str()` says for each finding in which file and document it is."""
+
+    def __init__(self, findings: Sequence[tuple[str, FieldError]]) -> None:
+        super().__init__(tuple(error for _, error in findings))
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{place}: {error}" for place, error in self.findings)
 
 
-def _endpoints(name: str) -> list[Endpoint]:
-    documents = list(_documents(name))
+@dataclass(frozen=True)
+class Document:
+    """One object of a file: where it is, in words, and what it says."""
+
+    place: str
+    content: Any
+
+
+def read_endpoints(files: Sequence[str], namespace: str = "default") -> list[Endpoint]:
+    """Every endpoint in `files`, in order; those without a namespace are in `namespace`.
+
+    Raises InvalidManifest with every finding of every document.
+    """
+    found: list[tuple[Document, Endpoint]] = []
+    wrong: list[tuple[str, FieldError]] = []
+    for document in _documents(files, wrong):
+        try:
+            found.append((document, parse_endpoint(_in_namespace(document.content, namespace))))
+        except InvalidEndpoint as error:
+            wrong += [(document.place, finding) for finding in error.errors]
+    wrong += _twice(found)
+    if wrong:
+        raise InvalidManifest(wrong)
+    return [endpoint for _, endpoint in found]
+
+
+def _documents(files: Sequence[str], wrong: list[tuple[str, FieldError]]) -> Iterator[Document]:
+    """Every document of every file; what cannot be read is added to `wrong`."""
+    for name in files:
+        try:
+            for path in _expand(name):
+                yield from _read(path)
+        except _Unreadable as error:
+            wrong.append((error.place, error.finding))
+
+
+def _expand(name: str) -> Sequence[str]:
+    """The files of a directory in alphabetical order, or the file itself."""
+    if name == STDIN or not Path(name).is_dir():
+        return [name]
+    files = sorted(str(path) for path in Path(name).iterdir() if path.suffix in SUFFIXES)
+    if not files:
+        raise _Unreadable(name, "no .yaml, .yml or .json file in this directory", "name another one, or a file")
+    return files
+
+
+def _read(name: str) -> Iterator[Document]:
+    documents = [document for document in _parse(name, _text(name)) if document is not None]
     if not documents:
-        raise _unreadable(name, "no document in it", "write an SGLangEndpoint; examples/ has some")
-    return [parse_endpoint(document) for document in documents]
+        raise _Unreadable(name, "no document in it", "write an SGLangEndpoint; examples/ has some")
+    for position, content in enumerate(documents, start=1):
+        place = f"{name}, document {position}" if len(documents) > 1 else name
+        if isinstance(content, Mapping) and content.get("kind") == "List":
+            items = content.get("items") or []
+            yield from (Document(f"{place}, item {number}", item) for number, item in enumerate(items, start=1))
+        else:
+            yield Document(place, content)
 
 
-def _documents(name: str) -> Iterator[Mapping[str, Any]]:
+def _text(name: str) -> str:
     try:
-        text = sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8")
-        documents = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+        raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
     except OSError as error:
-        raise _unreadable(name, error.strerror or str(error), "name a file that exists, or - for stdin") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _unreadable(name, f"neither YAML nor JSON: {error}", "mend the line it names") from None
-    for document in filter(None, documents):
-        if not isinstance(document, Mapping):
-            raise _unreadable(name, "a document is no object", "start it with apiVersion, kind, metadata and spec")
-        yield from document["items"] if document.get("kind") == "List" else [document]
+        message = error.strerror or str(error)
+        raise _Unreadable(name, message, "name a file that exists, a directory, or - for stdin") from None
+    except UnicodeDecodeError as error:
+        raise _Unreadable(name, f"not UTF-8: {error.reason}", "save it as UTF-8") from None
 
 
-def _unreadable(name: str, message: str, remedy: str) -> InvalidEndpoint:
-    return InvalidEndpoint((FieldError("file", name, message, remedy),))
+def _parse(name: str, text: str) -> list[Any]:
+    try:
+        return _parse_json(text) or list(yaml.load_all(text, Loader=_Loader))
+    except yaml.YAMLError as error:
+        raise _Unreadable(name, *_explain(error)) from None
+    except (RecursionError, ValueError) as error:  # a number of 5000 digits, a document of 1000 levels
+        raise _Unreadable(name, f"neither YAML nor JSON: {error}", "mend it") from None
+
+
+def _parse_json(text: str) -> list[Any]:
+    """The document if it is JSON, whose escapes for rare characters are no YAML; nothing if it is not."""
+    try:
+        return [json.loads(text, object_pairs_hook=_object)]
+    except json.JSONDecodeError:
+        return []
+
+
+def _explain(error: yaml.YAMLError) -> tuple[str, str]:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        return f"neither YAML nor JSON: {what}", f"mend line {mark.line + 1}, column {mark.column + 1}"
+    return f"neither YAML nor JSON: {error}", "mend it"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise yaml.YAMLError(f"key {twice!r} is there twice")
+    return dict(pairs)
+
+
+class _Loader(yaml.CSafeLoader):
+    """As safe_load, but a key that is there twice is an error instead of the last one winning, and dates are text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a repeated key; PyYAML calls it for every mapping."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                problem = f"key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
+
+
+def _in_namespace(content: Any, namespace: str) -> Any:
+    """The document with `namespace` where it has none of its own."""
+    metadata = content.get("metadata") if isinstance(content, Mapping) else None
+    if not isinstance(metadata, Mapping) or metadata.get("namespace"):
+        return content
+    return {**content, "metadata": {**metadata, "namespace": namespace}}
+
+
+def _twice(found: Sequence[tuple[Document, Endpoint]]) -> Iterator[tuple[str, FieldError]]:
+    first: dict[tuple[str, str], str] = {}
+    for document, endpoint in found:
+        key = (endpoint.namespace, endpoint.name)
+        if key in first:
+            message = f"this endpoint is also in {first[key]}"
+            yield document.place, FieldError("metadata.name", endpoint.name, message, "rename or remove one of them")
+        first.setdefault(key, document.place)
+
+
+class _Unreadable(Exception):  # noqa: N818 - what the file is
+    def __init__(self, place: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.place = place
+        self.finding = FieldError("file", None, message, remedy)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import yaml
-
 from sglang_operator.api import Endpoint
 from sglang_operator.render import names
 from sglang_operator.render.environment import MIN_DRAINING_SECONDS
 from sglang_operator.render.quantity import whole_cores
 from sglang_operator.render.revision import revision_name, short_hash
+from sglang_operator.render.yaml_text import to_yaml
 from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, LiveArgs, ModelArgs, ParallelArgs, ServeArgs, to_wire
 
 SHUTDOWN_SECONDS = 30
@@ -21,16 +20,9 @@ KEEP_ALIVE_SECONDS = 620
 request into a connection that is just being closed."""
 
 
-class _Dumper(yaml.CSafeDumper):
-    """Writes a value that occurs twice twice: anchors are no help to a reader, and Ray's hash sees them."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
-
-
 def serve_config(endpoint: Endpoint) -> str:
     """serveConfigV2 as YAML text. It holds no secret: KubeRay logs it in clear."""
-    return yaml.dump(
+    return to_yaml(
         {
             "proxy_location": "EveryNode",
             "http_options": {
@@ -39,11 +31,7 @@ def serve_config(endpoint: Endpoint) -> str:
                 "keep_alive_timeout_s": KEEP_ALIVE_SECONDS,
             },
             "applications": [_application(endpoint)],
-        },
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=120,
+        }
     )
 
 

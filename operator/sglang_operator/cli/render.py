@@ -1,0 +1,69 @@
+"""`kubectl sglang render`: the Kubernetes objects of endpoints, offline."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sglang_operator.api import Endpoint, InvalidEndpoint
+from sglang_operator.cli.manifests import read_endpoints
+from sglang_operator.render import render_endpoint, to_yaml
+
+EXIT_INVALID = 1
+KINDS = ("PersistentVolumeClaim", "RayService", "Service", "PodDisruptionBudget", "Ingress", "HTTPRoute")
+HELP = """Print the Kubernetes objects that endpoints become.
+
+Works offline, without a cluster or kubeconfig. The same file always gives the same bytes, so the output can be kept in
+git and compared.
+
+\b
+  kubectl sglang render -f endpoint.yaml
+  kubectl sglang render -f endpoint.yaml | kubectl apply -f -
+  kubectl sglang render -f endpoints/ -n team-a -o json
+  kubectl sglang render -f endpoint.yaml --kind RayService
+  helm template my-chart | kubectl sglang render -f -
+
+FILE may hold many documents, as YAML or JSON, but no other kind than SGLangEndpoint; a directory stands for its .yaml,
+.yml and .json files. Every finding is printed on stderr with its file, field, value and what to do.
+
+\b
+Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
+"""
+
+
+@click.command(help=HELP, short_help="Print the Kubernetes objects of endpoints.")
+@click.option(
+    "files", "-f", "--file", multiple=True, required=True, metavar="FILE", help="File, directory or - (stdin)."
+)
+@click.option("namespace", "-n", "--namespace", default="default", show_default=True, help="For documents without one.")
+@click.option("form", "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("kinds", "--kind", multiple=True, type=click.Choice(KINDS, case_sensitive=False), help="Only this kind.")
+def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str]) -> None:
+    """See HELP."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `render … | head` ends quietly, as any filter does
+    try:
+        endpoints = read_endpoints(files, namespace)
+        objects = [one for endpoint in endpoints for one in render_endpoint(endpoint)]
+    except InvalidEndpoint as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_INVALID)
+    _warn(endpoints)
+    chosen = [one for one in objects if not kinds or one["kind"] in kinds]
+    click.echo(to_yaml(*chosen) if form == "yaml" else _json(chosen), nl=False)
+
+
+def _warn(endpoints: Sequence[Endpoint]) -> None:
+    for endpoint in endpoints:
+        for warning in endpoint.warnings:
+            click.echo(f"warning: {endpoint.name}: {warning}", err=True)
+
+
+def _json(objects: Sequence[dict[str, Any]]) -> str:
+    """The object itself if it is one, else a List, as kubectl prints and takes it."""
+    whole = objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": objects}
+    return json.dumps(whole, indent=2) + "\n"
