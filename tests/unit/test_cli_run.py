@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sglang_operator.api import InvalidEndpoint
 from sglang_operator.cli import machine, view
 from sglang_operator.cli.local_spec import LOCAL_ENV, Machine, NotLocal, local_spec
-from sglang_operator.cli.manifests import read_endpoints
 from sglang_operator.cli.ports import BadPorts, assign_ports
 from sglang_serve import args
 
@@ -121,21 +119,6 @@ class TestMachine:
         with pytest.raises(NotLocal, match="3 of vendor 'amd' needed, this machine has 2"):
             machine.require_accelerators("amd", 3)
         machine.require_accelerators("cpu", 64)
-
-
-class TestManifests:
-    @pytest.mark.parametrize(
-        ("text", "said"), [("", "no document"), ("a: [", "neither YAML nor JSON"), ("- a", "no object")]
-    )
-    def test_no_endpoint_in_it(self, tmp_path: Path, text: str, said: str) -> None:
-        path = tmp_path / "e.yaml"
-        path.write_text(text)
-        with pytest.raises(InvalidEndpoint, match=said):
-            read_endpoints([str(path)])
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidEndpoint, match=r"No such file(?s:.*)nowhere\.yaml"):
-            read_endpoints([str(tmp_path / "nowhere.yaml")])
 
 
 class TestView:

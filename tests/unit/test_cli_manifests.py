@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sglang_operator.api import InvalidEndpoint
+from sglang_operator.cli.manifests import InvalidManifest, read_endpoints
+
+GOOD = """\
+apiVersion: serve.sglang.io/v1alpha1
+kind: SGLangEndpoint
+metadata: {name: NAME}
+spec:
+  model: {uri: "hf://org/model"}
+"""
+
+
+def manifest(name: str) -> str:
+    return GOOD.replace("NAME", name)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write_file(name: str, text: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    return write_file
+
+
+def names(files: list[str]) -> list[str]:
+    return [endpoint.name for endpoint in read_endpoints(files)]
+
+
+def findings(*files: str) -> str:
+    with pytest.raises(InvalidManifest) as error:
+        read_endpoints(list(files))
+    return str(error.value)
+
+
+def test_many_documents_many_files(write: Any) -> None:
+    first = write("a.yaml", f"---\n{manifest('a')}---\n---\n{manifest('b')}")
+    assert names([first, write("c.yaml", manifest("c"))]) == ["a", "b", "c"]
+
+
+def test_a_list_as_kubectl_prints_it(write: Any) -> None:
+    item = {"apiVersion": "serve.sglang.io/v1alpha1", "kind": "SGLangEndpoint", "metadata": {"name": "a"}}
+    item["spec"] = {"model": {"uri": "hf://org/model"}}
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [item]})
+    assert names([write("a.json", text)]) == ["a"]
+    del item["spec"]
+    bad = write("b.json", json.dumps({"apiVersion": "v1", "kind": "List", "items": [item]}))
+    assert f"{bad}, item 1: spec: " in findings(bad)
+
+
+def test_directory(write: Any, tmp_path: Path) -> None:
+    write("b.yml", manifest("b"))
+    write("a.yaml", manifest("a"))
+    write("README.md", "not this")
+    assert names([str(tmp_path)]) == ["a", "b"]
+
+
+def test_directory_without_manifests(tmp_path: Path) -> None:
+    assert f"{tmp_path}: file: no .yaml, .yml or .json file" in findings(str(tmp_path))
+
+
+def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(manifest("a").encode())))
+    assert names(["-"]) == ["a"]
+
+
+def test_namespace_of_the_document_wins(write: Any) -> None:
+    own = manifest("b").replace("{name: b}", "{name: b, namespace: own}")
+    found = read_endpoints([write("a.yaml", f"{manifest('a')}---\n{own}")], namespace="given")
+    assert [endpoint.namespace for endpoint in found] == ["given", "own"]
+
+
+def test_json_escapes_beyond_the_basic_plane(write: Any) -> None:
+    text = json.dumps({"apiVersion": "serve.sglang.io/v1alpha1", "kind": "SGLangEndpoint", "metadata": {"name": "a"}})
+    spec = '{"model": {"uri": "hf://o/m"}, "api": {"service": {"annotations": {"note": "\\ud83e\\udd99"}}}}'
+    (endpoint,) = read_endpoints([write("a.json", f'{text[:-1]}, "spec": {spec}}}')])
+    assert endpoint.spec.api.service.annotations == {"note": "\N{LLAMA}"}
+
+
+def test_a_date_is_text(write: Any) -> None:
+    (endpoint,) = read_endpoints([write("a.yaml", manifest("a").replace('"}', '", servedName: 2026-01-01}'))])
+    assert endpoint.spec.model.served_name == "2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no document in it"),
+        ("# only a comment\n---\n", "no document in it"),
+        ("a: [", "neither YAML nor JSON"),
+        ('{"a": 1,}}', "neither YAML nor JSON"),
+        ("a: 1\nb: 2\na: 3\n", "key 'a' is there twice\n  remedy: mend line 3, column 1"),
+        ('{"a": {"b": 1, "b": 2}}', "key 'b' is there twice"),
+        ("a: !!python/object:os.system {}", "neither YAML nor JSON"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        ("a: " + "9" * 5000, "neither YAML nor JSON"),
+        ("[" * 5000, "neither YAML nor JSON"),
+        ("a: &a [*a]", "kind: must be SGLangEndpoint"),
+    ],
+)
+def test_unreadable(write: Any, text: str | bytes, said: str) -> None:
+    path = write("e.yaml", text)
+    message = findings(path)
+    assert said in message
+    assert message.startswith(path)
+    assert "remedy: " in message
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    message = findings(str(tmp_path / "nowhere.yaml"))
+    assert "nowhere.yaml: file: No such file or directory" in message
+    assert "remedy: name a file that exists" in message
+
+
+def test_every_finding_names_its_document(write: Any) -> None:
+    bad = manifest("b").replace("hf://org/model", "ftp://x")
+    path = write("e.yaml", f"{manifest('a')}---\n{bad}---\nkind: ConfigMap\n")
+    message = findings(path, "nowhere.yaml")
+    assert f"{path}, document 1" not in message
+    assert f"{path}, document 2: spec.model.uri: " in message
+    assert '(found "ftp://x")' in message
+    assert f'{path}, document 3: kind: must be SGLangEndpoint (found "ConfigMap")' in message
+    assert "nowhere.yaml: file: " in message
+
+
+def test_the_same_endpoint_twice(write: Any) -> None:
+    first, second = write("a.yaml", manifest("a")), write("b.yaml", manifest("a"))
+    assert f"{second}: metadata.name: this endpoint is also in {first}" in findings(first, second)
+
+
+def test_findings_are_those_of_the_api(write: Any) -> None:
+    with pytest.raises(InvalidEndpoint) as error:
+        read_endpoints([write("a.yaml", manifest("a").replace("model:", "modle:"))])
+    assert any("modle" in finding.path for finding in error.value.errors)
