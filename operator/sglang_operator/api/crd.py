@@ -154,7 +154,7 @@ def _validations(part: str) -> Schema:
             **({"fieldPath": f".{rule.field}"} if rule.field and not rule.field.startswith("metadata") else {}),
         }
         for rule in RULES
-        if rule.of.__name__ == part and rule.cel
+        if rule.of.__name__ == part
     ]
     return {"x-kubernetes-validations": rules} if rules else {}
 

@@ -12,12 +12,17 @@ from sglang_operator.api.spec_pods import Resources
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A valid endpoint. `spec` has every default filled in, also those that follow from other fields."""
+    """A valid endpoint. `spec` has every default filled in, also those that follow from other fields.
+
+    `written` has only the defaults that the CRD has, as the API server stores them: what later versions may compute
+    differently (tensor, servedName, resources) is absent there, so it is what a revision may be named by.
+    """
 
     name: str
     namespace: str
     uid: str  # "" when it was not read from a cluster
     spec: EndpointSpec
+    written: EndpointSpec
     warnings: tuple[FieldError, ...] = ()  # findings that do not refuse the endpoint (engine.argsCheck: Warn)
 
 

@@ -45,6 +45,12 @@ def closest(wrong: str, known: Iterable[str]) -> str:
     return spellings[matches[0]] if matches else ""
 
 
+@cache
+def fields_of(model: type[Model]) -> Mapping[str, FieldInfo]:
+    """The fields of a part by their names in YAML."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
 def part_of(info: FieldInfo) -> type[Model] | None:
     """The model that a field holds, alone, optional or in a list; None for scalars and free mappings."""
     return _model_in(info.annotation)
@@ -89,22 +95,16 @@ def _way(loc: Loc, root: type[Model]) -> Iterator[tuple[int, FieldInfo]]:
     for index, name in enumerate(loc):
         if isinstance(name, int):
             continue
-        info = _fields(model).get(name) if model else None
+        info = fields_of(model).get(name) if model else None
         if info is None:
             return
         yield index, info
         model = part_of(info)
 
 
-@cache
-def _fields(model: type[Model]) -> Mapping[str, FieldInfo]:
-    """The fields of a part by their names in YAML."""
-    return {info.alias or name: info for name, info in model.model_fields.items()}
-
-
 def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
     """(name, path) of every field below `model`."""
-    for name, info in _fields(model).items():
+    for name, info in fields_of(model).items():
         yield name, f"{prefix}.{name}"
         part = part_of(info)
         if part:
@@ -114,7 +114,7 @@ def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
 def _explain_unknown(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
     *parents, name = details["loc"]
     holder = _field_at(tuple(parents), root)
-    siblings = _fields((holder and part_of(holder)) or root)
+    siblings = fields_of((holder and part_of(holder)) or root)
     beside = closest(str(name), siblings)
     if beside:
         return "unknown field", f"did you mean {path_of((*parents, beside))}?"

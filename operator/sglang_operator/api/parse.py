@@ -37,7 +37,14 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
     if errors:
         raise InvalidEndpoint(errors)
     metadata = parsed.metadata
-    return Endpoint(metadata.name, metadata.namespace, metadata.uid, resolve(parsed.spec), warnings)
+    return Endpoint(
+        name=metadata.name,
+        namespace=metadata.namespace,
+        uid=metadata.uid,
+        spec=resolve(parsed.spec),
+        written=parsed.spec,
+        warnings=warnings,
+    )
 
 
 def _check_kind(obj: Mapping[str, Any]) -> None:

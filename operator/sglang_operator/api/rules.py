@@ -6,7 +6,7 @@ tests/unit/test_api_rules.py runs good and bad cases of every rule through both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from sglang_operator.api.base import Model
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Engine, EnvSource, EnvVar, ModelSource
-from sglang_operator.api.spec_pods import Accelerator, PodTemplate, Toleration
+from sglang_operator.api.spec_pods import Accelerator, Toleration
 
 M = TypeVar("M", bound=Model)
 
@@ -27,8 +27,6 @@ _HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 URI: Final = rf"{_HF}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
 _DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
 
-FOREIGN_LABELS: Final = ("ray.io/", "serve.sglang.io/")
-
 
 @dataclass(frozen=True)
 class Rule(Generic[M]):
@@ -36,7 +34,7 @@ class Rule(Generic[M]):
 
     of: type[M]
     field: str  # the field to blame, relative to the part, in YAML's spelling
-    cel: str  # over `self`, the part; "" where the API server cannot look (the schema-less podTemplate)
+    cel: str  # over `self`, the part
     holds: Callable[[M], bool]
     message: str
     remedy: str
@@ -57,12 +55,6 @@ def _advise_uri(model: ModelSource) -> str:
     if model.uri.startswith("/"):
         return f'did you mean "file://{model.uri}"?'
     return ""
-
-
-def _labels(patch: Mapping[str, Any]) -> Iterable[str]:
-    metadata = patch.get("metadata")
-    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    return labels if isinstance(labels, Mapping) else ()
 
 
 RULES: Final[tuple[Rule[Any], ...]] = (
@@ -213,22 +205,6 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         ),
         message="ingress, route, NodePort and LoadBalancer open the endpoint to everybody outside the cluster",
         remedy="set spec.api.keysSecret, or spec.api.allowAnonymous: true if something in front asks for credentials",
-    ),
-    Rule(
-        of=PodTemplate,
-        field="",
-        cel="",
-        holds=lambda p: not {*p.head, *p.worker} - {"metadata", "spec"},
-        message="a pod template has metadata and spec, nothing else",
-        remedy="put containers, volumes and the like below spec",
-    ),
-    Rule(
-        of=PodTemplate,
-        field="",
-        cel="",
-        holds=lambda p: not any(label.startswith(FOREIGN_LABELS) for label in (*_labels(p.head), *_labels(p.worker))),
-        message="labels of ray.io/ and serve.sglang.io/ belong to KubeRay and the operator",
-        remedy="remove them from metadata.labels",
     ),
 )
 

@@ -44,16 +44,16 @@ class EndpointSpec(Model):
     )
     service_account_name: OptionalName = Field(
         default="",
-        description="[R] ServiceAccount of the pods (workload identity). Default: empty, the namespace's default "
-        "account with its token not mounted.",
+        description="[R] ServiceAccount of the worker pods (workload identity). Default: empty, the namespace's "
+        "default account with its token not mounted.",
     )
-    model: ModelSource = Field(description="[R] Which model is served. Required.")
+    model: ModelSource = Field(description="Which model is served. Required.")
     accelerator: Accelerator = part("[R] Accelerators of one replica. Default: one NVIDIA GPU.")
     parallelism: Parallelism = part("[R] How a replica's accelerators share the model. Default: all tensor-parallel.")
     resources: Resources = part("[R] Host resources of each worker pod. Default: by accelerator.vendor and count.")
     head: Head = part("[R] Host resources of the Ray head pod. Default: 1 core and 4Gi.")
     scheduling: Scheduling = part("[R] Where worker pods may run. Default: any node with the accelerators.")
-    engine: Engine = part("[R] How SGLang is started. Default: the platform's image and SGLang's own defaults.")
+    engine: Engine = part("How SGLang is started. Default: the platform's image and SGLang's own defaults.")
     api: Api = part("Keys, behaviour and exposure of the HTTP API. Default: open inside the cluster.")
     upgrade: Upgrade = part("How a change reaches the pods. Default: those of its fields.")
     pod_template: PodTemplate = part("[R] Patches over the rendered pod templates. Default: none.")

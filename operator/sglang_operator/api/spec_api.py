@@ -98,12 +98,12 @@ class Api(Model):
 
     keys_secret: SecretRef | None = Field(
         default=None,
-        description="Secret whose every entry is one API key, the entry's name being the key's name in the logs. A "
+        description="[R] Secret whose every entry is one API key, the entry's name being the key's name in the logs. A "
         "changed Secret takes effect without a restart. Default: not set, open to everybody who reaches the Service.",
     )
     admin_key_secret: SecretKey | None = Field(
         default=None,
-        description="Key for administrative routes (weights, cache, profiling). Default: not set, they answer 403.",
+        description="[R] Key for administrative routes (weights, cache, profiling). Default: not set, they answer 403.",
     )
     allow_anonymous: bool = Field(
         default=False,

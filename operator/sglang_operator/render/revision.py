@@ -36,7 +36,7 @@ HASH_LENGTH = 8  # the longest endpoint name (38) + "-" + 8 = 47, the longest na
 
 def revision_name(endpoint: Endpoint) -> str:
     """Name of the RayService that serves this endpoint as it is now: `<endpoint>-<hash>`."""
-    return f"{endpoint.name}-{short_hash(rollout_fields(endpoint.spec))}"
+    return f"{endpoint.name}-{short_hash(rollout_fields(endpoint.written))}"
 
 
 def short_hash(value: Any) -> str:
