@@ -43,7 +43,11 @@ def own_ray(spec: Spec, run: Path) -> Iterator[None]:
 @contextmanager
 def shared_ray(address: str, env: Mapping[str, str]) -> Iterator[None]:
     """The Ray at `address`; `env` goes to our job's processes only. Refused if it serves: a deploy replaces that."""
-    ray.init(address=address, runtime_env={"env_vars": dict(env)}, **_COMMON)
+    try:
+        ray.init(address=address, runtime_env={"env_vars": dict(env)}, **_COMMON)
+    except (ConnectionError, RuntimeError) as error:  # another version of Ray or Python is a RuntimeError
+        remedy = "stop it (ray stop) to get one for this run alone; if it wants a token, set RAY_AUTH_MODE=token"
+        raise Failed("RayUnusable", f"cannot use the Ray at {address}: {error}", remedy) from error
     try:
         _require_no_serve(address)
         yield

@@ -61,6 +61,9 @@ def run_environment(run: Path) -> dict[str, str]:
         ENV_STATE_DIR: str(state),
         "RAY_COLOR_PREFIX": "0",  # the log is a file
         "RAY_DEDUP_LOGS": "0",  # each request has its line
+        # A busy laptop starts slowly; Serve would kill its proxy after 5 s and try again.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
