@@ -1,7 +1,9 @@
-"""From the application's args to SGLang's server arguments and environment. Pure."""
+"""From the application's args to SGLang's server arguments and environment."""
 
 from __future__ import annotations
 
+import secrets
+from pathlib import Path
 from typing import Any
 
 from sglang_serve.args import ServeArgs
@@ -11,7 +13,7 @@ CPU_TOKENS = 65_536  # of the key-value cache, all requests together
 CPU_RUNNING_REQUESTS = 64
 
 
-def engine_args(args: ServeArgs, model_path: str, port: int) -> dict[str, Any]:
+def engine_args(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
     """Keyword arguments of SGLang's ServerArgs. What the user set in spec.engine.args wins over our defaults only."""
     return {**_defaults(args), **args.engine, **_owned(args, model_path, port)}
 
@@ -28,10 +30,10 @@ def _defaults(args: ServeArgs) -> dict[str, Any]:
     }
 
 
-def _owned(args: ServeArgs, model_path: str, port: int) -> dict[str, Any]:
+def _owned(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
     """What other fields of the spec, or the way we run the engine, decide."""
     return {
-        "model_path": model_path,
+        "model_path": str(model_path),
         "served_model_name": args.model.served_name or args.endpoint,
         "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
         "is_embedding": args.task == "embed",
@@ -39,7 +41,13 @@ def _owned(args: ServeArgs, model_path: str, port: int) -> dict[str, Any]:
         "pp_size": args.parallelism.pipeline,
         "dp_size": args.parallelism.data,
         "port": port,  # nobody listens there; other ports derive from it
+        **_admin_key(args),
     }
+
+
+def _admin_key(args: ServeArgs) -> dict[str, str]:
+    """SGLang's HiCache routes answer only if there is an admin key. Nobody knows this one: ours is checked before."""
+    return {"admin_api_key": secrets.token_hex(32)} if args.admin else {}
 
 
 def engine_environment(args: ServeArgs, cpus: int) -> dict[str, str]:

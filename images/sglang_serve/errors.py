@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Reason = Literal[
@@ -16,18 +17,32 @@ Reason = Literal[
     "EngineFailed",
 ]
 
+REMEDIES: dict[Reason, str] = {
+    "ModelNotFound": "correct spec.model.uri and spec.model.revision; the directory must hold config.json and weights",
+    "AccessDenied": "set spec.model.tokenSecret to a token that may read the model (a gated one: accept its licence on "
+    "the hub first); files of a volume must be readable by the pod's user",
+    "DownloadFailed": "check that the hub answers from this pod (proxy, DNS, network policy) and that the cache volume "
+    "(spec.model.cache.size) has room; or fill a model mirror",
+    "OutOfMemory": "use more or larger accelerators (spec.accelerator.count), a smaller or quantised model, or lower "
+    "spec.engine.args max_total_tokens or context_length; on CPU raise spec.resources.memory",
+    "UnsupportedArchitecture": "choose a model that this SGLang supports, or an engine image with a newer SGLang "
+    "(spec.engine.image); check spec.task",
+    "BadArgument": "correct spec.engine.args or spec.parallelism",
+    "EngineFailed": "read the replica's log; the traceback of the engine is in it",
+}
+
 
 class StartError(Exception):
     """A replica cannot start: `reason`, what happened in one line, and the remedy."""
 
-    def __init__(self, reason: Reason, message: str, remedy: str) -> None:
+    def __init__(self, reason: Reason, message: str, remedy: str = "") -> None:
         super().__init__(reason, message, remedy)  # all of it, so that it survives pickling
         self.reason = reason
         self.message = message
-        self.remedy = remedy
+        self.remedy = remedy or REMEDIES[reason]
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.message} Remedy: {self.remedy}"
+        return f"{self.reason}: {self.message} | remedy: {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -36,24 +51,72 @@ class _Sign:
 
     reason: Reason
     pattern: re.Pattern[str]
-    remedy: str
 
 
-def _sign(reason: Reason, remedy: str, *patterns: str) -> _Sign:
-    return _Sign(reason, re.compile("|".join(patterns), re.IGNORECASE), remedy)
+def _sign(reason: Reason, *patterns: str) -> _Sign:
+    return _Sign(reason, re.compile("|".join(patterns), re.IGNORECASE))
 
 
-_SIGNS = (_sign("EngineFailed", "read the log of the replica", r"(?!)"),)
+# From the texts of SGLang 0.5.17 and 0.5.23, transformers, torch and the kernel. The first that fits counts.
+_SIGNS = (
+    _sign(
+        "OutOfMemory",
+        r"out of memory",  # torch.OutOfMemoryError, cudaErrorMemoryAllocation, HIP
+        r"can't allocate memory",  # torch's CPU allocator
+        r"not enough memory",  # SGLang, sizing its key-value cache
+        r"MemoryError",
+        r"exit code: -9\b",  # the kernel's OOM killer
+        r"SIGKILL\) killed by",
+        r"No space left on device.*shm|Bus error|exit code: -7\b",  # a full /dev/shm
+    ),
+    _sign(
+        "UnsupportedArchitecture",
+        r"architectures .* are not supported",
+        r"does not recognize this architecture",
+        r"Unsupported architectures?",
+        r"has no \w+ implementation",
+    ),
+    _sign("AccessDenied", r"GatedRepoError", r"PermissionError", r"Permission denied", r"403 Forbidden", r"gated repo"),
+    _sign(
+        "ModelNotFound",
+        r"does not appear to have a file named",
+        r"Cannot find any model weights",
+        r"no file named (model\.safetensors|pytorch_model)",
+        r"Can't load (tokenizer|the configuration)",
+        r"Unrecognized model in",  # config.json without a model_type
+        r"is not a valid model identifier",
+        r"Incorrect path_or_model_id",
+        r"No such file or directory",
+        r"FileNotFoundError",
+    ),
+    _sign("DownloadFailed", r"LocalEntryNotFoundError", r"ConnectionError", r"couldn't connect to", r"Max retries"),
+    _sign("BadArgument", r"unexpected keyword argument", r"Unexpected keyword", r"unrecognized arguments"),
+)
+# Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
+_ARGUMENT_ERRORS = (TypeError, ValueError, AssertionError)
 
 
-def classify(text: str) -> StartError:
-    """The error that an engine's traceback, or the message of its exception, amounts to."""
+def classify(error: BaseException, child_errors: str = "") -> StartError:
+    """The StartError that an exception of the engine's start amounts to; `child_errors`: what its processes wrote."""
+    if isinstance(error, StartError):
+        return error
+    text = child_errors or f"{type(error).__name__}: {error}"
     for sign in _SIGNS:
         if sign.pattern.search(text):
-            return StartError(sign.reason, _last_line(text), sign.remedy)
-    return StartError("EngineFailed", _last_line(text), "read the log of the replica")
+            return StartError(sign.reason, _essence(text, sign.pattern))
+    if not child_errors and isinstance(error, _ARGUMENT_ERRORS):
+        return StartError("BadArgument", _essence(text))
+    return StartError("EngineFailed", _essence(text))
 
 
-def _last_line(text: str) -> str:
+def _essence(text: str, pattern: re.Pattern[str] | None = None) -> str:
+    """The line that says it, or the last one, where a traceback has its error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "the engine ended without a message."
+    said = [line for line in lines if pattern and pattern.search(line)]
+    return (said or lines or ["the engine ended without a message"])[-1][:1000]
+
+
+def first_child_error(directory: Path) -> str:
+    """What the first of the engine's processes to fail wrote, "" if none: the others fail because of it."""
+    files = [path for path in directory.iterdir() if path.stat().st_size]
+    return min(files, key=lambda path: path.stat().st_mtime).read_text(errors="replace") if files else ""

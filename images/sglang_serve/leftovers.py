@@ -11,8 +11,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +20,9 @@ from sglang_serve import progress
 
 LOCK = "lock"
 LONGEST_SOCKET_PATH = 107  # of a Unix socket, in bytes
-SOCKET_NAME = "/tmpxxxxxxxx"  # as tempfile makes them
+SOCKET_NAME = "tmpxxxxxxxx"  # as tempfile makes them
+SHARED_MEMORY = "shared-memory"  # a list of the engine's files in /dev/shm, one per line
+SHARED_PREFIXES = ("/dev/shm/sgl", "/dev/shm/sem.mp-")  # noqa: S108 - SGLang's load reports, multiprocessing's locks
 
 
 class ReplicaDirectory:
@@ -34,9 +36,13 @@ class ReplicaDirectory:
         self.scratch.mkdir()
         self.errors.mkdir()
 
+    def note_shared_memory(self, pids: Sequence[int]) -> None:
+        """Note which files in /dev/shm these processes and ours use: SGLang ends by SIGKILL and leaves them."""
+        (self.path / SHARED_MEMORY).write_text("\n".join(sorted(_shared_memory(pids))))
+
     def remove(self) -> None:
         """Remove all of it; harmless the second time."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         self._lock.close()
 
     def remove_all_but_progress(self) -> None:
@@ -52,7 +58,7 @@ class ReplicaDirectory:
 def claim(state: Path, replica: str) -> ReplicaDirectory:
     """Sweep what dead replicas left in `state`, then make and hold this replica's directory."""
     path = state / replica
-    if len(f"{path}/t{SOCKET_NAME}".encode()) > LONGEST_SOCKET_PATH:
+    if len(f"{path}/t/{SOCKET_NAME}".encode()) > LONGEST_SOCKET_PATH:
         raise ValueError(f"the state directory {state} is too long a path for the sockets in it: choose a shorter one")
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(state):  # a directory that another replica has made but not locked yet must not be swept
@@ -67,7 +73,7 @@ def sweep(state: Path) -> None:
     """Remove the directories in `state` whose owner is gone."""
     for path in state.iterdir():
         if path.is_dir() and not _is_held(path / LOCK):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def use_for_temporary_files(directory: ReplicaDirectory) -> None:
@@ -79,6 +85,19 @@ def use_for_temporary_files(directory: ReplicaDirectory) -> None:
     metrics = directory.path / "metrics"
     metrics.mkdir()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # an engine that never got that far
+        for name in (path / SHARED_MEMORY).read_text().splitlines():
+            Path(name).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _shared_memory(pids: Sequence[int]) -> set[str]:
+    maps = "\n".join(Path(f"/proc/{pid}/maps").read_text() for pid in (*pids, os.getpid()))
+    names = (line.split()[-1] for line in maps.splitlines())
+    return {name for name in names if name.startswith(SHARED_PREFIXES)}
 
 
 @contextmanager

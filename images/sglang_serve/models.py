@@ -1,4 +1,4 @@
-"""Where the model's files are: a mirror, the hub, a mounted claim or a directory."""
+"""Where the model's files are: a directory, a mounted claim, a mirror, or the hub."""
 
 from __future__ import annotations
 
@@ -9,18 +9,49 @@ from sglang_serve import args
 from sglang_serve.errors import StartError
 
 
-def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], None]) -> str:
-    """The directory with the model's files, downloaded if they are on the hub. Raises StartError."""
+def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
+    """The directory with the model's files, downloaded if need be; `say` is told what goes on. Raises StartError."""
     scheme, _, rest = model.uri.partition("://")
     if scheme == "file":
-        return str(_existing(Path(rest), model.uri))
+        return _existing(Path("/", rest), model.uri)
     if scheme == "pvc":
-        return str(_existing(Path(env.get(args.ENV_PVC_ROOT, "/pvc"), rest), model.uri))
+        return _existing(_claim_path(rest, env), model.uri)
+    if scheme == "hf":
+        return _mirrored(rest, env, say) or _downloaded(rest, model.revision, say)
+    raise StartError("BadArgument", f"spec.model.uri {model.uri!r} is none of hf://, pvc://, file://", "correct it")
+
+
+def _claim_path(rest: str, env: Mapping[str, str]) -> Path:
+    root = env.get(args.ENV_PVC_ROOT)
+    if not root:
+        raise StartError(
+            "BadArgument", f"pvc://{rest} is used, but {args.ENV_PVC_ROOT} is not set", "set it to the claims' mount"
+        )
+    return Path(root, rest)
+
+
+def _mirrored(repository: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path | None:
     mirror = env.get(args.ENV_MODEL_MIRROR)
-    return str(_existing(Path(mirror or "/nowhere") / rest, model.uri))
+    path = Path(mirror, repository) if mirror else None
+    if path is None or not path.is_dir():
+        return None
+    say(f"{repository} is taken from the mirror {mirror}, not from the hub")
+    return _existing(path, f"hf://{repository}")
+
+
+def _downloaded(repository: str, revision: str, say: Callable[[str], None]) -> Path:
+    from sglang_serve import hub  # noqa: PLC0415 - huggingface_hub is in the engine environment only
+
+    return hub.download(repository, revision, say)
 
 
 def _existing(path: Path, uri: str) -> Path:
-    if not path.is_dir():
-        raise StartError("ModelNotFound", f"{uri}: no directory {path}.", "correct spec.model.uri")
-    return path
+    """The path, if there is a directory with something in it that we may read."""
+    try:
+        if any(path.iterdir()):
+            return path
+    except PermissionError as error:
+        raise StartError("AccessDenied", f"{uri}: {path} may not be read by this user") from error
+    except OSError as error:
+        raise StartError("ModelNotFound", f"{uri}: there is no directory {path}") from error
+    raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty")

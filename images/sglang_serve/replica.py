@@ -7,20 +7,23 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sglang_serve import args, asgi, auth, leftovers, models, ports
+from sglang_serve import args, asgi, auth, health, leftovers, models, ports
 from sglang_serve.engine_args import engine_args, engine_environment
-from sglang_serve.errors import StartError, classify
-from sglang_serve.progress import Progress, write_line
+from sglang_serve.errors import classify, first_child_error
+from sglang_serve.progress import Progress, log_line, write_line
 from sglang_serve.request_log import Origin
+from sglang_serve.routes import admin_matcher
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from sglang_serve.sglang_private import Engine
+
 
 class Replica:
-    """Everything of SGLangServer that is not Ray Serve's."""
+    """Everything of SGLangServer that is not Ray Serve's. `name` is unique among the replicas of this machine."""
 
     def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str]) -> None:
         self._args = serve_args
@@ -29,48 +32,55 @@ class Replica:
         self._origin = Origin(serve_args.endpoint, serve_args.revision, name)
         self._directory = leftovers.claim(Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR)), name)
         self._progress = Progress(self._directory.path, write_line, **vars(self._origin))
+        self._engine: Engine | None = None
+        self._is_stopped = False
 
     async def start(self) -> None:
         """Load the model and answer one request. Raises StartError, and leaves nothing but its reason."""
         try:
-            self._engine = await asyncio.to_thread(self._start_engine)
-            await self._warm_up()
-        except Exception as error:
-            failure = error if isinstance(error, StartError) else classify(repr(error))
+            self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
+            await self._warm_up(self._engine)
+        except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
+            failure = classify(error, first_child_error(self._directory.errors))
             self._progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
+            health.kill_children()
             self._directory.remove_all_but_progress()
-            raise failure from None
+            raise failure from None  # the engine's traceback is in the log; this becomes Serve's message
 
-    def _start_engine(self) -> Any:
+    def _load(self) -> Engine:
         self._progress.report("model", f"looking for {self._args.model.uri}")
         path = models.fetch(self._args.model, self._env, partial(self._progress.report, "model"))
-        self._progress.report("load", f"loading {path}")
+        self._progress.report("load", f"starting the engine with {path}")
+        self._prepare_process()
+        from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
+
+        return Engine(engine_args(self._args, path, self._port.getsockname()[1]), self._directory.errors)
+
+    def _prepare_process(self) -> None:
         os.environ.update(engine_environment(self._args, len(os.sched_getaffinity(0))))
         leftovers.use_for_temporary_files(self._directory)
+        health.ignore_quit_signals()
         self._port = ports.claim_port()
-        from sglang_serve import sglang_private  # noqa: PLC0415 - imports torch; reads the environment set above
 
-        self._sglang = sglang_private
-        return sglang_private.start_engine(
-            engine_args(self._args, path, self._port.getsockname()[1]), self._directory.errors
-        )
-
-    async def _warm_up(self) -> None:
+    async def _warm_up(self, engine: Engine) -> None:
         self._progress.report("warmup", "answering a first request")
-        await self._sglang.answer_once(self._engine)
-        await self._sglang.freeze_gc(self._engine)
+        self._directory.note_shared_memory(engine.pids)
+        await health.require_warm_up(engine)
+        await engine.freeze_gc()
+        health.on_exit(engine.pids, self._end_with_engine)
 
     def build_app(self) -> FastAPI:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
-        app = self._sglang.native_app(self._engine)
+        app = self._running.app()
         asgi.install(app, self._context(app))
-        self._sglang.set_ready(self._engine)
         self._progress.report("ready", "answering requests")
         return app
 
     def _context(self, app: FastAPI) -> asgi.Context:
+        from sglang_serve.sglang_private import is_admin_endpoint  # noqa: PLC0415 - as above
+
         policy = auth.policy_from(
-            partial(self._sglang.is_admin_route, app),
+            admin_matcher(app, is_admin_endpoint),
             require_keys=self._args.require_keys,
             keys_dir=self._env.get(args.ENV_KEYS_DIR, ""),
             admin=self._args.admin,
@@ -80,19 +90,39 @@ class Replica:
             origin=self._origin,
             policy=policy,
             live=lambda: self._live,
-            is_served=partial(self._sglang.serves, self._engine),
+            is_served=self._running.serves,
             write=write_line,
         )
 
     def reconfigure(self, live: args.LiveArgs) -> None:
-        """Take new settings at once."""
+        """Take new settings; they count from the next request on."""
         self._live = live
 
     async def check_health(self) -> None:
-        """Raise if the engine does not answer."""
-        await asyncio.wait_for(self._sglang.answer_once(self._engine), 20)
+        """Raise Unhealthy if the engine hangs."""
+        await health.require_answer(self._running)
 
     def stop(self) -> None:
-        """End the engine and remove its files."""
-        self._engine.shutdown()
+        """End the engine and remove its files. Harmless the second time, or when nothing has started."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        if self._engine:
+            self._engine.shutdown()
         self._directory.remove()
+
+    def _end_with_engine(self, pid: int) -> None:
+        """A process of the engine has died, and so do we: Serve replaces a dead replica at once, a sick one later."""
+        if self._is_stopped:
+            return
+        message = classify(RuntimeError(f"process {pid} ended"), first_child_error(self._directory.errors)).message
+        write_line(log_line("engine_died", **vars(self._origin), pid=pid, message=message))
+        health.kill_children()
+        self._directory.remove()
+        os._exit(1)
+
+    @property
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("the replica has not started")
+        return self._engine

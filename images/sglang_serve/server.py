@@ -1,8 +1,7 @@
-"""The Serve deployment of the serving image: SGLang's own HTTP app over one engine per replica."""
+"""The Ray Serve application of the serving image: one SGLang engine per replica, behind SGLang's own HTTP app."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,32 +14,30 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-@serve.deployment(name=args.DEPLOYMENT)
-@serve.ingress()
 class SGLangServer:
-    """One replica. Serve calls the methods; what they do is in `Replica`."""
+    """The deployment: what Ray Serve calls, and `Replica` does."""
 
-    async def __init__(self, wire: dict[str, Any]) -> None:
-        replica = serve.get_replica_context().replica_id.unique_id
-        self._replica = Replica(args.serve_args(wire), replica, os.environ)
+    async def __init__(self, wire: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._replica = Replica(args.serve_args(wire), serve.get_replica_context().replica_id.unique_id, os.environ)
         await self._replica.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._replica.build_app()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take new LiveArgs, without a restart."""
+        """Take new LiveArgs without a restart."""
         self._replica.reconfigure(args.live_args(user_config))
 
     async def check_health(self) -> None:
-        """Raise if the engine is hung; Serve then replaces this replica."""
+        """Raise if the engine hangs; after three times Serve replaces the replica."""
         await self._replica.check_health()
 
-    async def __del__(self) -> None:
-        await asyncio.to_thread(self._replica.stop)
+    def __del__(self) -> None:  # Serve calls it when the last request is over; Python later once more
+        if replica := getattr(self, "_replica", None):
+            replica.stop()
 
 
-def build(wire: dict[str, Any]) -> serve.Application:
-    """The application of IMPORT_PATH: `wire` is `to_wire(ServeArgs)`. Wrong args raise here, before anything starts."""
+def build(wire: dict[str, Any]) -> Any:
+    """The Serve application of IMPORT_PATH; `wire` is `to_wire(ServeArgs)`. Wrong keys raise before anything starts."""
     args.serve_args(wire)
-    return SGLangServer.bind(wire)  # type: ignore[no-any-return]
+    return serve.deployment(name=args.DEPLOYMENT)(serve.ingress()(SGLangServer)).bind(wire)

@@ -1,105 +1,134 @@
 """Every private name of SGLang that this package uses, and no use of one elsewhere.
 
-SGLang has no public way to put its HTTP app over an engine of the caller's (its launch_server does both and then blocks).
-`tests/engine/test_sglang_private.py` checks the names and shapes below against the installed SGLang.
+SGLang has no public way to put its HTTP app over a caller's engine: its launch_server does both, and then blocks.
+`tests/engine/test_sglang_private.py` checks what is used here against the installed SGLang.
+Importing this module imports torch; the environment that SGLang reads has to be set before.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
 from sglang.srt.entrypoints import http_server
-from sglang.srt.entrypoints.engine import Engine
+from sglang.srt.entrypoints.engine import Engine as SGLangEngine
 from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
 from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.managers.tokenizer_manager import ServerStatus
-from sglang.srt.utils.auth import AuthLevel, _get_auth_level_from_app_and_scope
+from sglang.srt.utils.auth import AuthLevel
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-TESTED_VERSIONS = ("0.5.17", "0.5.23")
-ENV_ERRORS = "SGLANG_SERVE_ERRORS"  # directory for the tracebacks of the engine's processes
+ENV_ERRORS = "SGLANG_SERVE_ERRORS"  # directory where the engine's processes write what broke them
+ERROR_BYTES = 65_536
+WARM_UP_TOKENS = 8  # as SGLang's own warm-up: the first comes from prefill, the others from decode
 
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:
-    """SGLang's scheduler process; what breaks it, and SGLang only logs, is also written where the replica reads it."""
-    handler = logging.FileHandler(Path(os.environ[ENV_ERRORS]) / str(os.getpid()), delay=True)
+    """SGLang's scheduler process. What breaks it SGLang only logs; here it is also kept for the replica to read."""
+    handler = RotatingFileHandler(
+        Path(os.environ[ENV_ERRORS]) / str(os.getpid()), maxBytes=ERROR_BYTES, backupCount=1, delay=True
+    )
     handler.setLevel(logging.ERROR)
-    logging.getLogger("sglang").addHandler(handler)  # the root's handlers are replaced when SGLang sets up its log
+    logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log
     run_scheduler_process(*args, **kwargs)
 
 
-class ReplicaEngine(Engine):  # type: ignore[misc]
-    """SGLang's engine with our scheduler entry, which is its documented point of override."""
+class _Engine(SGLangEngine):  # type: ignore[misc]
+    """SGLang's engine with our scheduler process; the attribute is there to be overridden."""
 
     run_scheduler_process_func = staticmethod(run_scheduler)
 
 
-def start_engine(arguments: Mapping[str, Any], errors: Path) -> ReplicaEngine:
-    """Start the engine's processes and wait until the model is loaded; takes seconds to many minutes."""
-    os.environ[ENV_ERRORS] = str(errors)
-    return ReplicaEngine(**arguments)
+class Engine:
+    """A loaded model: SGLang's processes, and its HTTP app over them."""
 
+    def __init__(self, arguments: Mapping[str, Any], errors: Path) -> None:
+        """Start the processes and wait until the model is loaded: seconds to many minutes. Raises what SGLang raises;
+        what a child process wrote is then in `errors`."""
+        os.environ[ENV_ERRORS] = str(errors)
+        self._engine = _Engine(**arguments)
+        self._manager = self._engine.tokenizer_manager
 
-def native_app(engine: ReplicaEngine) -> FastAPI:
-    """SGLang's own app over `engine`, as its launch_server sets it up. Serve runs the lifespan, which builds the rest.
+    @property
+    def pids(self) -> Sequence[int]:
+        """Of the processes without which it does not work."""
+        return tuple(self._engine.get_all_child_pids())
 
-    The app is a global of its module, so there is one per process: a second call raises.
-    """
-    app = http_server.app
-    if getattr(app, "is_single_tokenizer_mode", False):
-        raise RuntimeError("SGLang's app of this process already has an engine")
-    http_server.set_global_state(
-        http_server._GlobalState(
-            tokenizer_manager=engine.tokenizer_manager,
-            template_manager=engine.template_manager,
-            scheduler_info=engine._scheduler_init_result.scheduler_infos[0],
+    def app(self) -> FastAPI:
+        """SGLang's own app over this engine, as its launch_server sets it up. Running its lifespan completes it.
+
+        The app is a global of its module, so there is one per process: a second call raises RuntimeError.
+        """
+        app = http_server.app
+        if hasattr(app, "server_args"):
+            raise RuntimeError("SGLang's app of this process already belongs to an engine")
+        http_server.set_global_state(
+            http_server._GlobalState(
+                tokenizer_manager=self._manager,
+                template_manager=self._engine.template_manager,
+                scheduler_info=self._engine._scheduler_init_result.scheduler_infos[0],
+            )
         )
-    )
-    app.is_single_tokenizer_mode = True
-    app.server_args = engine.server_args
-    # The lifespan's warm-up would call the engine's own HTTP port, which nobody serves. False: it ends there.
-    app.warmup_thread_kwargs = {"server_args": engine.server_args, "execute_warmup_func": lambda _: False}
-    return app
+        app.is_single_tokenizer_mode = True
+        app.server_args = self._engine.server_args
+        # The lifespan's warm-up calls the engine's own HTTP port, which nobody serves. At False it ends.
+        app.warmup_thread_kwargs = {"server_args": app.server_args, "execute_warmup_func": lambda _: False}
+        self._manager.server_status = ServerStatus.Up  # our own warm-up is over: /health and /ready say so
+        return app
+
+    def serves(self, model: str) -> bool:
+        """Whether requests that name `model` mean this engine's model (or `model:adapter`, or an adapter)."""
+        return bool(model.partition(":")[0] == self._manager.served_model_name)
+
+    async def warm_up(self) -> None:
+        """Run a first request of a few tokens: no client shall wait for kernels to be compiled."""
+        await self._run(f"warm-up-{uuid.uuid4().hex}", WARM_UP_TOKENS)
+
+    async def answer(self) -> None:
+        """Run one minimal request through all processes; a busy engine drops it, but `last_heard` shows that it lives.
+
+        The name of the request makes it one of SGLang's own health checks: not logged, not measured.
+        """
+        rid = f"{HEALTH_CHECK_RID_PREFIX}_{uuid.uuid4().hex}"
+        try:
+            await self._run(rid, 1)
+        finally:
+            self._manager.rid_to_state.pop(rid, None)  # of a dropped request nobody else removes it
+
+    async def _run(self, rid: str, tokens: int) -> None:
+        kind = GenerateReqInput if self._manager.is_generation else EmbeddingReqInput
+        sampling = {"max_new_tokens": tokens, "temperature": 0.0}
+        request = kind(rid=rid, input_ids=[0], sampling_params=sampling, log_metrics=False)
+        async for _ in self._manager.generate_request(request, None):
+            pass
+
+    @property
+    def last_heard(self) -> float:
+        """When its processes last sent anything, in seconds of `time.time`."""
+        return float(self._manager.last_receive_tstamp)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether an administrator told it to answer nothing for now."""
+        return bool(self._manager.is_pause)
+
+    async def freeze_gc(self) -> None:
+        """Take what was allocated up to now out of garbage collection, in all processes."""
+        await self._manager.freeze_gc()
+
+    def shutdown(self) -> None:
+        """Kill its processes, and every other child of this one; returns when they are gone."""
+        self._engine.shutdown()
 
 
-def is_admin_route(app: FastAPI, scope: Mapping[str, Any]) -> bool:
-    """Whether SGLang marks the route of this request as one for administrators."""
-    return bool(_get_auth_level_from_app_and_scope(app, scope) != AuthLevel.NORMAL)
-
-
-def serves(engine: ReplicaEngine, model: str) -> bool:
-    """Whether requests naming `model` mean this engine's model, or one of its adapters."""
-    return bool(model == engine.tokenizer_manager.served_model_name)
-
-
-async def answer_once(engine: ReplicaEngine) -> None:
-    """Run one minimal request through all of the engine's processes."""
-    rid = f"sglang-serve-{uuid.uuid4().hex}"
-    sampling = {"max_new_tokens": 1, "temperature": 0.0}
-    kind = GenerateReqInput if engine.tokenizer_manager.is_generation else EmbeddingReqInput
-    request = kind(rid=rid, input_ids=[0], sampling_params=sampling, log_metrics=False)
-    async for _ in engine.tokenizer_manager.generate_request(request, None):
-        pass
-
-
-def set_ready(engine: ReplicaEngine) -> None:
-    """What /health and /ready answer from now on."""
-    engine.tokenizer_manager.server_status = ServerStatus.Up
-
-
-async def freeze_gc(engine: ReplicaEngine) -> None:
-    """Take what was allocated up to now out of garbage collection, in all of the engine's processes."""
-    await engine.tokenizer_manager.freeze_gc()
-
-
-def seconds_since_answer(engine: ReplicaEngine) -> float:
-    """Since the engine's processes last sent anything."""
-    return time.time() - float(engine.tokenizer_manager.last_receive_tstamp)
+def is_admin_endpoint(endpoint: object) -> bool:
+    """Whether SGLang marks this function of a route as one for administrators (its @auth_level)."""
+    return getattr(endpoint, "_auth_level", AuthLevel.NORMAL) is not AuthLevel.NORMAL

@@ -1,0 +1,142 @@
+"""Whether a replica's engine lives: asked by Ray Serve (a hung one), and told by the kernel (a dead one)."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import psutil
+
+PROBE_SECONDS = 20.0  # SGLang's own limit for its /health. Serve replaces a replica after three failures in a row
+WARM_UP_SECONDS = 600.0  # SGLang's own limit too: kernels may be compiled
+LOOK_SECONDS = 0.25
+
+
+class Unhealthy(Exception):  # noqa: N818 - a state
+    """The engine does not answer."""
+
+
+class Probed(Protocol):
+    """What is asked of an engine."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Of the processes without which it does not work."""
+
+    @property
+    def last_heard(self) -> float:
+        """When the engine last sent anything, in seconds of `time.time`."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is silent because it was told to."""
+
+    async def answer(self) -> None:
+        """Run one minimal request."""
+
+    async def warm_up(self) -> None:
+        """Run a first request."""
+
+
+async def require_warm_up(engine: Probed, seconds: float = WARM_UP_SECONDS) -> None:
+    """Return when the engine has answered its first request. Raises Unhealthy if it does not, or dies over it."""
+
+    def check() -> bool:
+        if dead := [pid for pid in engine.pids if has_ended(pid)]:
+            raise Unhealthy(f"a process of the engine (pid {dead[0]}) ended during the first request")
+        return False
+
+    await _until(check, asyncio.create_task(engine.warm_up()), seconds, "no answer to the first request")
+
+
+async def require_answer(engine: Probed, seconds: float = PROBE_SECONDS) -> None:
+    """Return when the engine answers a minimal request, or sends anything else: a busy engine is a healthy one.
+
+    Raises Unhealthy after `seconds` of silence.
+    """
+    if engine.is_paused:
+        return
+    began = time.time()
+    asked = asyncio.create_task(engine.answer())
+    await _until(lambda: engine.last_heard > began, asked, seconds, "the engine sent nothing")
+
+
+async def _until(check: Callable[[], bool], asked: asyncio.Task[None], seconds: float, failure: str) -> None:
+    """Until `check` or `asked` says that all is well; whatever either raises passes."""
+    deadline = time.monotonic() + seconds
+    try:
+        while not check():
+            if asked.done():
+                return asked.result()
+            if time.monotonic() > deadline:
+                raise Unhealthy(f"{failure} for {seconds:.0f} s")
+            await asyncio.wait({asked}, timeout=LOOK_SECONDS)
+    finally:
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+    return None
+
+
+def on_exit(pids: Sequence[int], call: Callable[[int], None]) -> None:
+    """Call `call(pid)`, from a thread, as soon as one of these processes has ended; also if it has ended already."""
+
+    def watch() -> None:
+        call(_wait_for_first(pids))
+
+    threading.Thread(target=watch, name="engine-exit", daemon=True).start()
+
+
+def _wait_for_first(pids: Sequence[int]) -> int:
+    poller = select.poll()
+    handles: dict[int, int] = {}
+    try:
+        for pid in pids:
+            handles[os.pidfd_open(pid)] = pid
+        for handle in handles:
+            poller.register(handle, select.POLLIN)
+        ((first, _), *_) = poller.poll()
+        return handles[first]
+    except ProcessLookupError:
+        return next(pid for pid in pids if has_ended(pid))
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child process has exited, waited for or not."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 0)[0])
+    finally:
+        os.close(handle)
+
+
+def kill_children() -> None:
+    """End whatever this process has started. Returns when it is gone, and its memory with it."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        child.kill()
+    psutil.wait_procs(children, timeout=10)
+
+
+def ignore_quit_signals() -> None:
+    """Keep SIGQUIT from ending this process.
+
+    SGLang's processes send it to their parent when they fail, and SGLang's handler needs the main thread, which is
+    Ray's in a replica: the process would end with a core dump and without a reason. `on_exit` stands in for it. Done in
+    C: Python changes the handling of signals in the main thread only.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    libc.signal(signal.SIGQUIT, signal.SIG_IGN.value)

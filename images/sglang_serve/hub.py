@@ -1,0 +1,113 @@
+"""Downloads from the model hub, with progress. Runs in the engine environment, which has huggingface_hub."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from sglang_serve.errors import StartError
+from sglang_serve.weights import Bytes, unneeded
+
+Say = Callable[[str], None]
+PROGRESS_SECONDS = 2.0
+
+
+def download(repository: str, revision: str, say: Say) -> Path:
+    """The directory with the files of this revision; what is in the cache already is not downloaded again.
+
+    An unreachable hub is no error when the cache has the revision: replicas restart while the hub is away.
+    """
+    try:
+        return _download(repository, revision, say)
+    except RevisionNotFoundError as error:
+        raise StartError("ModelNotFound", f"hf://{repository} has no revision {revision!r}") from error
+    except GatedRepoError as error:
+        raise StartError("AccessDenied", f"hf://{repository} is gated and the hub refused access") from error
+    except RepositoryNotFoundError as error:  # the hub says the same of a private one, so as not to tell that it exists
+        what = f"the hub has no model {repository}, or it is private and the token is missing or may not read it"
+        raise StartError("ModelNotFound", what, "correct spec.model.uri, or set spec.model.tokenSecret") from error
+    except HFValidationError as error:
+        raise StartError("ModelNotFound", f"hf://{repository} is not a name of a model: {error}") from error
+    except HfHubHTTPError as error:
+        raise _refused(repository, error) from error
+    except OSError as error:  # no connection, disk full
+        raise StartError("DownloadFailed", f"hf://{repository} from {constants.ENDPOINT}: {error}") from error
+
+
+def _download(repository: str, revision: str, say: Say) -> Path:
+    say(f"asking {constants.ENDPOINT} for {repository}, revision {revision}")
+    try:
+        model = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except HfHubHTTPError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the HTTP client of this hub version raises
+        return _cached(repository, revision, error, say)
+    files = {file.rfilename: file.size or 0 for file in model.siblings or ()}
+    leave = unneeded(tuple(files))
+    total = Bytes(sum(size for name, size in files.items() if name not in leave))
+    with _progress(repository, total, say):
+        return Path(snapshot_download(repository, revision=model.sha, ignore_patterns=_escaped(leave)))
+
+
+def _cached(repository: str, revision: str, error: Exception, say: Say) -> Path:
+    try:
+        path = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise OSError(f"the hub cannot be reached and the cache has no copy ({error})") from error
+    say(f"the hub cannot be reached; serving the copy of {repository} in the cache")
+    return path
+
+
+def _refused(repository: str, error: HfHubHTTPError) -> StartError:
+    status = getattr(error.response, "status_code", 0)
+    if status in (401, 403):
+        return StartError("AccessDenied", f"the hub refused hf://{repository} with status {status}")
+    return StartError("DownloadFailed", f"the hub answered for hf://{repository}: {error}")
+
+
+def _escaped(names: Sequence[str]) -> list[str]:
+    """As patterns of fnmatch, where a bracket has a meaning."""
+    return [name.replace("[", "[[]") for name in names]
+
+
+@contextmanager
+def _progress(repository: str, total: Bytes, say: Say) -> Iterator[None]:
+    """Say how much has arrived, when it has grown. Looked up on disk: versions of the client count differently."""
+    blobs = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "blobs")
+    over = threading.Event()
+
+    def follow() -> None:
+        seen = -1
+        while not over.wait(PROGRESS_SECONDS):
+            if (arrived := _size(blobs)) != seen:
+                seen = arrived
+                say(f"downloading {repository}: {Bytes(arrived)} of {total}")
+
+    say(f"downloading {repository}: {total}")
+    thread = threading.Thread(target=follow, name="download-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _size(blobs: Path) -> int:
+    """Bytes on disk: a file that is being written may be sparse."""
+    try:
+        return sum(path.stat().st_blocks * 512 for path in blobs.iterdir())
+    except FileNotFoundError:  # not begun, or a part was just renamed
+        return 0
