@@ -10,7 +10,7 @@ DUPLICATES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "original/*", "conso
 
 
 def unneeded(files: Sequence[str]) -> tuple[str, ...]:
-    """Weights of other frameworks, and further copies of those that are there as safetensors: half of some downloads."""
+    """Weights of other frameworks, and second copies of those that are safetensors: half of some downloads."""
     patterns = FOREIGN + (DUPLICATES if _has_sharded_weights(files) else ())
     return tuple(name for name in files if any(fnmatch(name, pattern) for pattern in patterns))
 

@@ -1,0 +1,58 @@
+"""ServeArgs to SGLang's arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sglang_serve.args import ModelArgs, ParallelArgs, ServeArgs
+from sglang_serve.engine_args import engine_args, engine_environment
+
+MODEL = Path("/m")
+
+
+def serve_args(**fields: Any) -> ServeArgs:
+    return ServeArgs(endpoint="qwen", model=ModelArgs(uri="file:///m"), **fields)
+
+
+def test_the_platform_wins_over_the_user_and_the_user_over_our_defaults() -> None:
+    found = engine_args(serve_args(engine={"max_total_tokens": 7, "port": 1, "model_path": "/x"}), MODEL, 15_000)
+    assert (found["max_total_tokens"], found["port"], found["model_path"]) == (7, 15_000, "/m")
+
+
+@pytest.mark.parametrize(("vendor", "device"), [("cpu", "cpu"), ("nvidia", "cuda"), ("amd", "cuda")])
+def test_device(vendor: Any, device: str) -> None:
+    assert engine_args(serve_args(vendor=vendor), MODEL, 1)["device"] == device
+
+
+def test_only_a_cpu_gets_token_limits_and_an_idle_scheduler_that_sleeps() -> None:
+    assert {"max_total_tokens", "max_running_requests", "sleep_on_idle"} <= engine_args(serve_args(), MODEL, 1).keys()
+    assert not {"max_total_tokens", "sleep_on_idle"} & engine_args(serve_args(vendor="nvidia"), MODEL, 1).keys()
+
+
+def test_task_parallelism_and_name() -> None:
+    args = serve_args(task="embed", parallelism=ParallelArgs(tensor=2, pipeline=3, data=4))
+    found = engine_args(args, MODEL, 1)
+    assert (found["tp_size"], found["pp_size"], found["dp_size"]) == (2, 3, 4)
+    assert (found["is_embedding"], found["served_model_name"]) == (True, "qwen")
+
+
+def test_keys_never_come_from_the_wire() -> None:
+    assert not {"api_key", "admin_api_key"} & engine_args(serve_args(), MODEL, 1).keys()
+    first, second = (engine_args(serve_args(admin=True), MODEL, 1)["admin_api_key"] for _ in range(2))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "bind"), [(2, 2, "0|1"), (2, 8, "0-3|4-7"), (4, 2, "0|1|0|1"), (3, 8, "0-1|2-3|4-5")]
+)
+def test_ranks_on_a_cpu_share_its_cores(ranks: int, cpus: int, bind: str) -> None:
+    found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=ranks)), cpus)
+    assert found["SGLANG_CPU_OMP_THREADS_BIND"] == bind
+
+
+def test_a_single_rank_may_use_every_core() -> None:
+    assert engine_environment(serve_args(), 8) == {"SGLANG_USE_CPU_ENGINE": "1"}
+    assert engine_environment(serve_args(vendor="nvidia"), 8) == {}

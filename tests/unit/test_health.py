@@ -1,0 +1,110 @@
+"""Hung, busy, paused, dead: what is taken for which."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sglang_serve import health
+
+
+class Engine:
+    """As it looks from outside."""
+
+    def __init__(self, *, answers: bool = False, busy: bool = False, paused: bool = False) -> None:
+        self.pids: tuple[int, ...] = ()
+        self.is_paused = paused
+        self._answers = answers
+        self._busy = busy
+        self.was_cancelled = False
+
+    @property
+    def last_heard(self) -> float:
+        return time.time() if self._busy else 0.0
+
+    async def answer(self) -> None:
+        try:
+            if not self._answers:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+
+    warm_up = answer
+
+
+@pytest.mark.parametrize("engine", [Engine(answers=True), Engine(busy=True), Engine(paused=True)])
+def test_an_engine_that_answers_or_sends_or_is_told_to_be_silent_is_healthy(engine: Engine) -> None:
+    asyncio.run(health.require_answer(engine, seconds=0.5))
+
+
+def test_a_silent_engine_is_not_healthy() -> None:
+    engine = Engine()
+    with pytest.raises(health.Unhealthy, match="sent nothing"):
+        asyncio.run(health.require_answer(engine, seconds=0.3))
+    assert engine.was_cancelled
+
+
+def test_a_busy_engine_is_not_asked_to_the_end() -> None:
+    engine = Engine(busy=True)
+    asyncio.run(health.require_answer(engine))
+
+
+def test_warm_up_needs_the_answer_itself() -> None:
+    with pytest.raises(health.Unhealthy, match="first request"):
+        asyncio.run(health.require_warm_up(Engine(busy=True), seconds=0.3))
+    asyncio.run(health.require_warm_up(Engine(answers=True)))
+
+
+def child() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_warm_up_ends_when_a_process_does() -> None:
+    with child() as process:
+        engine = Engine()
+        engine.pids = (process.pid,)
+        process.kill()
+        with pytest.raises(health.Unhealthy, match=f"pid {process.pid}"):
+            asyncio.run(health.require_warm_up(engine))
+
+
+def test_the_exit_of_any_process_is_told_at_once() -> None:
+    told: queue.Queue[int] = queue.Queue()
+    with child() as first, child() as second:
+        try:
+            health.on_exit((first.pid, second.pid), told.put)
+            with pytest.raises(queue.Empty):
+                told.get(timeout=0.2)
+            second.kill()
+            assert told.get(timeout=5) == second.pid
+        finally:
+            first.kill()
+
+
+def test_a_process_that_has_long_gone_is_told_too() -> None:
+    with child() as process:
+        process.kill()
+        process.wait()
+    told: queue.Queue[int] = queue.Queue()
+    health.on_exit((process.pid,), told.put)
+    assert told.get(timeout=5) == process.pid
+    assert health.has_ended(process.pid)
+
+
+def test_sigquit_does_not_end_a_replica() -> None:
+    script = "import os, signal, threading; from sglang_serve import health\n"
+    script += "t = threading.Thread(target=health.ignore_quit_signals); t.start(); t.join()\n"
+    script += "os.kill(os.getpid(), signal.SIGQUIT); print('alive')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": "images"}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, b"alive\n")
+    assert signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL

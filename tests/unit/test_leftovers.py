@@ -1,0 +1,81 @@
+"""A replica's directory: held while it lives, gone after it, swept after a kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sglang_serve import leftovers, progress
+
+DIES_WITH_A_DIRECTORY = """
+import os, sys
+from pathlib import Path
+from sglang_serve import leftovers
+directory = leftovers.claim(Path(sys.argv[1]), "dead")
+(directory.scratch / "tmpsocket").touch()
+(directory.path / leftovers.SHARED_MEMORY).write_text(sys.argv[2])
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """Short, as sockets need it; pytest's own directories are not."""
+    with tempfile.TemporaryDirectory(prefix="s-") as path:
+        yield Path(path)
+
+
+def test_a_clean_end_leaves_nothing(state: Path) -> None:
+    directory = leftovers.claim(state, "a")
+    (directory.scratch / "tmpsocket").touch()
+    directory.remove()
+    directory.remove()
+    assert list(state.iterdir()) == []
+
+
+def test_a_killed_replica_is_swept_by_the_next_start_and_a_living_one_is_not(state: Path) -> None:
+    shared = state.parent / f"{state.name}-shared"
+    shared.touch()
+    dies = [sys.executable, "-c", DIES_WITH_A_DIRECTORY, str(state), str(shared)]
+    subprocess.run(dies, env={**os.environ, "PYTHONPATH": "images"}, check=False)
+    assert (state / "dead" / "t" / "tmpsocket").exists()
+
+    living, other = leftovers.claim(state, "living"), leftovers.claim(state, "other")
+    assert sorted(path.name for path in state.iterdir()) == ["living", "other"]
+    assert not shared.exists()
+    assert living.scratch.is_dir()
+    living.remove()
+    other.remove()
+
+
+def test_a_failed_start_leaves_its_reason_until_the_next(state: Path) -> None:
+    directory = leftovers.claim(state, "failed")
+    progress.Progress(directory.path, lambda _: None).report("failed", "no memory", reason="OutOfMemory")
+    directory.remove_all_but_progress()
+    assert [path.name for path in (state / "failed").iterdir()] == [progress.FILE]
+    leftovers.claim(state, "next").remove()
+    assert list(state.iterdir()) == []
+
+
+def test_a_path_too_long_for_sockets_is_refused(state: Path) -> None:
+    with pytest.raises(ValueError, match="choose a shorter one"):
+        leftovers.claim(state / ("x" * 80), "a")
+
+
+def test_temporary_files_lie_in_the_directory(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    directory = leftovers.claim(state, "a")
+    leftovers.use_for_temporary_files(directory)
+    assert Path(tempfile.gettempdir()) == directory.scratch == Path(os.environ["TMPDIR"])
+    assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).is_relative_to(directory.path)
+    assert not Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(state)
+    directory.remove()

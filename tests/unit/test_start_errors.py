@@ -1,0 +1,65 @@
+"""Reasons of failed starts, from the texts that engines really print."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sglang_serve.errors import StartError, classify, first_child_error
+
+SCHEDULER = 'Scheduler hit an exception: Traceback (most recent call last):\n  File "scheduler.py", line 1\n'
+CHILD_ERRORS = [
+    ("OutOfMemory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 79.10 GiB"),
+    (
+        "OutOfMemory",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory",
+    ),
+    ("OutOfMemory", "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."),
+    ("UnsupportedArchitecture", "ValueError: Model architectures ['FooForCausalLM'] are not supported for now."),
+    ("ModelNotFound", "RuntimeError: Cannot find any model weights with `/models/x`"),
+    ("AccessDenied", "PermissionError: [Errno 13] Permission denied: '/models/x/model.safetensors'"),
+    ("EngineFailed", "RuntimeError: NCCL error: unhandled system error"),
+]
+OWN_ERRORS = [
+    ("BadArgument", TypeError("ServerArgs.__init__() got an unexpected keyword argument 'fo'")),
+    ("BadArgument", AssertionError("tp_size must be positive")),
+    ("OutOfMemory", RuntimeError("Rank 0 scheduler died during initialization (exit code: -9).")),
+    ("ModelNotFound", OSError("/models/x does not appear to have a file named config.json.")),
+    ("UnsupportedArchitecture", ValueError("model type `foo` but Transformers does not recognize this architecture.")),
+    ("EngineFailed", RuntimeError("Rank 0 scheduler died during initialization (exit code: -11).")),
+]
+
+
+@pytest.mark.parametrize(("reason", "text"), CHILD_ERRORS)
+def test_what_a_child_process_wrote_decides(reason: str, text: str) -> None:
+    found = classify(RuntimeError("Initialization failed. Please see the error messages above."), SCHEDULER + text)
+    assert (found.reason, found.message) == (reason, text)
+    assert found.remedy
+
+
+@pytest.mark.parametrize(("reason", "error"), OWN_ERRORS)
+def test_an_exception_of_the_replica_is_classified(reason: str, error: Exception) -> None:
+    found = classify(error)
+    assert found.reason == reason
+    assert str(error) in found.message
+
+
+def test_a_start_error_stays_as_it_is() -> None:
+    error = StartError("DownloadFailed", "no way", "dig one")
+    assert classify(error, "CUDA out of memory") is error
+
+
+def test_a_start_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(StartError("AccessDenied", "what", "do this")))
+    assert str(error) == "AccessDenied: what | remedy: do this"
+
+
+def test_the_first_process_to_fail_counts(tmp_path: Path) -> None:
+    assert first_child_error(tmp_path) == ""
+    for name, text, at in (("21", "because of 20", 200), ("20", "the cause", 100), ("19", "", 50)):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (at, at))
+    assert first_child_error(tmp_path) == "the cause"
