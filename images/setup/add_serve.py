@@ -3,8 +3,8 @@
     python3 add_serve.py serve.in /usr/share/sglang-serve
 
 Runs in the build of Dockerfile.cuda and Dockerfile.rocm, as root, with the base's own Python; standard library only.
-What the base has becomes pip's constraints, pip's plan is checked before a file is touched, and what is installed is
-compared afterwards. pip's report stays in the image.
+What the base has becomes pip's constraints; pip's plan is checked before a file is touched; then that plan and nothing
+else is installed, by its hashes; and the result is compared with what was there. The plan stays in the image.
 """
 
 from __future__ import annotations
@@ -62,27 +62,44 @@ def planned(report: Mapping[str, Any]) -> dict[str, str]:
     return {canonical(entry["name"]): entry["version"] for entry in found}
 
 
+def locked(report: Mapping[str, Any]) -> str:
+    """The report as requirements with hashes: what was checked is what gets installed."""
+    lines = []
+    for entry in report["install"]:
+        name, version = canonical(entry["metadata"]["name"]), entry["metadata"]["version"]
+        digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
+        lines.append(f"{name}=={version} --hash=sha256:{digest}\n")
+    return "".join(lines)
+
+
 def pip_install(*arguments: str | Path) -> None:
-    """A ROCm base's `PIP_CONSTRAINT` stays in force beside ours; Ubuntu's mark on its Python is for users, not images."""
+    """A ROCm base's `PIP_CONSTRAINT` stays in force; Ubuntu's mark on its own Python is meant for users, not images."""
     command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--root-user-action=ignore", *arguments]
     subprocess.run(command, check=True, env={**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"})
 
 
-def add(requirements: Path, report: Path) -> None:
+def plan(requirements: Path, base: Versions, scratch: Path, target: Path) -> Mapping[str, Any]:
+    """pip's report of what it would install beside `base`, also written to `target`."""
+    pinned = scratch / "base.txt"
+    pinned.write_text(constraints(base))
+    pip_install("--dry-run", "--quiet", "--report", target, "--constraint", pinned, "--requirement", requirements)
+    report: Mapping[str, Any] = json.loads(target.read_text())
+    return report
+
+
+def add(requirements: Path, target: Path) -> None:
     """Plan, check, install, check again. Raises BaseChanged, or CalledProcessError with pip's own words above it."""
     base = installed()
     with tempfile.TemporaryDirectory() as scratch:
-        pinned = Path(scratch) / "base.txt"
-        pinned.write_text(constraints(base))
-        wanted = ("--constraint", pinned, "--requirement", requirements)
-        pip_install("--dry-run", "--quiet", "--report", report, *wanted)
-        require_unchanged(base, planned(json.loads(report.read_text())))
-        pip_install(*wanted)
+        report = plan(requirements, base, Path(scratch), target)
+        require_unchanged(base, planned(report))
+        lock = Path(scratch) / "lock.txt"
+        lock.write_text(locked(report))
+        pip_install("--no-deps", "--require-hashes", "--requirement", lock)
     now = installed()
     require_unchanged(base, {name: now.get(name, "removed") for name in base})
-    print(
-        f"added {len(now.keys() - base.keys())} packages, kept {len(base)}: torch is still {now.get('torch', 'absent')}"
-    )
+    added, torch = sorted(now.keys() - base.keys()), now.get("torch", "absent")
+    print(f"add_serve: torch is still {torch}, {len(base)} packages of the base kept, added: {', '.join(added)}")
 
 
 def main() -> None:

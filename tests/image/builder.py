@@ -1,0 +1,79 @@
+"""buildah with a storage of its own: no daemon, no registry, and nothing of the machine's other images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD_SECONDS = 900
+RUN_SECONDS = 300
+
+
+class BuildFailed(AssertionError):  # noqa: N818 - what happened
+    """A build or a command in a container ended with an error; the text has the end of its output."""
+
+
+class Builder:
+    """Builds images and runs commands in them, as root, in chroots. `close` removes all of it, mounts included."""
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="image-tests-"))
+        self._temporary = self._home / "tmp"  # cache mounts and layers on their way lie here
+        self._temporary.mkdir()
+        self._buildah = ["buildah", "--root", f"{self._home}/root", "--runroot", f"{self._home}/run"]
+
+    def build(self, tag: str, dockerfile: Path, context: Path = ROOT, *, volume: str = "", **arguments: str) -> str:
+        """Build `dockerfile` with these build arguments as localhost/`tag`, and return that name."""
+        options = [option for name, value in arguments.items() for option in ("--build-arg", f"{name}={value}")]
+        volumes = ["--volume", volume] if volume else []
+        image = f"localhost/{tag}"
+        self._run(
+            *("bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--tag", image),
+            *(*options, *volumes, "--file", str(dockerfile), str(context)),
+            seconds=BUILD_SECONDS,
+        )
+        return image
+
+    def run(self, image: str, *command: str, volume: str = "") -> str:
+        """What `command` prints in a fresh container of `image`, as the image's user and with its environment."""
+        container = self._run("from", "--pull-never", image).strip()
+        volumes = ["--volume", volume] if volume else []
+        try:
+            return self._run("run", "--isolation", "chroot", *volumes, container, "--", *command)
+        finally:
+            self._run("rm", container)
+
+    def config(self, image: str, template: str) -> str:
+        """One value of the image's configuration, as a Go template such as `{{.OCIv1.Config.User}}`."""
+        return self._run("inspect", "--type", "image", "--format", template, image).strip()
+
+    def close(self) -> None:
+        """Remove containers, mounts, images and files, whatever state a failure left them in."""
+        try:
+            self._run("rm", "--all")
+            self._run("rmi", "--all", "--force")
+        finally:
+            self._unmount()
+            shutil.rmtree(self._home)
+
+    def _unmount(self) -> None:
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([mount for mount in mounts if mount.startswith(f"{self._home}/")]):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+
+    def _run(self, *arguments: str, seconds: float = RUN_SECONDS) -> str:
+        done = subprocess.run(
+            [*self._buildah, *arguments],
+            env={**os.environ, "TMPDIR": str(self._temporary)},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if done.returncode:
+            raise BuildFailed(f"buildah {' '.join(arguments)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout

@@ -1,0 +1,75 @@
+"""The images of these tests, each built once: they stand on one another, so the order is that of the fixtures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from image.builder import BUILD_SECONDS, ROOT, Builder
+
+HERE = Path(__file__).parent
+TOOLS = ("buildah", "mmdebstrap")
+SUITE = "bookworm"  # of the Debian that Dockerfile.cpu is FROM
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below this directory builds images; the first test waits for all that it stands on."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.image)
+            item.add_marker(pytest.mark.timeout(2 * BUILD_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def builder() -> Iterator[Builder]:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        lack = ", ".join(missing) or "root"
+        reason = f"images cannot be built here without {lack}: run `make image-tools` as root on Debian or Ubuntu"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    made = Builder()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def uv_cache() -> str:
+    """The volume that lets builds take from uv's cache of this machine what it has already downloaded."""
+    cache = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache" / "uv"))
+    cache.mkdir(parents=True, exist_ok=True)
+    return f"{cache}:/uv-cache"
+
+
+@pytest.fixture(scope="session")
+def debian(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian from packages, in place of the registry's: it also trusts the certificates that this machine trusts."""
+    context = tmp_path_factory.mktemp("debian")
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", SUITE, context / "rootfs.tar"],
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    trusted = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    shutil.copy(trusted, context / "trusted.pem")
+    return builder.build("debian", HERE / "debian.Dockerfile", context)
+
+
+@pytest.fixture(scope="session")
+def cpu(builder: Builder, debian: str, uv_cache: str) -> str:
+    """Dockerfile.cpu."""
+    return builder.build("cpu", ROOT / "Dockerfile.cpu", BASE=debian, volume=uv_cache)
+
+
+@pytest.fixture(scope="session")
+def sglang_base(builder: Builder, cpu: str) -> str:
+    """Has SGLang and torch, but no Ray: what the GPU images are FROM, without a GPU."""
+    return builder.build("sglang", HERE / "sglang.Dockerfile", BASE=cpu)

@@ -1,0 +1,84 @@
+"""Every Dockerfile is really built, and what is in its image really run; those for GPUs on a base without a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from image.builder import ROOT, Builder, BuildFailed
+
+IMPORT = "import sglang_serve.server, sglang_serve.sglang_private; print('imported')"
+VERSIONS = "from importlib.metadata import *; print(*sorted({f'{d.name}=={d.version}' for d in distributions()}))"
+EXAMPLE = ROOT / "examples" / "smollm2.yaml"
+
+
+def packages(builder: Builder, image: str) -> set[str]:
+    return set(builder.run(image, "python", "-c", VERSIONS).split())
+
+
+@pytest.fixture(scope="session", params=["cuda", "rocm"])
+def gpu(request: pytest.FixtureRequest, builder: Builder, sglang_base: str) -> str:
+    """The instructions of Dockerfile.cuda and Dockerfile.rocm above a base that has SGLang."""
+    return builder.build(request.param, ROOT / f"Dockerfile.{request.param}", BASE=sglang_base)
+
+
+def test_cpu_image_imports_the_server(builder: Builder, cpu: str) -> None:
+    assert "imported" in builder.run(cpu, "python", "-c", IMPORT)
+
+
+def test_cpu_image_has_what_kuberay_starts_for_a_user_without_rights(builder: Builder, cpu: str) -> None:
+    shell = "id -u; command -v ray python wget; touch ~/writable; test ! -w /opt/sglang"
+    assert builder.run(cpu, "bash", "-lc", shell).split() == [
+        "1000",
+        "/opt/sglang/bin/ray",
+        "/opt/sglang/bin/python",
+        "/usr/bin/wget",
+    ]
+
+
+def test_cpu_image_says_what_it_is(builder: Builder, cpu: str, debian: str) -> None:
+    labels = json.loads(builder.config(cpu, "{{json .OCIv1.Config.Labels}}"))
+    found = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert found["title"] == "sglang-serve-cpu"
+    assert found["base.name"] == debian
+    assert builder.config(cpu, "{{.OCIv1.Config.User}}") == "1000:1000"
+
+
+def test_gpu_image_imports_the_server(builder: Builder, gpu: str) -> None:
+    assert "imported" in builder.run(gpu, "python", "-c", IMPORT)
+
+
+def test_gpu_image_keeps_every_package_of_its_base(builder: Builder, gpu: str, sglang_base: str) -> None:
+    before, after = packages(builder, sglang_base), packages(builder, gpu)
+    assert before <= after
+    assert "ray==2.60.0" in after - before
+
+
+def test_pip_report_of_gpu_image_has_nothing_of_the_accelerator(builder: Builder, gpu: str) -> None:
+    report = json.loads(builder.run(gpu, "cat", "/usr/share/sglang-serve/pip-report.json"))
+    planned = {entry["metadata"]["name"].lower() for entry in report["install"]}
+    assert "ray" in planned
+    accelerator = ("torch", "triton", "nvidia", "cuda", "rocm", "hip", "amd", "flashinfer", "sgl")
+    assert not [name for name in planned if name.startswith(accelerator)]
+
+
+def test_gpu_image_brings_no_stub_of_sgl_kernel(builder: Builder, gpu: str) -> None:
+    assert builder.run(gpu, "ls", "/opt/sglang-serve").split() == ["sglang_serve"]
+
+
+def test_build_ends_when_torch_would_be_replaced(builder: Builder, sglang_base: str) -> None:
+    """Another torch, asked for by name: pip refuses, and so does the build."""
+    script = ROOT / "images" / "setup" / "add_serve.py"
+    ask = "echo torch==2.12.0 > /tmp/wrong.in; python /tmp/add_serve.py /tmp/wrong.in /tmp/out"
+    with pytest.raises(BuildFailed, match="Remedy: build FROM"):
+        builder.run(sglang_base, "bash", "-c", ask, volume=f"{script}:/tmp/add_serve.py:ro")
+
+
+def test_operator_image_renders_as_this_checkout_does(builder: Builder, debian: str, uv_cache: str) -> None:
+    image = builder.build("operator", ROOT / "operator" / "Dockerfile", BASE=debian, volume=uv_cache)
+    rendered = builder.run(image, "kubectl-sglang", "render", "-f", "/e.yaml", volume=f"{EXAMPLE}:/e.yaml:ro")
+    here = [sys.executable, "-m", "sglang_operator", "render", "-f", str(EXAMPLE)]
+    assert rendered == subprocess.run(here, check=True, capture_output=True, text=True).stdout
+    assert builder.config(image, "{{.OCIv1.Config.User}}") == "65532:65532"
