@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import serve
 
+from sglang_serve.local.processes import kill_descendants
 from sglang_serve.local.spec import Failed, Spec, needed_cpus, needed_gpus
 
 OBJECT_STORE_BYTES = 128 * 2**20  # requests do not pass through it; Ray's default takes 30 % of the memory
@@ -24,20 +25,34 @@ _COMMON: dict[str, Any] = {"namespace": "serve", "log_to_driver": True, "logging
 @contextmanager
 def own_ray(spec: Spec, run: Path) -> Iterator[None]:
     """A Ray head in `run` with as many logical CPUs as the replicas ask for; its processes are children of this one."""
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, int(needed_cpus(spec.application)) + 1),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(run / "r"),
-        **_COMMON,
-    )
     try:
+        _start_ray(int(needed_cpus(spec.application)), run)
         _require_gpus(spec.application)
         yield
     finally:
         ray.shutdown()
+
+
+def _start_ray(cpus: int, run: Path) -> None:
+    """Start it, twice if need be: Ray gives its own processes 30 s, which a busy laptop exceeds with cold caches."""
+    try:
+        _init_own(cpus, run / "r")
+    except Exception:  # noqa: BLE001 - Ray raises plain Exceptions here; the second time they count
+        ray.shutdown()
+        kill_descendants()
+        _init_own(cpus, run / "r2")
+
+
+def _init_own(cpus: int, directory: Path) -> None:
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, cpus + 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(directory),
+        **_COMMON,
+    )
 
 
 @contextmanager

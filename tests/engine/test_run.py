@@ -1,0 +1,195 @@
+"""`kubectl sglang run` as a user meets it: answers, stops, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from engine.apps import endpoint, free_port
+from engine.traces import no_trace
+from openai import OpenAI
+
+ROOT = Path(__file__).parents[2]
+CLI = Path(sys.executable).parent / "kubectl-sglang"
+SMOLLM2 = ROOT / "examples" / "smollm2.yaml"
+QUESTION = "What is the capital of France?"
+NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
+SECONDS = 280
+
+
+@pytest.fixture(autouse=True)
+def _places(engine_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine environment and a place for logs, as a user's shell has them."""
+    monkeypatch.setenv("SGLANG_ENGINE_PYTHON", str(engine_python))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def write(path: Path, *manifests: dict[str, Any]) -> str:
+    path.write_text(yaml.safe_dump_all(manifests))
+    return str(path)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command to its end, which must leave nothing."""
+    with no_trace():
+        command = [str(CLI), "run", *arguments]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+class Started:
+    """The command while it runs."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self.child = child
+        self.said: list[str] = []
+
+    def wait_for(self, beginning: str) -> str:
+        """The rest of the line of its progress that begins so."""
+        for line in self.child.stderr or ():
+            self.said.append(line)
+            if line.startswith(beginning):
+                return line.removeprefix(beginning).strip()
+        raise AssertionError(f"ended without {beginning!r}: {''.join(self.said)}")
+
+    def interrupt(self) -> int:
+        """Ctrl-C, as a terminal sends it to the whole group; returns the exit code."""
+        os.killpg(self.child.pid, signal.SIGINT)
+        return self.child.wait(SECONDS)
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[Started]:
+    """The command in the background; at the end nothing may be left of it."""
+    with no_trace():
+        child = subprocess.Popen(
+            [CLI, "run", *arguments], stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, process_group=0
+        )
+        try:
+            with child:
+                yield Started(child)
+        finally:
+            child.terminate()
+            child.wait(SECONDS)
+
+
+@pytest.mark.usefixtures("smollm2")
+def test_newcomer_gets_an_answer() -> None:
+    done = run("-f", str(SMOLLM2), "--once", QUESTION, "--port", str(free_port()))
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout
+    assert len(done.stdout.splitlines()) == 1, "the answer alone is on stdout"
+    assert [line.split()[0] for line in done.stderr.splitlines()] == sorted_steps(done.stderr)
+
+
+def sorted_steps(progress: str) -> list[str]:
+    """The first words of its lines in the order in which a start goes."""
+    order = ["ray", "model", "load", "warmup", "ready", "stop"]
+    return sorted((line.split()[0] for line in progress.splitlines()), key=order.index)
+
+
+def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "two.yaml", endpoint(tiny_model, "two", replicas=2))
+    port = free_port()
+    with started("-f", manifest, "--port", str(port)) as command:
+        url = command.wait_for("ready")
+        log = Path(command.wait_for("log"))
+        assert url == f"http://127.0.0.1:{port}/v1"
+        with OpenAI(base_url=url, api_key="none") as client, ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: ask(client), range(16)))
+        assert len(replicas_that_answered(log)) == 2
+        assert command.interrupt() == 130
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # the port is free again
+
+
+def ask(client: OpenAI) -> None:
+    message = {"role": "user", "content": QUESTION}
+    reply = client.chat.completions.create(model="two", messages=[message], max_tokens=8)  # type: ignore[list-item]
+    assert reply.usage
+    assert reply.usage.completion_tokens > 0
+
+
+def replicas_that_answered(log: Path) -> set[str]:
+    lines = re.findall(r"\{.*\"event\": \"request\".*\}", log.read_text())
+    return {line["replica"] for line in map(json.loads, lines) if line["path"] == "/v1/chat/completions"}
+
+
+def test_ctrl_c_while_loading(tiny_model: Path, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "e.yaml", endpoint(tiny_model))
+    with started("-f", manifest, "--port", str(free_port())) as command:
+        command.wait_for("load")
+        assert command.interrupt() == 130
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "said"),
+    [
+        ("file:///nope", "ModelNotFound", "there is no directory /nope"),
+        ("hf://nobody/nothing", "DownloadFailed", NOBODY),
+    ],
+)
+def test_model_that_cannot_be_had(
+    uri: str, reason: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", NOBODY)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    done = run("-f", write(tmp_path / "e.yaml", endpoint(uri)), "--port", str(free_port()))
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
+    assert reason in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "remedy: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_port_in_use(tiny_model: Path, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "e.yaml", endpoint(tiny_model))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("-f", manifest, "--port", str(port))
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        f"error: port {port} is in use by {Path(sys.executable).resolve().name} (pid {os.getpid()}) (PortInUse)",
+        "  remedy: end that process, or choose another --port",
+    ]
+
+
+REFUSED = {
+    "no such argument": (endpoint("hf://o/m", engine={"args": {"mem_fraction": 1}}), [], 1, "mem_fraction_static"),
+    "no engine environment": (endpoint("hf://o/m"), ["--python", "/bin/sh"], 1, "make engine"),
+    "an environment without Ray": (endpoint("hf://o/m"), ["--python", sys.executable], 1, "lacks ray, sglang"),
+    "no such port": (endpoint("hf://o/m"), ["--port", "http"], 2, "1 to 65535"),
+    "stopped": (endpoint("hf://o/m", replicas=0), [], 1, "set spec.replicas: 1"),
+    "no accelerator": (endpoint("hf://o/m", accelerator={"vendor": "amd"}), [], 1, "this machine has 0"),
+    "keys": (endpoint("hf://o/m", api={"keysSecret": {"name": "k"}}), [], 1, "--keys-dir"),
+    "claim": (endpoint("pvc://c/m"), [], 1, "--pvc-root"),
+    "no chat": (endpoint("hf://o/m", task="embed"), ["--once", QUESTION], 1, "task generate"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_anything_starts(case: str, tmp_path: Path) -> None:
+    manifest, arguments, code, said = REFUSED[case]
+    done = run("-f", write(tmp_path / "e.yaml", manifest), *arguments)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "state").exists(), "nothing was started"
+
+
+def test_several_endpoints_need_a_port_each(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.yaml", endpoint("hf://o/m", name)) for name in ("a", "b")]
+    done = run("-f", files[0], "-f", files[1])
+    assert done.returncode == 2
+    assert "use --port a=8000 --port b=8001" in done.stderr
