@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.api_objects import endpoint
+
+from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
+from sglang_operator.api.engine_args import PLATFORM_OWNED, table
+
+
+def parsed(args: dict[str, Any], **engine: Any) -> Endpoint:
+    return parse_endpoint(endpoint(engine={"args": args, **engine}))
+
+
+def only_error(args: dict[str, Any], **engine: Any) -> FieldError:
+    with pytest.raises(InvalidEndpoint) as caught:
+        parsed(args, **engine)
+    (error,) = caught.value.errors
+    return error
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"mem_fraction_static": 0.85, "max_running_requests": 64, "schedule_policy": "lpm"},
+        {"mem_fraction_static": 1},
+        {"context_length": None},
+        {"sleep_on_idle": True},
+        {"numa_node": [0, 1], "lora_target_modules": ["q_proj", "v_proj"]},
+        {"preferred_sampling_params": {"temperature": 0}, "lora_paths": {"sql": "/models/sql"}},
+        {"tool_call_parser": "qwen25", "reasoning_parser": None},
+    ],
+)
+def test_what_sglang_takes_is_passed_on_unchanged(args: dict[str, Any]) -> None:
+    assert parsed(args).spec.engine.args == args
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mem_fraction_sttic", "mem_fraction_static"),
+        ("memFractionStatic", "mem_fraction_static"),
+        ("mem-fraction-static", "mem_fraction_static"),
+        ("--mem-fraction-static", "mem_fraction_static"),
+        ("expert_parallel_size", "ep_size"),
+    ],
+)
+def test_unknown_argument_names_the_closest(name: str, meant: str) -> None:
+    error = only_error({name: 1})
+    assert error.message == f"SGLang {table().sglang} has no such argument"
+    assert error.remedy == f"did you mean {meant}?"
+
+
+def test_unknown_argument_without_a_close_one() -> None:
+    error = only_error({"zzz": 1})
+    assert error.path == "spec.engine.args.zzz"
+    assert "argsCheck: Warn" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "remedy"),
+    [
+        ({"mem_fraction_static": "0.85"}, "must be a number", "remove the quotes"),
+        ({"mem_fraction_static": "most"}, "must be a number", "SGLang's help: The fraction of the memory"),
+        ({"max_running_requests": 4.5}, "must be a whole number", "SGLang's help: The maximum number of running"),
+        ({"page_size": True}, "must be a whole number", "SGLang's help"),
+        ({"sleep_on_idle": "true"}, "must be true or false", "Default false."),
+        ({"sleep_on_idle": None}, "must be true or false", "Default false."),
+        ({"dtype": 16}, "must be text", 'put it in quotes: "16"'),
+        ({"numa_node": [0, "a"]}, "must be a list, each entry a whole number", "SGLang's help"),
+        ({"attention_backend": "tritn"}, "is none of the values", 'did you mean "triton"?'),
+        ({"lora_target_modules": ["q_proj", "?"]}, "is none of the values", "use one of: all, down_proj"),
+    ],
+)
+def test_wrong_value(args: dict[str, Any], message: str, remedy: str) -> None:
+    error = only_error(args)
+    assert message in error.message
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("tp_size", "spec.parallelism.tensor"),
+        ("tensor_parallel_size", "spec.parallelism.tensor"),
+        ("--tensor-parallel-size", "spec.parallelism.tensor"),
+        ("port", "spec.api.service.port"),
+        ("model", "spec.model.uri"),
+        ("is_embedding", "spec.task"),
+    ],
+)
+def test_owned_by_the_platform(name: str, field: str) -> None:
+    error = only_error({name: 1})
+    assert error.message == "is set by the platform"
+    assert field in error.remedy
+
+
+def test_a_key_is_never_repeated() -> None:
+    error = only_error({"api_key": "hunter2"})
+    assert "spec.api.keysSecret" in error.remedy
+    assert "hunter2" not in str(error)
+
+
+def test_owned_arguments_exist_in_sglang_and_name_fields_that_exist() -> None:
+    known = table().arguments
+    assert set(PLATFORM_OWNED) <= set(known)
+    spec: Any = parse_endpoint(endpoint(api={"ingress": {}, "allowAnonymous": True})).spec.model_dump(by_alias=True)
+    for remedy in PLATFORM_OWNED.values():
+        for word in remedy.replace(":", " ").replace(",", " ").split():
+            if word.startswith("spec."):
+                node = spec
+                for part in word.split(".")[1:]:
+                    assert part in node, remedy
+                    node = node[part]
+
+
+def test_warn_leaves_the_check_to_the_replica() -> None:
+    endpoint_ = parsed({"brand_new": 1, "page_size": "big"}, image="registry/own:1", argsCheck="Warn")
+    assert [warning.path for warning in endpoint_.warnings] == [
+        "spec.engine.args.brand_new",
+        "spec.engine.args.page_size",
+    ]
+    assert endpoint_.spec.engine.args == {"brand_new": 1, "page_size": "big"}
+
+
+def test_warn_still_refuses_what_the_platform_owns() -> None:
+    error = only_error({"port": 1, "brand_new": 1}, image="registry/own:1", argsCheck="Warn")
+    assert error.path == "spec.engine.args.port"
+
+
+def test_table_is_of_the_pinned_version() -> None:
+    versions = tomllib.loads((Path(__file__).parents[2] / "operator/sglang_operator/versions.toml").read_text())
+    assert table().sglang == versions["sglang"]

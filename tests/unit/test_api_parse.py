@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import contextlib
+import datetime
+import subprocess
+import sys
+from typing import Any
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.api_objects import endpoint, well_formed_specs
+
+from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
+
+
+def refused(obj: Any) -> tuple[FieldError, ...]:
+    with pytest.raises(InvalidEndpoint) as caught:
+        parse_endpoint(obj)
+    return caught.value.errors
+
+
+def only_error(obj: Any) -> FieldError:
+    errors = refused(obj)
+    assert len(errors) == 1, errors
+    return errors[0]
+
+
+def as_object(parsed: Endpoint) -> dict[str, Any]:
+    return {
+        "apiVersion": "serve.sglang.io/v1alpha1",
+        "kind": "SGLangEndpoint",
+        "metadata": {"name": parsed.name, "namespace": parsed.namespace, "uid": parsed.uid},
+        "spec": parsed.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+class TestDefaults:
+    def test_smallest_endpoint(self) -> None:
+        parsed = parse_endpoint(endpoint())
+        assert (parsed.name, parsed.namespace, parsed.uid, parsed.warnings) == ("qwen3", "default", "", ())
+        assert parsed.spec.replicas == 1
+        assert parsed.spec.model.served_name == "Qwen3-8B"
+        assert parsed.spec.parallelism.tensor == 1
+        assert parsed.spec.resources.cpu == "8"
+        assert parsed.spec.resources.memory == "64Gi"
+
+    def test_tensor_takes_the_accelerators_that_are_left(self) -> None:
+        parsed = parse_endpoint(endpoint(accelerator={"count": 8}, parallelism={"pipeline": 2, "data": 2}))
+        assert parsed.spec.parallelism.tensor == 2
+
+    def test_host_resources_grow_with_the_accelerators(self) -> None:
+        resources = parse_endpoint(endpoint(accelerator={"count": 8})).spec.resources
+        assert (resources.cpu, resources.memory, resources.shared_memory) == ("64", "512Gi", "16Gi")
+
+    def test_host_resources_as_written_stay(self) -> None:
+        resources = parse_endpoint(endpoint(accelerator={"count": 8}, resources={"cpu": 12})).spec.resources
+        assert (resources.cpu, resources.memory) == ("12", "512Gi")
+
+    def test_cpu_fits_a_laptop(self) -> None:
+        resources = parse_endpoint(endpoint(accelerator={"vendor": "cpu"})).spec.resources
+        assert resources.model_dump() == {
+            "cpu": "2",
+            "memory": "6Gi",
+            "shared_memory": "1Gi",
+            "ephemeral_storage": "10Gi",
+        }
+
+    @pytest.mark.parametrize(
+        ("uri", "name"),
+        [("pvc://models/qwen/v2/", "v2"), ("pvc://models", "models"), ("file:///opt/models/qwen3", "qwen3")],
+    )
+    def test_served_name_is_the_last_part_of_the_address(self, uri: str, name: str) -> None:
+        assert parse_endpoint(endpoint(model={"uri": uri})).spec.model.served_name == name
+
+    def test_null_is_as_good_as_absent(self) -> None:
+        written = endpoint(resources=None, replicas=None, api={"ingress": None, "service": None})
+        assert parse_endpoint(written) == parse_endpoint(endpoint())
+
+    def test_written_holds_no_computed_default(self) -> None:
+        written = parse_endpoint(endpoint()).written
+        assert written.parallelism.tensor is None
+        assert written.resources.cpu is None
+        assert written.model.served_name is None
+
+    def test_status_and_foreign_metadata_are_not_our_business(self) -> None:
+        live = endpoint() | {"status": {"anything": 1}}
+        live["metadata"] |= {"uid": "u", "namespace": "team", "labels": {"a": "b"}, "managedFields": []}
+        parsed = parse_endpoint(live)
+        assert (parsed.uid, parsed.namespace) == ("u", "team")
+
+    def test_frozen_to_the_bottom(self) -> None:
+        parsed = parse_endpoint(endpoint(engine={"env": [{"name": "A"}]}))
+        with pytest.raises(AttributeError):
+            parsed.name = "other"  # type: ignore[misc]
+        with pytest.raises(pydantic.ValidationError):
+            parsed.spec.engine.env[0].value = "x"
+        assert isinstance(parsed.spec.engine.env, tuple)
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("spec", "path", "message", "remedy"),
+        [
+            ({"replica": 2}, "spec.replica", "unknown field", "did you mean spec.replicas?"),
+            ({"image": "x"}, "spec.image", "unknown field", "did you mean spec.engine.image?"),
+            (
+                {"model": {"uri": "hf://a/b", "served_name": "x"}},
+                "spec.model.served_name",
+                "unknown field",
+                "servedName?",
+            ),
+            ({"zzz": 1}, "spec.zzz", "unknown field", "use one of: replicas, task"),
+            ({"replicas": -1}, "spec.replicas", "must be at least 0", "Number of replicas"),
+            ({"replicas": 5000}, "spec.replicas", "must be at most 1000", "Number of replicas"),
+            ({"replicas": "2"}, "spec.replicas", "must be a whole number", "remove the quotes"),
+            ({"replicas": 1.5}, "spec.replicas", "must be a whole number", "Number of replicas"),
+            ({"replicas": True}, "spec.replicas", "must be a whole number", "Number of replicas"),
+            ({"accelerator": {"count": -2}}, "spec.accelerator.count", "must be at least 1", "Accelerators of one"),
+            ({"accelerator": {"count": 0}}, "spec.accelerator.count", "must be at least 1", "Accelerators of one"),
+            ({"accelerator": {"vendor": "nvida"}}, "spec.accelerator.vendor", "one of nvidia, amd, cpu", '"nvidia"?'),
+            ({"accelerator": []}, "spec.accelerator", "must be a mapping", "Accelerators of one"),
+            ({"resources": {"memory": "64 GB"}}, "spec.resources.memory", "16Gi", "Host memory"),
+            ({"resources": {"cpu": -1}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
+            ({"resources": {"cpu": 0}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
+            ({"resources": {"cpu": 0.5}}, "spec.resources.cpu", "must be text", 'put it in quotes: "0.5"'),
+            ({"model": {}}, "spec.model.uri", "is required", "Address of the model"),
+            ({"model": {"uri": ""}}, "spec.model.uri", "must not be empty", "Address of the model"),
+            ({"model": {"uri": "hf://a/b", "revision": 1.0}}, "spec.model.revision", "must be text", 'quotes: "1.0"'),
+            ({"api": {"allowAnonymous": "yes"}}, "spec.api.allowAnonymous", "must be true or false", "Allow ingress"),
+            ({"api": {"route": {}}}, "spec.api.route.parentRefs", "is required", "Gateways"),
+            ({"api": {"route": {"parentRefs": []}}}, "spec.api.route.parentRefs", "at least 1", "Gateways"),
+            ({"engine": {"env": {"A": "b"}}}, "spec.engine.env", "must be a list", "Environment variables"),
+            (
+                {"engine": {"env": [{"name": "A", "value": 1}]}},
+                "spec.engine.env[0].value",
+                "must be text",
+                'quotes: "1"',
+            ),
+            (
+                {"scheduling": {"nodeSelector": {"a/b": 1}}},
+                'spec.scheduling.nodeSelector["a/b"]',
+                "text",
+                'quotes: "1"',
+            ),
+            (
+                {"scheduling": {"nodeSelector": {"a b": "c"}}},
+                'spec.scheduling.nodeSelector["a b"]',
+                "letters",
+                "Labels",
+            ),
+            ({"engine": {"args": {"x": datetime.date(2026, 1, 1)}}}, "spec.engine.args.x", "hold a date", "quotes"),
+            ({"podTemplate": {"head": {"x": float("nan")}}}, "spec.podTemplate.head.x", "JSON cannot", "Patch"),
+        ],
+    )
+    def test_shape(self, spec: dict[str, Any], path: str, message: str, remedy: str) -> None:
+        error = only_error(endpoint(**spec))
+        assert error.path == path
+        assert message in error.message
+        assert remedy in error.remedy
+
+    @pytest.mark.parametrize(
+        ("uri", "remedy"),
+        [
+            ("Qwen/Qwen3-8B", 'did you mean "hf://Qwen/Qwen3-8B"?'),
+            ("/models/qwen", 'did you mean "file:///models/qwen"?'),
+            ("s3://bucket/qwen", "s3:// comes with a later version; copy the model"),
+            ("hf://Qwen3-8B", "for example hf://Qwen/Qwen3-8B"),
+        ],
+    )
+    def test_model_address(self, uri: str, remedy: str) -> None:
+        error = only_error(endpoint(model={"uri": uri}))
+        assert error.path == "spec.model.uri"
+        assert error.remedy.startswith(remedy)
+
+    @pytest.mark.parametrize("name", ["a" * 39, "Qwen3", "3qwen", "qwen-", "qwen.3", "-qwen", "qwen3\n"])
+    def test_name(self, name: str) -> None:
+        bad = endpoint()
+        bad["metadata"]["name"] = name
+        error = only_error(bad)
+        assert error.path == "metadata.name"
+        assert "at most 38 characters" in error.message
+
+    def test_longest_name(self) -> None:
+        longest = endpoint()
+        longest["metadata"]["name"] = "a" * 38
+        assert parse_endpoint(longest).name == "a" * 38
+
+    def test_tensor_parallelism_that_does_not_fit(self) -> None:
+        error = only_error(endpoint(accelerator={"count": 4}, parallelism={"tensor": 3}))
+        assert error.path == "spec.parallelism"
+        assert error.value == {"tensor": 3, "pipeline": 1, "data": 1}
+        assert "set spec.accelerator.count to 3 (now 4), or leave tensor out" in error.remedy
+
+    def test_entries_twice(self) -> None:
+        engine = {"env": [{"name": "A"}, {"name": "B"}, {"name": "A"}]}
+        errors = refused(endpoint(engine=engine, accelerator={"products": ["H100", "H100"]}))
+        assert [error.path for error in errors] == ["spec.accelerator.products[1]", "spec.engine.env[2]"]
+
+    def test_every_finding_at_once(self) -> None:
+        errors = refused(endpoint(replicas=-1, model={"uri": 3}, unknown=1))
+        assert [error.path for error in errors] == ["spec.replicas", "spec.model.uri", "spec.unknown"]
+
+    @pytest.mark.parametrize(
+        ("obj", "path"),
+        [
+            (None, "document"),
+            ([], "document"),
+            ({}, "kind"),
+            ({"kind": "Deployment", "apiVersion": "apps/v1"}, "kind"),
+            ({"kind": "SGLangEndpoint", "apiVersion": "serve.sglang.io/v1"}, "apiVersion"),
+        ],
+    )
+    def test_something_else_altogether(self, obj: Any, path: str) -> None:
+        assert only_error(obj).path == path
+
+    def test_text_has_field_value_and_remedy(self) -> None:
+        text = str(InvalidEndpoint(refused(endpoint(replicas=-1))))
+        assert text.splitlines() == [
+            "spec.replicas: must be at least 0 (found -1)",
+            "  remedy: Number of replicas, each with its own accelerators. Default 1; 0 stops the endpoint.",
+        ]
+
+    def test_documents_that_contain_themselves(self) -> None:
+        args: dict[str, Any] = {}
+        args["again"] = args
+        assert only_error(endpoint(engine={"args": args})).message == "contains itself"
+        loop = endpoint()
+        loop["spec"]["model"] = loop["spec"]
+        assert str(InvalidEndpoint(refused(loop)))
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates() | st.binary(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+_known = st.sampled_from(["spec", "model", "engine", "args", "env", "api", "parallelism", "podTemplate", "head", "uri"])
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Any:
+    """A well-formed endpoint with one place replaced by anything."""
+    obj: Any = endpoint(**draw(well_formed_specs))
+    place = obj
+    for name in draw(st.lists(_known, min_size=1, max_size=4)):
+        if not isinstance(place.get(name), dict):
+            break
+        place = place[name]
+    place[draw(_known)] = draw(_json)
+    return obj
+
+
+@given(_json | damaged())
+@settings(max_examples=200, deadline=None)
+def test_parsing_is_total(obj: Any) -> None:
+    with contextlib.suppress(InvalidEndpoint):
+        parse_endpoint(obj)
+        return
+    assert str(InvalidEndpoint(refused(obj)))
+
+
+@given(well_formed_specs)
+@settings(max_examples=100, deadline=None)
+def test_parsing_what_was_parsed_changes_nothing(spec: dict[str, Any]) -> None:
+    try:
+        first = parse_endpoint(endpoint(**spec))
+    except InvalidEndpoint:
+        return
+    again = parse_endpoint(as_object(first))
+    assert again.spec == first.spec
+
+
+def test_import_stays_light() -> None:
+    """What `kubectl sglang render` pays before it starts; the table of engine arguments is read only when needed."""
+    heavy = {"yaml", "jinja2", "kubernetes", "kopf", "click", "sglang_operator.api.crd"}
+    program = (
+        "import sys; from sglang_operator.api import parse_endpoint; from sglang_operator.api import engine_args;"
+        f"parse_endpoint({endpoint()!r});"
+        f"sys.exit(str(sorted({heavy!r} & sys.modules.keys()) + [engine_args.table.cache_info().currsize]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[0]"

@@ -1,0 +1,188 @@
+"""Every rule across fields judges alike in both places: as CEL in the CRD, and as Python offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+from cel_expr_python import cel
+from hypothesis import given, settings
+from unit.api_objects import endpoint, well_formed_specs
+
+from sglang_operator.api import InvalidEndpoint, parse_endpoint
+from sglang_operator.api.crd import crd
+from sglang_operator.api.rules import NAME_LENGTH, RULES
+
+SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+ENVIRONMENT = cel.NewEnv(variables={"self": cel.Type.DYN})
+CACHE = {"claimName": ""}
+SECRET_KEY = {"name": "s", "key": "k"}
+
+
+def named(name: str) -> dict[str, Any]:
+    obj = endpoint()
+    obj["metadata"]["name"] = name
+    return obj
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return endpoint(model=fields)
+
+
+def tolerate(**fields: Any) -> dict[str, Any]:
+    return endpoint(scheduling={"tolerations": [fields]})
+
+
+def variable(**fields: Any) -> dict[str, Any]:
+    return endpoint(engine={"env": [{"name": "A", **fields}]})
+
+
+# message of the rule (its beginning) -> objects that break it and no other rule, objects that are just within
+CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "must be lower-case letters": (
+        [named("a" * (NAME_LENGTH + 1)), named("A"), named("1a"), named("a-"), named("a.b")],
+        [named("a" * NAME_LENGTH), named("a-1")],
+    ),
+    "must be hf://": (
+        [model(uri=uri) for uri in ("a/b", "hf://a", "hf://a/b/c", "s3://a/b", "file://a/b", "file:///a:b", "pvc:///x")]
+        + [model(uri="file:///a b"), model(uri="file:///"), model(uri="pvc://c//"), model(uri="hf://a/b\n")],
+        [model(uri=uri) for uri in ("hf://a/b.c_d-1", "pvc://c", "pvc://c/d/e", "file:///a", "file:///a/b/")],
+    ),
+    "must have no `.`": (
+        [model(uri="pvc://c/../d"), model(uri="file:///a/.."), model(uri="file:///a/./b")],
+        [model(uri="file:///a/..b"), model(uri="file:///a/.cache/b.c")],
+    ),
+    "only hf:// models are downloaded": (
+        [model(uri="pvc://c/d", cache=CACHE), model(uri="file:///d", cache={})],
+        [model(uri="hf://a/b", cache=CACHE)],
+    ),
+    "only hf:// models are fetched": (
+        [model(uri="pvc://c/d", tokenSecret=SECRET_KEY)],
+        [model(uri="hf://a/b", tokenSecret=SECRET_KEY)],
+    ),
+    "a ReadWriteOnce volume": (
+        [endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}})],
+        [
+            endpoint(replicas=1, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+            endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {}}),
+        ],
+    ),
+    "vendor cpu has no": (
+        [endpoint(accelerator={"vendor": "cpu", "products": ["H100"]})],
+        [endpoint(accelerator={"products": ["H100"]})],
+    ),
+    "vendor cpu requests": (
+        [endpoint(accelerator={"vendor": "cpu", "resourceName": "a.b/c"})],
+        [endpoint(accelerator={"resourceName": "a.b/c"})],
+    ),
+    "tensor * pipeline * data": (
+        [endpoint(parallelism={"tensor": 2}), endpoint(accelerator={"count": 4}, parallelism={"tensor": 2})],
+        [endpoint(accelerator={"count": 8}, parallelism={"tensor": 2, "pipeline": 2, "data": 2})],
+    ),
+    "pipeline * data must divide": (
+        [endpoint(parallelism={"pipeline": 2}), endpoint(accelerator={"count": 6}, parallelism={"data": 4})],
+        [endpoint(accelerator={"count": 6}, parallelism={"data": 3})],
+    ),
+    "must not be empty with operator Equal": (
+        [tolerate(value="a")],
+        [tolerate(operator="Exists"), tolerate(key="a/b")],
+    ),
+    "has no meaning with operator Exists": ([tolerate(operator="Exists", value="a")], [tolerate(key="k", value="a")]),
+    "only a NoExecute taint ends": (
+        [tolerate(key="k", tolerationSeconds=0), tolerate(key="k", effect="NoSchedule", tolerationSeconds=9)],
+        [tolerate(key="k", effect="NoExecute", tolerationSeconds=9)],
+    ),
+    "value and valueFrom": (
+        [variable(value="a", valueFrom={"secretKeyRef": SECRET_KEY})],
+        [variable(value="a"), variable(valueFrom={"configMapKeyRef": SECRET_KEY})],
+    ),
+    "must name either": (
+        [variable(valueFrom={}), variable(valueFrom={"secretKeyRef": SECRET_KEY, "configMapKeyRef": SECRET_KEY})],
+        [variable(valueFrom={"secretKeyRef": SECRET_KEY})],
+    ),
+    "Warn is for an image": (
+        [endpoint(engine={"argsCheck": "Warn"})],
+        [endpoint(engine={"argsCheck": "Warn", "image": "x"}), endpoint(engine={"argsCheck": "Strict"})],
+    ),
+    "ingress, route, NodePort and LoadBalancer open": (
+        [
+            endpoint(api={"ingress": {}}),
+            endpoint(api={"route": {"parentRefs": [{"name": "g"}]}}),
+            endpoint(api={"service": {"type": "NodePort"}}),
+            endpoint(api={"service": {"type": "LoadBalancer"}}),
+        ],
+        [
+            endpoint(api={"ingress": {}, "keysSecret": {"name": "k"}}),
+            endpoint(api={"ingress": {}, "allowAnonymous": True}),
+        ],
+    ),
+}
+
+
+def defaulted(value: Any, schema: Mapping[str, Any]) -> Any:
+    """`value` with the defaults of the schema, as the API server fills them in before it validates."""
+    if isinstance(value, list):
+        return [defaulted(item, schema["items"]) for item in value]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return value
+    defaults = {name: part["default"] for name, part in schema["properties"].items() if "default" in part}
+    return {name: defaulted(item, schema["properties"].get(name, {})) for name, item in {**defaults, **value}.items()}
+
+
+@cache
+def compiled(rule: str) -> Any:
+    return ENVIRONMENT.compile(rule)
+
+
+def broken(value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
+    """Messages of the CEL rules that do not hold at `value` or anywhere below it."""
+    if isinstance(value, list):
+        for item in value:
+            yield from broken(item, schema["items"])
+    if isinstance(value, dict) and "properties" in schema:
+        for rule in schema.get("x-kubernetes-validations", []):
+            verdict = compiled(rule["rule"]).eval(data={"self": value}).value()
+            assert isinstance(verdict, bool), (rule["rule"], verdict)
+            if not verdict:
+                yield rule["message"].partition(";")[0]
+        for name, part in schema["properties"].items():
+            yield from broken(value.get(name), part)
+
+
+def broken_in_cel(obj: Any) -> list[str]:
+    return sorted(broken(defaulted(obj, SCHEMA), SCHEMA))
+
+
+def broken_offline(obj: Any) -> list[str]:
+    try:
+        parse_endpoint(obj)
+    except InvalidEndpoint as invalid:
+        return sorted(error.message.partition(";")[0] for error in invalid.errors)
+    return []
+
+
+def test_every_rule_has_cases() -> None:
+    known = {next((start for start in CASES if rule.message.startswith(start)), rule.message) for rule in RULES}
+    assert known == set(CASES)
+
+
+@pytest.mark.parametrize("start", CASES)
+def test_bad_objects_break_just_that_rule_in_both_places(start: str) -> None:
+    for obj in CASES[start][0]:
+        assert broken_in_cel(obj) == broken_offline(obj), obj
+        assert [message.startswith(start) for message in broken_offline(obj)] == [True], obj
+
+
+@pytest.mark.parametrize("start", CASES)
+def test_good_objects_pass_in_both_places(start: str) -> None:
+    for obj in CASES[start][1]:
+        assert broken_in_cel(obj) == broken_offline(obj) == [], obj
+
+
+@given(well_formed_specs)
+@settings(max_examples=100, deadline=None)
+def test_both_places_agree_on_anything(spec: dict[str, Any]) -> None:
+    obj = endpoint(**spec)
+    assert broken_in_cel(obj) == broken_offline(obj)
