@@ -1,0 +1,95 @@
+"""Compares the installed SGLang with what `sglang_serve/sglang_private.py` uses of it. Run by the engine's Python.
+
+Out: one line for each difference. Names, and shapes: parameters, fields, attributes that methods set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
+from sglang.srt.entrypoints import http_server
+from sglang.srt.entrypoints.engine import Engine
+from sglang.srt.managers import io_struct, scheduler, tokenizer_manager
+from sglang.srt.utils import auth
+
+
+def missing(what: str, needed: set[str], found: Any) -> Iterator[str]:
+    if lacking := needed - set(found):
+        yield f"{what} has no {', '.join(sorted(lacking))}"
+
+
+def parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def fields(cls: type) -> set[str]:
+    names = getattr(cls, "__struct_fields__", None)  # msgspec
+    return set(names) if names else {field.name for field in dataclasses.fields(cls)}
+
+
+def differences() -> Iterator[str]:
+    yield from missing(
+        "http_server", {"app", "set_global_state", "_GlobalState", "lifespan", "_wait_and_warmup"}, dir(http_server)
+    )
+    state = {"tokenizer_manager", "template_manager", "scheduler_info"}
+    yield from missing("http_server._GlobalState", state, fields(http_server._GlobalState))
+    yield from missing(
+        "http_server._wait_and_warmup", {"server_args", "execute_warmup_func"}, parameters(http_server._wait_and_warmup)
+    )
+    yield from missing("auth", {"AuthLevel", "_get_auth_level_from_app_and_scope"}, dir(auth))
+    yield from missing("auth.AuthLevel", {"NORMAL"}, auth.AuthLevel.__members__)
+    level = parameters(auth._get_auth_level_from_app_and_scope)
+    yield from missing("auth._get_auth_level_from_app_and_scope", {"app", "scope"}, level)
+    yield from engine()
+    yield from manager()
+
+
+def engine() -> Iterator[str]:
+    yield from missing("Engine", {"run_scheduler_process_func", "get_all_child_pids", "shutdown"}, dir(Engine))
+    yield from texts(
+        "Engine.__init__",
+        inspect.getsource(Engine.__init__),
+        "self.run_scheduler_process_func",
+        "self.tokenizer_manager =",
+        "self.template_manager =",
+        "self._scheduler_init_result =",
+        "self.server_args =",
+    )
+    yield from texts("scheduler's process", inspect.getsource(scheduler.run_scheduler_process), "SIGQUIT")
+    yield from texts(
+        "http_server.lifespan",
+        inspect.getsource(http_server.lifespan),
+        "is_single_tokenizer_mode",
+        "warmup_thread_kwargs",
+        ".server_args",
+    )
+    yield from texts("_wait_and_warmup", inspect.getsource(http_server._wait_and_warmup), "if not execute_warmup_func(")
+
+
+def manager() -> Iterator[str]:
+    cls = tokenizer_manager.TokenizerManager
+    yield from missing("TokenizerManager", {"generate_request", "freeze_gc"}, dir(cls))
+    yield from missing("TokenizerManager.generate_request", {"obj", "request"}, parameters(cls.generate_request))
+    attributes = ("rid_to_state", "last_receive_tstamp", "server_status", "is_pause", "served_model_name")
+    yield from texts("TokenizerManager", inspect.getsource(cls), *(f"self.{name}" for name in attributes))
+    yield from missing("ServerStatus", {"Up"}, tokenizer_manager.ServerStatus.__members__)
+    needed = {"rid", "input_ids", "sampling_params", "log_metrics"}
+    for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):
+        yield from missing(kind.__name__, needed, fields(kind))
+    if not HEALTH_CHECK_RID_PREFIX:
+        yield "constants.HEALTH_CHECK_RID_PREFIX is empty"
+
+
+def texts(where: str, source: str, *needed: str) -> Iterator[str]:
+    for text in needed:
+        if text not in source:
+            yield f"{where} does not mention `{text}` any more"
+
+
+if __name__ == "__main__":
+    for difference in differences():
+        print("difference:", difference)
