@@ -128,6 +128,7 @@ class TestView:
         shown.step("model", "hf://org/m")
         shown.tick()
         shown.step("load", "reading weights")
+        shown.step("load", "reading weights")  # another replica
         shown.finish()
         assert out.getvalue() == "b: model    hf://org/m\nb: load     reading weights\n"
 

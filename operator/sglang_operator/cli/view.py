@@ -23,9 +23,12 @@ class View:
         self._began = time.monotonic()
 
     def step(self, name: str, message: str) -> None:
-        """A new step begins; the one before it took until now."""
+        """A new step begins, the one before it is over. Several replicas take the same step: it is shown once."""
+        text = f"{self._prefix}{name:<8} {message}"
+        if text == self._step:
+            return
         self.finish()
-        self._step, self._began = f"{self._prefix}{name:<8} {message}", time.monotonic()
+        self._step, self._began = text, time.monotonic()
         if not self._live:
             self._out.write(f"{self._step}\n")
         self.tick()
