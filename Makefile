@@ -106,11 +106,13 @@ bench: venv engine ## Ratio of this endpoint to native `sglang serve`, on CPU
 ##@ Generated files
 
 .PHONY: generate
-generate: crds engine-args golden ## All of the below
+generate: engine-args crds golden ## All of the below
 
 .PHONY: crds
-crds: venv ## crds/*.yaml and docs/reference/api.md from the pydantic models
-	$(BIN)/python -m sglang_operator.api.crd
+crds: venv ## crds/*.yaml and docs/reference/{api,engine-args}.md from the pydantic models
+	$(BIN)/python -m sglang_operator.api.crd > crds/serve.sglang.io_sglangendpoints.yaml
+	$(BIN)/python -m sglang_operator.api.reference api > docs/reference/api.md
+	$(BIN)/python -m sglang_operator.api.reference engine-args > docs/reference/engine-args.md
 
 .PHONY: engine-args
 engine-args: venv engine ## The table of SGLang's server arguments, from the pinned SGLang

@@ -9,6 +9,8 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 from sglang_operator.api.engine_args import PLATFORM_OWNED, table
+from sglang_serve.args import ModelArgs, ServeArgs
+from sglang_serve.engine_args import engine_args
 
 
 def parsed(args: dict[str, Any], **engine: Any) -> Endpoint:
@@ -115,6 +117,13 @@ def test_owned_arguments_exist_in_sglang_and_name_fields_that_exist() -> None:
                 for part in word.split(".")[1:]:
                     assert part in node, remedy
                     node = node[part]
+
+
+def test_what_a_replica_sets_itself_is_refused() -> None:
+    """Otherwise the user's value would be overwritten without a word."""
+    ours = {"log_level"}  # a default of ours, which the user's value replaces
+    args = ServeArgs(endpoint="e", model=ModelArgs(uri="hf://a/b"), vendor="nvidia", admin=True)
+    assert set(engine_args(args, Path("/models/m"), port=1)) - ours <= set(PLATFORM_OWNED)
 
 
 def test_warn_leaves_the_check_to_the_replica() -> None:

@@ -34,13 +34,17 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "enable_http2": _NOT_SERVED,
     "enable_http_worker_reuseport": _NOT_SERVED,
     "enable_ssl_refresh": _TLS,
+    "fastapi_root_path": _NOT_SERVED,
     "gpu_id_step": "leave it out: a pod sees its own accelerators only",
     "grpc_mode": _NOT_SERVED,
     "grpc_port": _NOT_SERVED,
+    "grpc_response_timeout_secs": _NOT_SERVED,
+    "grpc_worker_threads": _NOT_SERVED,
     "host": "leave it out; how the endpoint is reached is spec.api.service",
     "http2_initial_connection_window_size": _NOT_SERVED,
     "http2_max_concurrent_streams": _NOT_SERVED,
     "is_embedding": "use spec.task: embed",
+    "log_level_http": _NOT_SERVED,
     "model_path": "use spec.model.uri",
     "nccl_port": _ONE_NODE,
     "nnodes": _ONE_NODE,
@@ -62,6 +66,7 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "tokenizer_worker_num": "use spec.replicas: a replica has one tokenizer process",
     "tp_size": "use spec.parallelism.tensor",
     "use_ray": "leave it out: the platform decides how ranks are started",
+    "uvicorn_access_log_exclude_prefixes": _NOT_SERVED,
 }
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
