@@ -19,6 +19,7 @@ from sglang_serve.local.processes import kill_descendants
 from sglang_serve.local.spec import Failed, Spec, needed_cpus, needed_gpus
 
 OBJECT_STORE_BYTES = 128 * 2**20  # requests do not pass through it; Ray's default takes 30 % of the memory
+ATTEMPTS = 3
 _COMMON: dict[str, Any] = {"namespace": "serve", "log_to_driver": True, "logging_level": "warning"}
 
 
@@ -34,13 +35,15 @@ def own_ray(spec: Spec, run: Path) -> Iterator[None]:
 
 
 def _start_ray(cpus: int, run: Path) -> None:
-    """Start it, twice if need be: Ray gives its own processes 30 s, which a busy laptop exceeds with cold caches."""
-    try:
-        _init_own(cpus, run / "r")
-    except Exception:  # noqa: BLE001 - Ray raises plain Exceptions here; the second time they count
-        ray.shutdown()
-        kill_descendants()
-        _init_own(cpus, run / "r2")
+    """Start it, with several tries: Ray gives its own processes 30 s, which a busy machine with cold caches exceeds."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _init_own(cpus, run / f"r{attempt}")
+        except Exception as error:  # noqa: BLE001 - Ray raises a plain Exception here
+            reason = error
+            ray.shutdown()
+            kill_descendants()
+    raise Failed("RayFailed", f"Ray does not start here: {reason}", "read the log; if the machine is busy, try again")
 
 
 def _init_own(cpus: int, directory: Path) -> None:
