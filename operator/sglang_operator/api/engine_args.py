@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from sglang_operator.api.errors import FieldError, show
@@ -103,7 +103,7 @@ class Table:
 @cache
 def table() -> Table:
     """The committed table of the pinned SGLang."""
-    raw = json.loads(files(__package__).joinpath("engine_args.json").read_text(encoding="utf-8"))
+    raw = json.loads(Path(__file__).with_name("engine_args.json").read_text(encoding="utf-8"))
     return Table(raw["sglang"], {name: Argument(**row) for name, row in raw["args"].items()})
 
 
