@@ -1,0 +1,50 @@
+"""Starts one replica after the other, without Ray, and says what came of each. Run by the engine environment's Python.
+
+In, on stdin: a JSON list of ServeArgs. Out: one JSON line for each, {"reason", "message",
+"remedy", "left": what is left of it}; "reason" is "" if it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sglang_serve import args
+from sglang_serve.errors import StartError
+from sglang_serve.replica import Replica
+
+
+async def start(number: int, case: dict[str, Any]) -> dict[str, Any]:
+    replica = Replica(args.serve_args(case), f"r{number}", os.environ)
+    try:
+        await replica.start()
+    except StartError as error:
+        return {"reason": error.reason, "message": error.message, "remedy": error.remedy}
+    replica.stop()
+    return {"reason": "", "message": "", "remedy": ""}
+
+
+def left(state: Path) -> list[str]:
+    processes = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+    return processes + files
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    state = Path(os.environ[args.ENV_STATE_DIR])
+    for number, case in enumerate(json.load(sys.stdin)):
+        result = asyncio.run(start(number, case))
+        out.write(json.dumps({**result, "left": left(state)}) + "\n")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

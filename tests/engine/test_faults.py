@@ -1,0 +1,121 @@
+"""One replica, and what may befall it: clients that leave, a busy engine, a hung one, a dead one, a killed replica.
+
+In this order, on one application: each test ends with a replica that serves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from engine.apps import ServeApp, endpoint
+from engine.clients import Request, answers, load, requests_in_engine, wait_until
+
+from sglang_serve.args import ENV_STATE_DIR
+from sglang_serve.health import PROBE_SECONDS
+
+RESTART_SECONDS = 200  # of a replica, on two busy cores
+FAILURES = 3  # of the health check in a row, until Serve replaces a replica
+LONG = {"max_tokens": 30_000, "ignore_eos": True}
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="module")
+def app(engine_python: Path, tiny_model: Path) -> Iterator[ServeApp]:
+    engine = {"max_total_tokens": 131_072, "max_running_requests": 16}
+    serve = ServeApp(endpoint(tiny_model, engine={"args": engine}), engine_python)
+    (deployment,) = serve.serve_config["applications"][0]["deployments"]
+    deployment["health_check_period_s"] = 1
+    with serve:
+        yield serve
+
+
+LEAVING: dict[str, tuple[str, Mapping[str, Any], int]] = {
+    "stream": ("/v1/completions", {"prompt": "hi", "stream": True, **LONG}, 1),
+    "whole": ("/v1/completions", {"prompt": "hi", **LONG}, 1),
+    "chat": ("/v1/chat/completions", {"messages": MESSAGES, "stream": True, **LONG}, 1),
+    "whole chat": ("/v1/chat/completions", {"messages": MESSAGES, **LONG}, 1),
+    "n of a stream": ("/v1/completions", {"prompt": "hi", "n": 4, "stream": True, **LONG}, 4),
+    "n of a whole": ("/v1/chat/completions", {"messages": MESSAGES, "n": 4, **LONG}, 4),
+    "several prompts": ("/v1/completions", {"prompt": ["a", "b", "c"], **LONG}, 3),
+    "native": ("/generate", {"text": "hi", "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True}}, 1),
+}
+
+
+@pytest.mark.parametrize("kind", LEAVING)
+@pytest.mark.parametrize("headers", [{}, {"x-request-disconnect-disabled": "?1"}], ids=["plain", "asks-to-ignore-it"])
+def test_a_client_that_leaves_frees_its_slots_within_a_second(
+    app: ServeApp, kind: str, headers: Mapping[str, str]
+) -> None:
+    path, body, slots = LEAVING[kind]
+    request = Request(app.url, path, body, headers)
+    wait_until(lambda: requests_in_engine(app.url) == slots, 30, f"{slots} requests run")
+    request.leave()
+    assert wait_until(lambda: requests_in_engine(app.url) == 0, 10, "its slots are free") < 1.0
+
+
+def test_a_busy_engine_is_left_alone(app: ServeApp) -> None:
+    before = scheduler(app).pid
+    load(app.url, clients=48, seconds=PROBE_SECONDS + 5)  # three times what the engine runs at once
+    assert scheduler(app).pid == before
+    assert "health check failed" not in app.log.read_text(errors="replace").lower()
+
+
+@pytest.mark.timeout(600)
+def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
+    hung = scheduler(app)
+    hung.suspend()
+    seconds = FAILURES * (PROBE_SECONDS + 10) + RESTART_SECONDS
+    wait_until(lambda: replaced(app, hung), seconds, "another replica serves")
+    assert not hung.is_running()
+
+
+@pytest.mark.timeout(600)
+def test_a_dead_engine_is_replaced_at_once(app: ServeApp) -> None:
+    dead, replica = scheduler(app), replica_process(app)
+    dead.send_signal(signal.SIGKILL)
+    wait_until(lambda: not replica.is_running(), 5, "the replica ends with its engine")
+    wait_until(lambda: replaced(app, dead), RESTART_SECONDS, "another replica serves")
+    assert '"event": "engine_died"' in app.log.read_text(errors="replace")
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_replica_leaves_nothing_for_long(app: ServeApp) -> None:
+    replica = replica_process(app)
+    state = Path(replica.environ()[ENV_STATE_DIR])
+    (directory,) = directories(state)
+    own = replica.children(recursive=True)
+    shared = (state / directory / "shared-memory").read_text().splitlines()
+    assert any(os.path.exists(name) for name in shared), "SGLang has files in /dev/shm"  # noqa: PTH110
+
+    replica.kill()
+    _, alive = psutil.wait_procs(own, timeout=10)
+    assert alive == []
+    wait_until(lambda: answers(app.url), RESTART_SECONDS, "another replica serves")
+    assert len(directories(state)) == 1
+    assert directories(state) != [directory]
+    assert [name for name in shared if Path(name).exists()] == []
+
+
+def scheduler(app: ServeApp) -> psutil.Process:
+    (process,) = app.find("sglang::scheduler")
+    return process
+
+
+def replica_process(app: ServeApp) -> psutil.Process:
+    (process,) = app.find("ServeReplica")
+    return process
+
+
+def replaced(app: ServeApp, before: psutil.Process) -> bool:
+    found = app.find("sglang::scheduler")
+    return bool(found) and before not in found and answers(app.url)
+
+
+def directories(state: Path) -> list[str]:
+    return sorted(path.name for path in state.iterdir() if path.is_dir())

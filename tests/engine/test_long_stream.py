@@ -1,0 +1,108 @@
+"""Streams outlive changes of the replica set, two replicas share the work, and a stop lets streams finish.
+
+One application, from one replica to two and back, under a stream that runs longer than HAProxy's default limit of 120 s
+for connections of an old process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from engine.apps import ServeApp, endpoint
+from engine.clients import Stream, wait_until
+
+from sglang_serve.args import ENV_STATE_DIR
+
+SCRIPT = Path(__file__).parent / "scale.py"
+STREAM_SECONDS = 200
+STEP_SECONDS = 0.1  # per token: the engine is told to sleep
+ADMIN = "admin-key-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeApp]:
+    key = tmp_path_factory.mktemp("admin") / "key"
+    key.write_text(ADMIN)
+    manifest = endpoint(tiny_model, api={"adminKeySecret": {"name": "a", "key": "key"}})
+    with ServeApp(manifest, engine_python, admin_key_file=key) as serve:
+        yield serve
+
+
+@pytest.mark.timeout(900)
+def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_python: Path) -> None:
+    slow_down(app)
+    began = time.monotonic()
+    stream = Stream(app.url, max_tokens=int(STREAM_SECONDS / STEP_SECONDS))
+    scale(app, engine_python, 2)
+    wait_until(lambda: len(replicas_that_answer(app)) == 2, 60, "both replicas answer")
+    scale(app, engine_python, 1)
+    assert stream.is_running, "the stream was too short to see both events"
+    stream.require_complete(STREAM_SECONDS * 3)
+    assert time.monotonic() - began >= STREAM_SECONDS
+
+
+@pytest.mark.timeout(300)
+def test_a_stop_lets_streams_finish_and_leaves_nothing(app: ServeApp) -> None:
+    stream = Stream(app.url, max_tokens=50)
+    processes = app.processes()
+    replica = next(process for process in processes if "ServeReplica" in " ".join(process.cmdline()))
+    state = Path(replica.environ()[ENV_STATE_DIR])
+    shared = [name for path in state.glob("*/shared-memory") for name in path.read_text().splitlines()]
+
+    assert app.stop() == 0
+    stream.require_complete(5)
+    assert [process for process in processes if process.is_running()] == []
+    assert not state.exists()
+    assert [name for name in shared if Path(name).exists()] == []
+
+
+def slow_down(app: ServeApp) -> None:
+    """Let the engine of the only replica sleep before each step."""
+    body = {"forward_sleep_time": STEP_SECONDS}
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    httpx.post(f"{app.url}/slow_down", json=body, headers=headers, timeout=30).raise_for_status()
+
+
+def scale(app: ServeApp, engine_python: Path, replicas: int) -> None:
+    """As KubeRay does when the number in serveConfigV2 changes."""
+    config = json.loads(json.dumps(app.serve_config))
+    config["applications"][0]["deployments"][0]["num_replicas"] = replicas
+    (gcs,) = app.find("gcs_server")
+    environment = {**os.environ, **ray_settings(gcs)}
+    done = subprocess.run(
+        [engine_python, SCRIPT, gcs_address(gcs)],
+        input=json.dumps(config),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def ray_settings(gcs: psutil.Process) -> dict[str, str]:
+    """Of the application's own Ray: its token, and what makes Serve use HAProxy."""
+    return {name: value for name, value in gcs.environ().items() if name.startswith("RAY_")}
+
+
+def gcs_address(gcs: psutil.Process) -> str:
+    (port,) = (argument.partition("=")[2] for argument in gcs.cmdline() if argument.startswith("--gcs_server_port="))
+    return f"127.0.0.1:{port}"
+
+
+def replicas_that_answer(app: ServeApp) -> set[str]:
+    """By the request log: each line names its replica."""
+    for _ in range(20):
+        httpx.get(f"{app.url}/v1/models", timeout=30).raise_for_status()
+    lines = app.log.read_text(errors="replace").splitlines()
+    found = [line[line.index("{") :] for line in lines if '"event":"request"' in line]
+    return {json.loads(line)["replica"] for line in found}
