@@ -222,10 +222,24 @@ class TestMessages:
             "  remedy: Number of replicas, each with its own accelerators. Default 1; 0 stops the endpoint.",
         ]
 
+    def test_namespace(self) -> None:
+        bad = endpoint()
+        bad["metadata"]["namespace"] = "my.team"
+        assert only_error(bad).path == "metadata.namespace"
+
+    @pytest.mark.parametrize("depth", [100, 400, 5000])
+    def test_deep_documents(self, depth: int) -> None:
+        nest: Any = 1
+        for _ in range(depth):
+            nest = [nest]
+        obj = endpoint()
+        obj["spec"] |= {"replicas": nest, "engine": {"args": {"numa_node": nest}}}
+        assert "spec.replicas" in str(InvalidEndpoint(refused(obj)))
+
     def test_documents_that_contain_themselves(self) -> None:
         args: dict[str, Any] = {}
         args["again"] = args
-        assert only_error(endpoint(engine={"args": args})).message == "contains itself"
+        assert only_error(endpoint(engine={"args": args})).message == "contains itself, or is nested too deeply"
         loop = endpoint()
         loop["spec"]["model"] = loop["spec"]
         assert str(InvalidEndpoint(refused(loop)))

@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 T = TypeVar("T")
 
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
@@ -34,6 +35,7 @@ URL_PATH = r"^/[-A-Za-z0-9_.~/]*$"
 QUANTITY = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 _WORDS = {
+    DNS_LABEL: "lower-case letters, digits and '-'",
     DNS_SUBDOMAIN: "lower-case letters, digits, '-' and '.', as every Kubernetes name",
     QUALIFIED_NAME: "letters, digits, '-', '_' and '.', with at most one domain/ before it",
     LABEL_VALUE: "letters, digits, '-', '_' and '.', as every label value",
@@ -98,10 +100,6 @@ def _whole_number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-# A list in YAML, a tuple once parsed: an Endpoint is frozen to the bottom.
-Items = Annotated[tuple[T, ...], Strict(strict=False)]
-
-
 def _no_nan(value: Any) -> Any:
     json.dumps(value, allow_nan=False)  # raises ValueError
     return value
@@ -112,6 +110,8 @@ def text(pattern: str, max_length: int, *, optional: bool = False) -> Any:
     return StringConstraints(pattern=f"^$|{pattern}" if optional else pattern, max_length=max_length)
 
 
+# A list in YAML, a tuple once parsed: an Endpoint is frozen to the bottom.
+Items = Annotated[tuple[T, ...], Strict(strict=False)]
 Name = Annotated[str, text(DNS_SUBDOMAIN, 253)]
 OptionalName = Annotated[str, text(DNS_SUBDOMAIN, 253, optional=True)]
 LabelKey = Annotated[str, text(QUALIFIED_NAME, 317)]

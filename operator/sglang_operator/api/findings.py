@@ -13,14 +13,15 @@ from pydantic_core import ErrorDetails
 
 from sglang_operator.api.base import PATTERN_WORDS, Model
 from sglang_operator.api.errors import FieldError, show
-from sglang_operator.api.spec import SGLangEndpoint
+from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 
 Loc = tuple[int | str, ...]
+Explained = tuple[str, str]  # message, remedy
 
 
-def findings(error: ValidationError, root: type[Model] = SGLangEndpoint) -> tuple[FieldError, ...]:
-    """Every error of a validation of `root`, in document order."""
-    return tuple(_finding(details, root) for details in error.errors(include_url=False))
+def findings(error: ValidationError) -> tuple[FieldError, ...]:
+    """Every error of a validation of SGLangEndpoint, in document order."""
+    return tuple(map(_finding, error.errors(include_url=False)))
 
 
 def path_of(loc: Loc) -> str:
@@ -62,36 +63,34 @@ def _model_in(annotation: Any) -> type[Model] | None:
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
-def _finding(details: ErrorDetails, root: type[Model]) -> FieldError:
-    value = details["input"]
+def _finding(details: ErrorDetails) -> FieldError:
+    value = None if details["type"] == "missing" else details["input"]
     explain = _EXPLAIN.get(details["type"], _as_pydantic_says)
-    message, remedy = explain(details, root)
-    return FieldError(
-        path_of(_known(details["loc"], root)), None if details["type"] == "missing" else value, message, remedy
-    )
+    message, remedy = explain(details)
+    return FieldError(path_of(_known(details["loc"])), value, message, remedy)
 
 
-def _described(loc: Loc, root: type[Model]) -> str:
+def _described(loc: Loc) -> str:
     """What the field is for: the remedy where nothing better is known."""
-    info = _field_at(loc, root)
+    info = _field_at(loc)
     description = (info.description or "") if info else ""
     return description.removeprefix("[R] ") or "see docs/reference/api.md"
 
 
-def _field_at(loc: Loc, root: type[Model]) -> FieldInfo | None:
+def _field_at(loc: Loc) -> FieldInfo | None:
     """The deepest field of the API on the way to `loc`."""
-    return next(reversed([info for _, info in _way(loc, root)]), None)
+    return next(reversed([info for _, info in _way(loc)]), None)
 
 
-def _known(loc: Loc, root: type[Model]) -> Loc:
+def _known(loc: Loc) -> Loc:
     """`loc` down to the entry of a free mapping: below it pydantic adds the names of its own types."""
-    way = [*_way(loc, root)]
+    way = [*_way(loc)]
     return loc[: way[-1][0] + 2] if way else loc
 
 
-def _way(loc: Loc, root: type[Model]) -> Iterator[tuple[int, FieldInfo]]:
+def _way(loc: Loc) -> Iterator[tuple[int, FieldInfo]]:
     """The fields of the API that `loc` goes through, each with its index in `loc`."""
-    model: type[Model] | None = root
+    model: type[Model] | None = SGLangEndpoint
     for index, name in enumerate(loc):
         if isinstance(name, int):
             continue
@@ -111,73 +110,69 @@ def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
             yield from _all_paths(part, f"{prefix}.{name}")
 
 
-def _explain_unknown(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+def _explain_unknown(details: ErrorDetails) -> Explained:
     *parents, name = details["loc"]
-    holder = _field_at(tuple(parents), root)
-    siblings = fields_of((holder and part_of(holder)) or root)
+    holder = _field_at(tuple(parents))
+    siblings = fields_of((holder and part_of(holder)) or SGLangEndpoint)
     beside = closest(str(name), siblings)
     if beside:
         return "unknown field", f"did you mean {path_of((*parents, beside))}?"
-    elsewhere = [path for known, path in _all_paths(_spec_part(root), "spec") if known == name]
+    elsewhere = [path for known, path in _all_paths(EndpointSpec, "spec") if known == name]
     if len(elsewhere) == 1:
         return "unknown field", f"did you mean {elsewhere[0]}?"
     return "unknown field", f"remove it, or use one of: {', '.join(siblings)}"
 
 
-def _spec_part(root: type[Model]) -> type[Model]:
-    return part_of(root.model_fields["spec"]) or root
+def _explain_missing(details: ErrorDetails) -> Explained:
+    return "is required", _described(details["loc"])
 
 
-def _explain_missing(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
-    return "is required", _described(details["loc"], root)
-
-
-def _explain_text(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+def _explain_text(details: ErrorDetails) -> Explained:
     value = details["input"]
     if isinstance(value, bool | int | float):
         return "must be text", f'put it in quotes: "{show(value)}"'
-    return "must be text", _described(details["loc"], root)
+    return "must be text", _described(details["loc"])
 
 
-def _explain_number(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+def _explain_number(details: ErrorDetails) -> Explained:
     value = details["input"]
     if isinstance(value, str) and value.lstrip("-").isdecimal():
         return "must be a whole number", "remove the quotes"
-    return "must be a whole number", _described(details["loc"], root)
+    return "must be a whole number", _described(details["loc"])
 
 
-def _explain_choice(details: ErrorDetails, _: type[Model]) -> tuple[str, str]:
+def _explain_choice(details: ErrorDetails) -> Explained:
     choices = [choice.strip("'") for choice in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
     meant = closest(str(details["input"]), choices)
     remedy = f'did you mean "{meant}"?' if meant else "use one of them"
     return f"must be one of {', '.join(choice or 'nothing' for choice in choices)}", remedy
 
 
-def _explain_pattern(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
+def _explain_pattern(details: ErrorDetails) -> Explained:
     words = PATTERN_WORDS.get(details["ctx"]["pattern"], f"text that matches {details['ctx']['pattern']}")
-    return f"must be {words}", _described(details["loc"], root)
+    return f"must be {words}", _described(details["loc"])
 
 
-def _explain_json(details: ErrorDetails, _: type[Model]) -> tuple[str, str]:
+def _explain_json(details: ErrorDetails) -> Explained:
     return f"JSON cannot hold a {type(details['input']).__name__}", "put it in quotes"
 
 
-def _says(message: str) -> Callable[[ErrorDetails, type[Model]], tuple[str, str]]:
+def _says(message: str) -> Callable[[ErrorDetails], Explained]:
     """An explanation by pydantic's context values, with the field's description as the remedy."""
 
-    def explain(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
-        return message.format(**details.get("ctx", {})), _described(details["loc"], root)
+    def explain(details: ErrorDetails) -> Explained:
+        return message.format(**details.get("ctx", {})), _described(details["loc"])
 
     return explain
 
 
-def _as_pydantic_says(details: ErrorDetails, root: type[Model]) -> tuple[str, str]:
-    return details["msg"], _described(details["loc"], root)
+def _as_pydantic_says(details: ErrorDetails) -> Explained:
+    return details["msg"], _described(details["loc"])
 
 
 _MAPPING = _says("must be a mapping (`name: value` lines)")
 
-_EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails, type[Model]], tuple[str, str]]]] = {
+_EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails], Explained]]] = {
     "extra_forbidden": _explain_unknown,
     "missing": _explain_missing,
     "string_type": _explain_text,
@@ -186,7 +181,7 @@ _EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails, type[Model]], tuple[str, st
     "literal_error": _explain_choice,
     "string_pattern_mismatch": _explain_pattern,
     "value_error": _says("JSON cannot hold this value"),
-    "recursion_loop": lambda *_: ("contains itself", "write it without YAML anchors"),
+    "recursion_loop": lambda _: ("contains itself, or is nested too deeply", "write it without YAML anchors"),
     "bool_type": _says("must be true or false"),
     "greater_than_equal": _says("must be at least {ge}"),
     "less_than_equal": _says("must be at most {le}"),

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from sglang_operator.api.base import Model, OptionalName, part
+from sglang_operator.api.base import DNS_LABEL, Model, OptionalName, part, text
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Engine, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Head, Parallelism, PodTemplate, Resources, Scheduling
@@ -65,7 +65,9 @@ class Metadata(Model):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(min_length=1, description="Name of the endpoint and of its Service.")
-    namespace: str = Field(default="default", description="Namespace. Default: default.")
+    namespace: Annotated[str, text(DNS_LABEL, 63)] = Field(
+        default="default", description="Namespace. Default: default."
+    )
     uid: str = Field(default="", description="Set by the API server. Default: empty, not read from a cluster.")
 
 
