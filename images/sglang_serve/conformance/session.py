@@ -1,0 +1,136 @@
+"""The order of the checks: one endpoint for most of them, the native server, then an endpoint over several ranks."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sglang_serve.conformance import checks, config, parity
+from sglang_serve.conformance.client import Client
+from sglang_serve.conformance.machine import Machine, look
+from sglang_serve.conformance.options import Options
+from sglang_serve.conformance.outcome import Outcome, Skipped, run
+from sglang_serve.conformance.processes import Endpoint, Native, ended
+
+MOST_RANKS = 8
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The keys of one run, and where the endpoint reads them."""
+
+    directory: Path
+    user: str = field(default_factory=lambda: secrets.token_hex(16))
+    admin: str = field(default_factory=lambda: secrets.token_hex(16))
+    added: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def keys_dir(self) -> Path:
+        """One file per key."""
+        return self.directory / "keys"
+
+    @property
+    def admin_file(self) -> Path:
+        """The admin key."""
+        return self.directory / "admin-key"
+
+    def write(self) -> None:
+        """Put the first two where the endpoint reads them; the third is added while it runs."""
+        self.keys_dir.mkdir()
+        (self.keys_dir / "user").write_text(self.user)
+        self.admin_file.write_text(self.admin)
+
+
+class Session:
+    """All checks of one run; `outcomes` has what became of them."""
+
+    def __init__(self, options: Options, machine: Machine, subject: config.Subject, keys: Secrets, say: Say) -> None:
+        self._options = options
+        self._machine = machine
+        self._subject = subject
+        self._keys = keys
+        self._say = say
+        self._answers: dict[str, parity.Answer] = {}
+        self._model_path = Path()
+        self.outcomes: list[Outcome] = []
+
+    def run(self) -> None:
+        """Run what the options ask for. A check that fails does not keep the others from running."""
+        self._one_endpoint()
+        if not self._options.quick:
+            self._check("parity with sglang.launch_server", self._parity)
+            self._check("tensor parallelism", self._tensor_parallel)
+
+    def _check(self, name: str, check: Callable[[], str]) -> bool:
+        self._say(f"{name} …")
+        outcome = run(name, check)
+        self.outcomes.append(outcome)
+        self._say(f"{name}: {outcome.status.upper()} after {outcome.seconds:.1f} s: {outcome.detail}")
+        return outcome.status == "pass"
+
+    def _one_endpoint(self) -> None:
+        keys = self._keys
+        keys.write()
+        subject = replace(self._subject, keys_dir=keys.keys_dir, admin_key_file=keys.admin_file)
+        endpoint = self._start(subject, "endpoint.log")
+        client = Client(endpoint.url, keys.user)
+        with ended(endpoint):
+            if not self._check("start", lambda: self._wait_ready(endpoint)):
+                return
+            self._check("answers", lambda: checks.answers(client))
+            self._check("requests for parity", lambda: self._ask(client))
+            self._check("disconnect", lambda: checks.disconnect(client))
+            self._check("keys", lambda: checks.keys(endpoint.url, keys.keys_dir, keys.user, keys.admin, keys.added))
+            self._check("drain", lambda: checks.drain(endpoint, client))
+            self._check("nothing left", lambda: checks.nothing_left(endpoint, self._machine.free_bytes, _free_bytes))
+
+    def _start(self, subject: config.Subject, log: str) -> Endpoint:
+        return Endpoint(config.runner_spec(subject, free_port()), self._options.output / log)
+
+    def _wait_ready(self, endpoint: Endpoint) -> str:
+        endpoint.wait_ready(self._options.start_seconds, lambda text: self._say(f"  {text}"))
+        return "engine loaded and warm, reached through Ray Serve"
+
+    def _ask(self, client: Client) -> str:
+        """What the native server is asked later; it shows the path of the model too."""
+        self._model_path = Path(client.value("GET", "/server_info")["model_path"])
+        self._answers = parity.ask_all(client)
+        return f"{len(self._answers)} answers"
+
+    def _parity(self) -> str:
+        if not self._answers:
+            raise Skipped("there are no answers to compare with")
+        port = free_port()
+        command = config.native_command(self._subject, self._model_path, port)
+        native = Native(command, port, config.native_environment(self._subject), self._options.output / "native.log")
+        with ended(native):
+            native.wait_ready(self._options.start_seconds)
+            return parity.compare(parity.ask_all(Client(native.url)), self._answers)
+
+    def _tensor_parallel(self) -> str:
+        ranks = self._options.tensor or tensor_ranks(len(self._machine.accelerators))
+        if ranks == 1:
+            raise Skipped(f"this machine has {len(self._machine.accelerators) or 'no'} accelerator")
+        endpoint = self._start(replace(self._subject, tensor=ranks), "tensor-parallel.log")
+        with ended(endpoint):
+            self._wait_ready(endpoint)
+            return checks.tensor_parallel(Client(endpoint.url), ranks)
+
+
+def tensor_ranks(accelerators: int) -> int:
+    """The largest power of two that they can form, for attention heads come in powers of two."""
+    return 1 << (min(max(accelerators, 1), MOST_RANKS).bit_length() - 1)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _free_bytes() -> tuple[int, ...]:
+    return look().free_bytes

@@ -1,0 +1,72 @@
+"""Makes a random two-layer Qwen2 with a byte tokenizer: every step of an engine, in some megabytes, without a hub.
+
+    python -m sglang_serve.conformance.tiny_model DIRECTORY DTYPE
+
+Its text is nonsense, but the same nonsense each time: the weights are seeded, and their wide initialisation gives clear
+winners among the logits, so that greedy decoding does not hang on rounding.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CONTEXT = 32_768  # tokens: streams as long as the checks want
+HEADS = 8  # so that up to eight ranks divide them
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+
+def make(directory: Path, dtype: str) -> None:
+    """Write tokenizer, weights and configuration to `directory`; `dtype` as torch names it."""
+    import torch  # noqa: PLC0415 - takes seconds, and this module's constants are read elsewhere
+    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+
+    vocabulary = _save_tokenizer(directory)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=64 * HEADS,  # 64 is a head size that every attention kernel knows
+        intermediate_size=128 * HEADS,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 3,
+        bos_token_id=None,
+    )
+    Qwen2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+
+
+def _save_tokenizer(directory: Path) -> int:
+    """One token per byte and the special ones: any input can be encoded, any token decoded. Returns their number."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(bytes_)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=SPECIAL[2],
+        pad_token=SPECIAL[0],
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT,
+    )
+    fast.save_pretrained(directory)
+    return len(fast)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,72 @@
+"""The report tells everything but secrets."""
+
+from __future__ import annotations
+
+import json
+
+from sglang_serve.conformance import report
+from sglang_serve.conformance.machine import Machine
+from sglang_serve.conformance.outcome import Failed, Outcome, Skipped, run
+from sglang_serve.conformance.session import tensor_ranks
+
+MACHINE = Machine(
+    vendor="amd",
+    accelerators=({"name": "MI300X", "memory_gib": 191.5},) * 2,
+    free_bytes=(1, 1),
+    cpu="EPYC",
+    cores=96,
+    memory_gib=1000.0,
+    driver="6.16",
+    runtime="HIP 7.2",
+    system="Ubuntu 24.04",
+    python="3.12.3",
+    versions={"sglang": "0.5.23"},
+)
+
+
+def make(*outcomes: Outcome) -> report.Report:
+    return report.Report("2026-11-23T00:00:00+00:00", 61.0, "random", {"a": 1}, False, MACHINE, outcomes)
+
+
+def fail(text: str, log: str = "") -> str:
+    raise Failed(text, log)
+
+
+def skip(text: str) -> str:
+    raise Skipped(text)
+
+
+def test_outcomes() -> None:
+    assert run("a", lambda: "fine").status == "pass"
+    assert run("b", lambda: skip("no GPU")).status == "skip"
+    failed = run("c", lambda: fail("cut", "the log"))
+    assert (failed.status, failed.detail, failed.log) == ("fail", "cut", "the log")
+    broken = run("d", lambda: str(1 / 0))
+    assert (broken.status, broken.detail) == ("fail", "ZeroDivisionError: division by zero")
+
+
+def test_one_failure_fails_the_report_and_shows_its_log() -> None:
+    found = make(run("keys", lambda: "fine"), run("drain", lambda: fail("a stream | was cut", "last line")))
+    text = report.to_markdown(found)
+    assert text.startswith("# Conformance: FAIL (1 pass, 1 fail)")
+    assert "2 x MI300X (191.5 GiB)" in text
+    assert "a stream \\| was cut" in text
+    assert "last line" in text
+    assert json.loads(report.to_json(found))["passed"] is False
+
+
+def test_skipped_checks_do_not_fail_it() -> None:
+    found = make(run("tensor parallelism", lambda: skip("one accelerator")))
+    assert found.passed
+    assert json.loads(report.to_json(found))["outcomes"][0]["status"] == "skip"
+
+
+def test_secrets_are_masked() -> None:
+    environ = {"HF_TOKEN": "hf_abcdefgh", "TOKENIZERS_PARALLELISM": "true", "HOME": "/home/sglang"}
+    text = report.redact("hf_abcdefgh of 0123 in /home/sglang: true", environ, ("0123",))
+    assert text == "*** of *** in /home/sglang: true"
+    assert report.public_arguments({"my_api_key": "x", "tp": 1}) == {"my_api_key": "***", "tp": 1}
+
+
+def test_ranks_are_a_power_of_two() -> None:
+    assert [tensor_ranks(count) for count in (0, 1, 2, 3, 6, 8, 16)] == [1, 1, 2, 2, 4, 8, 8]
