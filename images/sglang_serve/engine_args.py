@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,19 @@ def _admin_key(args: ServeArgs) -> dict[str, str]:
     return {"admin_api_key": secrets.token_hex(32)} if args.admin else {}
 
 
-def engine_environment(args: ServeArgs, cpus: int) -> dict[str, str]:
-    """Environment that SGLang reads when it is imported. `cpus`: how many this process may use."""
+def engine_environment(args: ServeArgs, cores: Sequence[int]) -> dict[str, str]:
+    """Environment that SGLang reads when it is imported. `cores`: those that this process may use."""
     if args.vendor != "cpu":
         return {}
     environment = {"SGLANG_USE_CPU_ENGINE": "1"}
     ranks = args.parallelism.tensor * args.parallelism.pipeline * args.parallelism.data
-    if ranks > 1:
-        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks, cpus))
+    if ranks > 1:  # otherwise it takes one NUMA node for each rank, and refuses more ranks than nodes
+        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks, cores))
     return environment
 
 
-def _shares(ranks: int, cpus: int) -> list[str]:
-    """Each rank's own range of cores; with more ranks than cores they share."""
-    width = max(1, cpus // ranks)
-    starts = [rank * width % cpus for rank in range(ranks)]
-    return [str(start) if width == 1 else f"{start}-{start + width - 1}" for start in starts]
+def _shares(ranks: int, cores: Sequence[int]) -> list[str]:
+    """Each rank's own cores; with more ranks than cores they share."""
+    width = max(1, len(cores) // ranks)
+    starts = [rank * width % len(cores) for rank in range(ranks)]
+    return [",".join(map(str, cores[start : start + width])) for start in starts]

@@ -57,7 +57,8 @@ class Replica:
         return Engine(engine_args(self._args, path, self._port.getsockname()[1]), self._directory.errors)
 
     def _prepare_process(self) -> None:
-        os.environ.update(engine_environment(self._args, len(os.sched_getaffinity(0))))
+        for name, value in engine_environment(self._args, sorted(os.sched_getaffinity(0))).items():
+            os.environ.setdefault(name, value)  # the pod's own, from spec.engine.env, count more
         leftovers.use_for_temporary_files(self._directory)
         health.ignore_quit_signals()
         self._port = ports.claim_port()

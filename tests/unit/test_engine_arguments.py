@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,19 @@ def test_keys_never_come_from_the_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "cpus", "bind"), [(2, 2, "0|1"), (2, 8, "0-3|4-7"), (4, 2, "0|1|0|1"), (3, 8, "0-1|2-3|4-5")]
+    ("ranks", "cores", "bind"),
+    [
+        (2, [0, 1], "0|1"),
+        (2, [4, 5, 8, 9], "4,5|8,9"),
+        (4, [6, 7], "6|7|6|7"),
+        (3, range(8), "0,1|2,3|4,5"),
+    ],
 )
-def test_ranks_on_a_cpu_share_its_cores(ranks: int, cpus: int, bind: str) -> None:
-    found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=ranks)), cpus)
+def test_ranks_on_a_cpu_share_its_cores(ranks: int, cores: Sequence[int], bind: str) -> None:
+    found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=ranks)), cores)
     assert found["SGLANG_CPU_OMP_THREADS_BIND"] == bind
 
 
 def test_a_single_rank_may_use_every_core() -> None:
-    assert engine_environment(serve_args(), 8) == {"SGLANG_USE_CPU_ENGINE": "1"}
-    assert engine_environment(serve_args(vendor="nvidia"), 8) == {}
+    assert engine_environment(serve_args(), range(8)) == {"SGLANG_USE_CPU_ENGINE": "1"}
+    assert engine_environment(serve_args(vendor="nvidia"), range(8)) == {}
