@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.cli.manifests import read_endpoints
+from sglang_operator.cli.manifests import InvalidManifest, read_endpoints
 from sglang_operator.render import render_endpoint, to_yaml
 
 EXIT_INVALID = 1
@@ -48,13 +48,20 @@ def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `render … | head` ends quietly, as any filter does
     try:
         endpoints = read_endpoints(files, namespace)
-        objects = [one for endpoint in endpoints for one in render_endpoint(endpoint)]
+        objects = [one for endpoint in endpoints for one in _render(endpoint)]
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
     _warn(endpoints)
     chosen = [one for one in objects if not kinds or one["kind"] in kinds]
     click.echo(to_yaml(*chosen) if form == "yaml" else _json(chosen), nl=False)
+
+
+def _render(endpoint: Endpoint) -> Sequence[dict[str, Any]]:
+    try:
+        return render_endpoint(endpoint)
+    except InvalidEndpoint as error:  # podTemplate does not fit: that shows when it is applied
+        raise InvalidManifest([(endpoint.name, finding) for finding in error.errors]) from None
 
 
 def _warn(endpoints: Sequence[Endpoint]) -> None:

@@ -30,6 +30,9 @@ def _findings(
 ) -> Iterator[FieldError]:
     yield from _foreign_parts(patch, group)
     yield from _foreign_metadata(patch.get("metadata"), group)
+    labels = (merged.get("metadata") or {}).get("labels") or {}
+    if not template["metadata"]["labels"].items() <= labels.items():
+        yield _error(group, "metadata.labels", labels, "the labels that select the pod are gone", "add labels only")
     ray = template["spec"]["containers"][0]["name"]
     containers = (merged.get("spec") or {}).get("containers") or [{}]
     if containers[0].get("name") != ray:

@@ -1,0 +1,150 @@
+"""The name of a revision changes with every [R] field, and with nothing else."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from unit.api_objects import endpoint
+
+from sglang_operator.api import EndpointSpec, parse_endpoint
+from sglang_operator.api.findings import part_of
+from sglang_operator.api.spec_model import SecretKey, SecretRef
+from sglang_operator.render import render_endpoint, revision_name
+from sglang_operator.render.revision import IN_PLACE
+
+BASE = {
+    "model": {"uri": "hf://org/model", "cache": {}},
+    "accelerator": {"count": 8},
+    "engine": {"image": "registry.example.com/ours:1"},
+    "api": {"allowAnonymous": True, "ingress": {"tls": {}}, "route": {"parentRefs": [{"name": "gateway"}]}},
+}
+# Every field of the API, and a value that BASE does not have.
+CHANGES: dict[str, Any] = {
+    "replicas": 2,
+    "task": "embed",
+    "serviceAccountName": "reader",
+    "model.uri": "hf://org/other",
+    "model.revision": "v2",
+    "model.servedName": "other",
+    "model.tokenSecret": {"name": "hf", "key": "token"},
+    "model.cache.claimName": "ours",
+    "model.cache.size": "1Gi",
+    "model.cache.storageClassName": "fast",
+    "model.cache.accessMode": "ReadWriteOnce",
+    "accelerator.vendor": "amd",
+    "accelerator.count": 4,
+    "accelerator.products": ["H100"],
+    "accelerator.resourceName": "nvidia.com/mig-1g.10gb",
+    "parallelism.tensor": 8,  # computed defaults are not hashed: a later version may compute others
+    "parallelism.pipeline": 2,
+    "parallelism.data": 2,
+    "resources.cpu": "3",
+    "resources.memory": "3Gi",
+    "resources.sharedMemory": "3Gi",
+    "resources.ephemeralStorage": "3Gi",
+    "head.cpu": "3",
+    "head.memory": "3Gi",
+    "scheduling.nodeSelector": {"pool": "a"},
+    "scheduling.tolerations": [{"key": "a", "operator": "Exists"}],
+    "scheduling.priorityClassName": "high",
+    "scheduling.queueName": "queue",
+    "engine.image": "registry.example.com/ours:2",
+    "engine.imagePullSecrets": [{"name": "pull"}],
+    "engine.args": {"log_level": "warning"},
+    "engine.argsCheck": "Warn",
+    "engine.env": [{"name": "A", "value": "1"}],
+    "api.keysSecret": {"name": "keys"},
+    "api.adminKeySecret": {"name": "admin", "key": "key"},
+    "api.allowAnonymous": True,
+    "api.unknownModel": "NotFound",
+    "api.service.type": "NodePort",
+    "api.service.port": 8080,
+    "api.service.annotations": {"a": "b"},
+    "api.ingress.className": "nginx",
+    "api.ingress.host": "a.example.com",
+    "api.ingress.path": "/a",
+    "api.ingress.annotations": {"a": "b"},
+    "api.ingress.tls.secretName": "tls",
+    "api.route.parentRefs": [{"name": "other"}],
+    "api.route.hostnames": ["a.example.com"],
+    "api.limits.maxBodyBytes": 4096,
+    "upgrade.drainSeconds": 60,
+    "podTemplate.head": {"metadata": {"annotations": {"a": "b"}}},
+    "podTemplate.worker": {"metadata": {"annotations": {"a": "b"}}},
+}
+
+
+def fields(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """(path, whether its description says [R]) of every field that is a value of its own."""
+    for name, info in part.model_fields.items():
+        path = prefix + (info.alias or name)
+        inner = part_of(info)
+        if inner is None or inner in (SecretRef, SecretKey) or "tuple" in str(info.annotation):
+            yield path, "[R]" in (info.description or "")
+        else:
+            yield from fields(inner, f"{path}.")
+
+
+FIELDS = dict(fields(EndpointSpec))
+
+
+def named(spec: dict[str, Any]) -> str:
+    return revision_name(parse_endpoint(endpoint(**spec)))
+
+
+def with_change(path: str) -> dict[str, Any]:
+    spec = copy.deepcopy(BASE)
+    *parents, last = path.split(".")
+    part: dict[str, Any] = spec
+    for key in parents:
+        part = part.setdefault(key, {})
+    part[last] = CHANGES[path]
+    return spec
+
+
+def test_the_table_has_every_field() -> None:
+    assert set(CHANGES) == set(FIELDS)
+
+
+@pytest.mark.parametrize("path", sorted(CHANGES))
+def test_a_change_of_the_field_makes_a_revision_if_its_description_says_so(path: str) -> None:
+    assert (named(with_change(path)) != named(BASE)) == FIELDS[path]
+
+
+def test_a_default_that_is_written_out_is_the_same_revision() -> None:
+    explicit = {"vendor": "nvidia", "count": 1, "products": [], "resourceName": ""}
+    minimal = {"model": {"uri": "hf://org/model"}}
+    assert named({**minimal, "accelerator": explicit, "scheduling": {}, "replicas": 1}) == named(minimal)
+
+
+def test_an_optional_object_counts_by_being_there() -> None:
+    model = {"uri": "hf://org/model"}
+    assert named({"model": {**model, "cache": {}}}) != named({"model": model})
+
+
+def test_in_place_names_only_fields_that_exist() -> None:
+    assert all(any(f"{path}.".startswith(f"{entry}.") for path in FIELDS) for entry in IN_PLACE)
+
+
+def test_the_name_is_one_of_a_ray_service() -> None:
+    longest = parse_endpoint({**endpoint(), "metadata": {"name": "a" * 38}})
+    assert re.fullmatch(r"a{38}-[a-z2-7]{8}", revision_name(longest))
+
+
+def test_names_of_this_version_stay_what_they_are() -> None:
+    """Records of released versions carry these names: a change here rolls every endpoint out there."""
+    assert named({"model": {"uri": "hf://org/model"}}) == "qwen3-gme3ahe5"
+    assert named(BASE) == "qwen3-updwnwil"
+
+
+def test_templates_are_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = parse_endpoint(endpoint(**BASE))
+    before = next(one["metadata"]["name"] for one in render_endpoint(parsed) if one["kind"] == "RayService")
+    monkeypatch.setattr("sglang_operator.render.context.KILL_SECONDS", 61)
+    after = next(one["metadata"]["name"] for one in render_endpoint(parsed) if one["kind"] == "RayService")
+    assert before == after
