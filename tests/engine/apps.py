@@ -19,7 +19,7 @@ from sglang_operator.cli.local_process import Event, LocalProcess
 from sglang_operator.cli.local_spec import Machine, local_spec
 from sglang_operator.render import render_endpoint
 
-START_SECONDS = 240  # cold caches on two busy cores
+START_SECONDS = 600  # cold caches on two busy cores
 LOG_LINES = 60
 
 # Two CPU cores serve a toy model: small tables, and an idle scheduler that does not spin.

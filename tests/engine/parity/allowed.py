@@ -1,0 +1,77 @@
+"""The differences to native that are on purpose. docs/reference/parity.md explains each; a test compares the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.parity.ask import Answer, Ask
+from engine.parity.compare import differences
+
+# Fields of /server_info that say how the process was started, which cannot be the same for two ways to start it.
+SERVER_INFO_FIELDS = frozenset({"host", "port"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`expected`: whether this request is answered in another way; `holds`: whether that is the documented way."""
+
+    name: str
+    expected: Callable[[Ask, str], bool]
+    holds: Callable[[Answer], bool]
+
+
+ELASTIC_EP = ("/scale_elastic_ep", "/is_scaling_elastic_ep")
+
+# The whole answer is another one.
+WHOLE = (
+    Difference("reserved-paths", lambda ask, _: ask.path.startswith("/-/"), lambda answer: answer.status == 200),
+    Difference(
+        "request-timeout",
+        lambda ask, _: "x-request-timeout-seconds" in ask.headers,
+        lambda answer: answer.status == 408,
+    ),
+    Difference(
+        "admin-closed",
+        lambda ask, mode: ask.is_admin and mode != "admin",
+        lambda answer: answer.status == 403 and answer.value()["code"] == 403,
+    ),
+    Difference(
+        "elastic-ep-routes",
+        lambda ask, mode: ask.path in ELASTIC_EP and mode == "admin",
+        lambda answer: answer.status not in (401, 403),
+    ),
+)
+# A part of the answer is another one.
+PARTS = ("request-id", "server-info")
+# Shown by tests of their own: what they need is no part of a normal exchange.
+SHOWN_ELSEWHERE = frozenset({"body-limit", "websocket-keys", "unknown-model", "front-errors"})
+NAMES = frozenset({*PARTS, *(difference.name for difference in WHOLE)})
+
+
+def unexplained(ask: Ask, mode: str, native: Answer, served: Answer) -> tuple[list[str], set[str]]:
+    """The differences that nothing allows, and the names of the allowed ones that were met."""
+    for whole in WHOLE:
+        if whole.expected(ask, mode):
+            return ([] if whole.holds(served) else [f"{whole.name}: served {served}"]), {whole.name}
+    found = differences(ask, native, _without_request_id(ask, served))
+    met = {"request-id"} if "x-request-id" in served.headers else set()
+    if "server_info" in ask.path:
+        allowed = {line for line in found if _is_start_field(line)}
+        return [line for line in found if line not in allowed], met | ({"server-info"} if allowed else set())
+    return found, met
+
+
+def _without_request_id(ask: Ask, served: Answer) -> Answer:
+    """Every answer of Serve has one; it must be the client's own where the client sent one."""
+    headers: dict[str, Any] = dict(served.headers)
+    given = ask.headers.get("x-request-id")
+    if given is None or headers.get("x-request-id") == given:
+        headers.pop("x-request-id", None)
+    return replace(served, headers=headers)
+
+
+def _is_start_field(line: str) -> bool:
+    field = line.partition(":")[0].removeprefix("body.").partition(".")[0].partition("[")[0]
+    return field in SERVER_INFO_FIELDS

@@ -1,0 +1,74 @@
+"""What differs between two answers, beyond what differs between any two answers of one server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from engine.parity.ask import Answer, Ask
+from engine.parity.events import events_of, merged
+
+# Of every answer anew: names, times, and what depends on the requests that came before (health checks among them).
+VOLATILE = {
+    "id", "rid", "created", "created_at", "completed_at", "modified_at", "timestamp", "sequence_number", "call_id",
+    "item_id", "response_id", "digest", "e2e_latency", "queue_time", "prefill_launch_delay", "prefill_launch_latency",
+    "response_sent_to_client_ts", "request_received_ts", "total_duration", "load_duration", "prompt_eval_duration",
+    "eval_duration", "cached_tokens", "cached_tokens_details", "decode_throughput",
+}  # fmt: skip
+VOLATILE_HEADERS = {"date", "content-length", "connection"}
+# Each event repeats the whole text so far.
+CUMULATIVE_PATHS = ("/generate", "/vertex_generate")
+
+
+def differences(ask: Ask, native: Answer, served: Answer) -> list[str]:
+    """One line per difference, none if the two are the same."""
+    found = [] if native.status == served.status else [f"status: native {native.status}, served {served.status}"]
+    found += _diff("header", _headers(native), _headers(served))
+    return found + list(_diff("body", contents(ask, native), contents(ask, served)))
+
+
+def contents(ask: Ask, answer: Answer) -> Any:
+    """The body as a value; a stream as its merged events."""
+    if ask.stream and answer.status == 200:
+        return merged(masked(events_of(answer)), cumulative=ask.path in CUMULATIVE_PATHS)
+    return masked(answer.value())
+
+
+def masked(value: Any) -> Any:
+    """Volatile values replaced by their types."""
+    if isinstance(value, dict):
+        return {key: _type_of(one) if key in VOLATILE else masked(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [masked(one) for one in value]
+    return value
+
+
+def _type_of(value: Any) -> str:
+    return f"<{'number' if isinstance(value, (int, float)) else type(value).__name__}>"
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in VOLATILE_HEADERS}
+
+
+def _diff(path: str, native: Any, served: Any) -> Iterator[str]:
+    if isinstance(native, dict) and isinstance(served, dict):
+        for key in sorted({*native, *served}):
+            yield from _diff(f"{path}.{key}", native.get(key, "(absent)"), served.get(key, "(absent)"))
+    elif isinstance(native, list) and isinstance(served, list) and len(native) == len(served):
+        for index, (old, new) in enumerate(zip(native, served, strict=True)):
+            yield from _diff(f"{path}[{index}]", old, new)
+    elif not _same(native, served):
+        yield f"{path}: native {_short(native)}, served {_short(served)}"
+
+
+def _same(native: Any, served: Any) -> bool:
+    if isinstance(native, float) and isinstance(served, float):  # another batch rounds differently
+        return math.isclose(native, served, rel_tol=1e-3, abs_tol=1e-4)
+    return bool(native == served)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}…"

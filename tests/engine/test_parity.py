@@ -1,0 +1,138 @@
+"""A client that moves from `python -m sglang.launch_server` to an endpoint must not notice.
+
+The same requests go to both, with the same model and arguments, one after the other; every difference that
+docs/reference/parity.md does not name fails. Each way of being called (without key, with key, with key and admin key)
+starts both servers once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine.apps import ServeApp, endpoint
+from engine.parity import allowed
+from engine.parity.ask import Answer, Ask, Keys, connect, load
+from engine.parity.coverage import NOT_SENT, routes
+from engine.parity.native import NativeServer
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "parity.md"
+ENGINE = {
+    "max_total_tokens": 8192,
+    "max_running_requests": 32,
+    "sleep_on_idle": True,
+    "context_length": 2048,
+    "random_seed": 1,
+    "tool_call_parser": "qwen25",
+}
+
+pytestmark = pytest.mark.timeout(1200)  # two engine starts and two hundred requests lie in the set-up of a test
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to start and to call both servers."""
+
+    files: tuple[str, ...]
+    keys: Keys = field(default_factory=Keys)
+    model: str = "tiny"
+    task: str = "generate"
+    api: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks(self) -> list[Ask]:
+        return [ask for name in self.files for ask in load(name)]
+
+
+KEYS = Keys(api="parity-api-key", admin="parity-admin-key")
+WITH_KEY = {"keysSecret": {"name": "keys"}}
+WITH_ADMIN = {**WITH_KEY, "adminKeySecret": {"name": "admin", "key": "admin"}}
+MODES = {
+    "open": Mode(("generate", "native", "admin")),
+    "key": Mode(("auth", "native", "admin"), Keys(api=KEYS.api), api=WITH_KEY),
+    "admin": Mode(("auth", "generate", "admin"), KEYS, api=WITH_ADMIN),
+    "embed": Mode(("embed",), task="embed"),
+    "smollm2": Mode(("smollm2",), model="smollm2"),
+}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What both answered in one mode."""
+
+    name: str
+    mode: Mode
+    native: dict[str, Answer]
+    served: dict[str, Answer]
+
+
+MET: dict[str, set[str]] = {}  # by mode: allowed differences that were really seen
+
+
+@pytest.fixture(scope="module")
+def exchange(request: pytest.FixtureRequest, engine_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Exchange:
+    mode = MODES[request.param]
+    model: Path = request.getfixturevalue("smollm2" if mode.model == "smollm2" else "tiny_model")
+    with NativeServer(engine_python, model, _native_arguments(mode)) as server:
+        native = _ask_all(server.url, mode)
+    secrets = _write_keys(tmp_path_factory.mktemp("secrets"), mode.keys)
+    manifest = endpoint(model, mode.model, task=mode.task, api=dict(mode.api), engine={"args": ENGINE})
+    with ServeApp(manifest, engine_python, keys_dir=secrets / "keys", admin_key_file=secrets / "admin") as app:
+        return Exchange(request.param, mode, native, _ask_all(app.url, mode))
+
+
+def _native_arguments(mode: Mode) -> dict[str, Any]:
+    keys = {"api_key": mode.keys.api, "admin_api_key": mode.keys.admin}
+    own = {"served_model_name": mode.model, "is_embedding": mode.task == "embed"}
+    return {**ENGINE, **own, **{name: value for name, value in keys.items() if value}}
+
+
+def _ask_all(url: str, mode: Mode) -> dict[str, Answer]:
+    with connect(url) as client:
+        return {ask.name: ask.send(client, mode.keys) for ask in mode.asks}
+
+
+def _write_keys(directory: Path, keys: Keys) -> Path:
+    (directory / "keys").mkdir()
+    (directory / "keys" / "parity").write_text(keys.api)
+    (directory / "admin").write_text(keys.admin)
+    return directory
+
+
+@pytest.mark.parametrize("exchange", MODES, indirect=True)
+def test_answers_as_native_does(exchange: Exchange, subtests: pytest.Subtests) -> None:
+    for ask in exchange.mode.asks:
+        native, served = exchange.native[ask.name], exchange.served[ask.name]
+        found, met = allowed.unexplained(ask, exchange.name, native, served)
+        MET.setdefault(exchange.name, set()).update(met)
+        with subtests.test(ask.name):
+            assert not found, "\n".join(found)
+            assert ask.contains.encode() in served.body
+
+
+@pytest.mark.parametrize("exchange", MODES, indirect=True)
+def test_no_answer_holds_a_key(exchange: Exchange) -> None:
+    keys = [key.encode() for key in (KEYS.api, KEYS.admin)]
+    leaks = [name for name, answer in exchange.served.items() if any(key in answer.body for key in keys)]
+    assert leaks == []
+
+
+def test_every_route_is_asked_or_has_a_reason(engine_python: Path) -> None:
+    asked = {ask.path for mode in MODES.values() for ask in mode.asks}
+    unasked = {r.path for r in routes(engine_python) if not any(r.answers(path) for path in asked)}
+    assert unasked == NOT_SENT.keys(), "add a request to tests/engine/parity/requests, or a reason to coverage.py"
+
+
+def test_the_allowed_differences_are_the_documented_ones() -> None:
+    documented = set(re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text(), re.MULTILINE))
+    assert documented == allowed.NAMES | allowed.SHOWN_ELSEWHERE
+
+
+def test_every_allowed_difference_was_met() -> None:
+    """One that is no longer there has no place in the table. Says nothing where only some modes were run."""
+    if MET.keys() == MODES.keys():
+        assert set().union(*MET.values()) == allowed.NAMES
