@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +44,6 @@ Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
 @click.option("kinds", "--kind", multiple=True, type=click.Choice(KINDS, case_sensitive=False), help="Only this kind.")
 def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str]) -> None:
     """See HELP."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `render … | head` ends quietly, as any filter does
     try:
         endpoints = read_endpoints(files, namespace)
         objects = [one for endpoint in endpoints for one in _render(endpoint)]

@@ -1,0 +1,79 @@
+"""The preStop hook: finds its Ray node, waits for the replica, ends in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sglang_serve import drain
+
+RAYLET = [
+    "/opt/ray/raylet/raylet",
+    "--store_socket_name=/tmp/s",
+    "--node_id=abc",
+    "--gcs-address=10.0.0.1:6379",
+    "--head",
+]
+REPLICA = ["ray::ServeReplica:qwen3:SGLangServer"]
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(drain, "PROC", tmp_path)
+    monkeypatch.setattr(drain, "POLL_SECONDS", 0.01)
+    return tmp_path
+
+
+def start(proc: Path, pid: int, command: list[str]) -> Path:
+    (proc / str(pid)).mkdir()
+    path = proc / str(pid) / "cmdline"
+    path.write_bytes("\0".join(command).encode() + b"\0")
+    return path
+
+
+def test_the_node_is_that_of_the_raylet(proc: Path) -> None:
+    start(proc, 1, ["bash", "-c", "ray start --node_id=no"])
+    start(proc, 2, RAYLET)
+    assert drain.find_node(proc) == drain.Node("abc", "10.0.0.1:6379")
+
+
+def test_no_raylet_no_node(proc: Path) -> None:
+    start(proc, 1, ["sleep", "1"])
+    start(proc, 2, [""])  # a kernel thread, or a process that just ended
+    assert drain.find_node(proc) is None
+
+
+def test_a_pod_without_replica_ends_at_once(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(proc, 1, RAYLET)
+    monkeypatch.setattr(drain, "request_drain", lambda *_: pytest.fail("drained"))
+    assert drain.main(["--seconds", "60"]) == 0
+
+
+def test_it_waits_until_the_replica_is_gone(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(proc, 1, RAYLET)
+    replica = start(proc, 2, REPLICA)
+    asked = []
+
+    def request(node: drain.Node, seconds: float) -> None:
+        asked.append((node.node_id, seconds))
+        replica.unlink()
+
+    monkeypatch.setattr(drain, "request_drain", request)
+    assert drain.main(["--seconds", "60"]) == 0
+    assert asked == [("abc", 60)]
+
+
+def test_a_replica_that_stays_is_left_to_sigterm(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(proc, 1, RAYLET)
+    start(proc, 2, REPLICA)
+    monkeypatch.setattr(drain, "request_drain", lambda *_: None)
+    assert drain.main(["--seconds", "0.05"]) == 1
+
+
+def test_a_refusal_is_said_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(drain, "say", said.append)
+    monkeypatch.setattr(drain.sys, "executable", "/bin/false")
+    drain.request_drain(drain.Node("abc", "10.0.0.1:6379"), 60)
+    assert said == ["ray drain-node: "]
