@@ -1,0 +1,112 @@
+"""versions.toml is the one place for versions: everything that repeats one agrees with it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sglang_operator.render.platform import default_images, versions
+from sglang_serve.conformance.machine import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "images" / "requirements"
+DOCKERFILES = {
+    "Dockerfile.cuda": "nvidia",
+    "Dockerfile.rocm": "amd",
+    "Dockerfile.cpu": "cpu",
+    "operator/Dockerfile": "cpu",
+}
+
+
+def text(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads(text("pyproject.toml"))["project"]
+    return found
+
+
+def pin(requirements: str, package: str) -> str:
+    """The version after `package==`, extras aside."""
+    found = re.search(rf"^{package}(?:\[[\w,]+])?==(\S+)", (REQUIREMENTS / requirements).read_text(), re.MULTILINE)
+    assert found, f"{requirements} does not pin {package}"
+    return found[1]
+
+
+def arguments(dockerfile: str) -> dict[str, str]:
+    """Build arguments that have a default."""
+    return dict(re.findall(r"^ARG (\w+)=(\S+)$", text(dockerfile), re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("requirements", "package"),
+    [("cpu.in", "sglang"), ("cpu.txt", "sglang"), ("cpu.in", "ray"), ("cpu.txt", "ray"), ("serve.in", "ray")],
+)
+def test_requirements(requirements: str, package: str) -> None:
+    assert pin(requirements, package) == versions()[package]
+
+
+def test_lock_belongs_to_its_input() -> None:
+    for line in (REQUIREMENTS / "cpu.in").read_text().splitlines():
+        if match := re.match(r"([\w.-]+)(?:\[[\w,]+])?==(\S+)", line):
+            assert pin("cpu.txt", match[1]) == match[2], "run `make lock`"
+
+
+def test_metadata_that_replaces_sglangs_own() -> None:
+    entries = tomllib.loads((REQUIREMENTS / "uv.toml").read_text())["dependency-metadata"]
+    assert {one["name"]: one["version"] for one in entries}["sglang"] == versions()["sglang"]
+
+
+@pytest.mark.parametrize(("dockerfile", "vendor"), DOCKERFILES.items())
+def test_dockerfiles(dockerfile: str, vendor: str) -> None:
+    found = arguments(dockerfile)
+    assert found["BASE"] == versions()["bases"][vendor]
+    assert found["VERSION"] == project()["version"]
+    if "UV" in found:
+        assert f"UV_VERSION := {found['UV']}\n" in text("Makefile")
+
+
+def test_gpu_bases_have_the_pinned_sglang() -> None:
+    for vendor in ("nvidia", "amd"):
+        assert f":v{versions()['sglang']}" in versions()["bases"][vendor]
+
+
+def test_default_images_name_what_they_hold() -> None:
+    for image in default_images().values():
+        assert image.endswith(f":sglang{versions()['sglang']}-ray{versions()['ray']}")
+
+
+def test_table_of_engine_arguments_is_of_the_pinned_sglang() -> None:
+    assert f'"{versions()["sglang"]}"' in text("operator/sglang_operator/api/engine_args.json")
+
+
+def test_one_python_for_both_environments() -> None:
+    assert project()["requires-python"] == ">=3.11"
+    assert 'PYTHON = "3.11"' in text("hack/engine_env.py")
+    assert "--python-version 3.11" in text("Makefile")
+
+
+def mentions(document: Path) -> Iterator[tuple[str, str]]:
+    """(what, version) of every "SGLang 1.2.3" and the like."""
+    names = {"SGLang": "sglang", "Ray": "ray", "KubeRay": "kuberay", "sglang:v": "sglang"}
+    pattern = rf"\b({'|'.join(names)}) ?v?(\d+\.\d+\.\d+)\b"
+    return ((names[what], version) for what, version in re.findall(pattern, document.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/how-to", "docs/reference", "docs/operations"])
+def test_documents_name_the_pinned_versions(path: str) -> None:
+    """Reports, numbers and decisions name the version of their day; everything else names today's."""
+    documents = [ROOT / path] if path.endswith(".md") else sorted((ROOT / path).rglob("*.md"))
+    for document in documents:
+        for what, version in mentions(document):
+            assert version == versions()[what], f"{document.relative_to(ROOT)} says {what} {version}"
+
+
+def test_conformance_reports_the_pinned_packages() -> None:
+    assert {"sglang", "ray"} <= set(PACKAGES)
