@@ -1,0 +1,33 @@
+"""The conformance program on this machine's CPU, as a user of an image runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from engine.traces import no_trace
+
+from sglang_operator.cli.local_process import import_path
+from sglang_operator.render.platform import versions
+
+SECONDS = 600
+
+
+@pytest.mark.timeout(SECONDS + 60)
+def test_quick_run_passes_and_reports(engine_python: Path, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [engine_python, "-m", "sglang_serve.conformance", "--quick", "--model", tiny_model, "--output", output]
+    env = {**os.environ, **import_path(), "HF_TOKEN": "hf_must_not_be_shown"}
+    with no_trace():
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout[-6000:]
+    report = json.loads((output / "report.json").read_text())
+    found = {one["name"]: one["status"] for one in report["outcomes"]}
+    checks = ["start", "answers", "requests for parity", "disconnect", "keys", "drain", "nothing left"]
+    assert found == dict.fromkeys(checks, "pass")
+    assert report["machine"]["versions"]["sglang"] == versions()["sglang"]
+    assert "hf_must_not_be_shown" not in (output / "report.json").read_text() + (output / "report.md").read_text()
+    assert (output / "report.md").read_text() in done.stdout
