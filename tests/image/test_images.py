@@ -41,11 +41,11 @@ def test_cpu_image_has_what_kuberay_starts_for_a_user_without_rights(builder: Bu
 
 
 def test_cpu_image_says_what_it_is(builder: Builder, cpu: str, debian: str) -> None:
-    labels = json.loads(builder.config(cpu, "{{json .OCIv1.Config.Labels}}"))
-    found = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    config = builder.config(cpu)
+    found = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
     assert found["title"] == "sglang-serve-cpu"
     assert found["base.name"] == debian
-    assert builder.config(cpu, "{{.OCIv1.Config.User}}") == "1000:1000"
+    assert config["User"] == "1000:1000"
 
 
 def test_gpu_image_imports_the_server(builder: Builder, gpu: str) -> None:
@@ -83,4 +83,4 @@ def test_operator_image_renders_as_this_checkout_does(builder: Builder, debian: 
     rendered = builder.run(image, "kubectl-sglang", "render", "-f", "/e.yaml", volume=f"{EXAMPLE}:/e.yaml:ro")
     here = [sys.executable, "-m", "sglang_operator", "render", "-f", str(EXAMPLE)]
     assert rendered == subprocess.run(here, check=True, capture_output=True, text=True).stdout
-    assert builder.config(image, "{{.OCIv1.Config.User}}") == "65532:65532"
+    assert builder.config(image)["User"] == "65532:65532"
