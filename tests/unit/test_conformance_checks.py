@@ -1,0 +1,74 @@
+"""The checks fail where an endpoint breaks its word; that they pass on a good one, the engine tests show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sglang_serve.conformance import checks
+from sglang_serve.conformance.client import Client, finish_reason
+from sglang_serve.conformance.config import NAME
+from sglang_serve.conformance.outcome import Failed
+
+MODELS = {"data": [{"id": NAME}]}
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response]) -> Client:
+    one = Client("http://test")
+    one._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(answer))
+    return one
+
+
+def event(text: str, finish: str | None = None) -> str:
+    return json.dumps({"choices": [{"delta": {"content": text}, "finish_reason": finish}]})
+
+
+def routes(**answers: Any) -> Callable[[httpx.Request], httpx.Response]:
+    """JSON by the last part of the path."""
+    return lambda request: httpx.Response(200, json=answers[request.url.path.rpartition("/")[2]])
+
+
+def test_another_model_is_noticed() -> None:
+    with pytest.raises(Failed, match="lists \\['other'\\]"):
+        checks.answers(client(routes(models={"data": [{"id": "other"}]})))
+
+
+def test_missing_tokens_are_noticed() -> None:
+    short = {"usage": {"completion_tokens": 3}}
+    with pytest.raises(Failed, match="16 tokens were asked for, 3 came"):
+        checks.answers(client(routes(models=MODELS, completions=short)))
+
+
+def test_an_error_shows_what_was_answered() -> None:
+    with pytest.raises(Failed, match="GET /v1/models answered 500: broken"):
+        checks.answers(client(lambda _: httpx.Response(500, text="broken")))
+
+
+def test_a_cut_stream_is_noticed() -> None:
+    checks._require_complete([event("a"), event("", "length"), "[DONE]"])
+    for cut in ([event("a")], [event("a"), "[DONE]"], [event("a", "abort"), "[DONE]"]):
+        with pytest.raises(Failed, match="a stream was cut"):
+            checks._require_complete(cut)
+    assert finish_reason([event("a"), event("", "length"), "[DONE]"]) == "length"
+
+
+def test_a_slot_that_stays_taken_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "FREED_SECONDS", 0.1)
+    with pytest.raises(Failed, match="requests are running"):
+        checks.disconnect(client(routes(loads={"loads": [{"num_running_reqs": 1}, {"num_running_reqs": 0}]})))
+
+
+def test_a_shown_key_is_noticed() -> None:
+    with pytest.raises(Failed, match="/server_info shows a key"):
+        checks._require_hidden('{"api_key": "0123"}', ("0123", "4567"))
+
+
+def test_an_open_endpoint_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "Client", lambda *_: client(lambda _: httpx.Response(200, json={})))
+    with pytest.raises(Failed, match="without a key answers 200, not 401"):
+        checks.keys("http://test", tmp_path, "key", "admin", "new")
