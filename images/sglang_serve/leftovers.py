@@ -95,8 +95,9 @@ def _remove(path: Path) -> None:
 
 
 def _shared_memory(pids: Sequence[int]) -> set[str]:
-    maps = "\n".join(Path(f"/proc/{pid}/maps").read_text() for pid in (*pids, os.getpid()))
-    names = (line.split()[-1] for line in maps.splitlines())
+    maps = (Path(f"/proc/{pid}/maps").read_text() for pid in (*pids, os.getpid()))
+    # A line without a name ends with its inode; a driver's mapping may even hold a line break in its name.
+    names = (line.rpartition(" ")[2] for text in maps for line in text.splitlines())
     return {name for name in names if name.startswith(SHARED_PREFIXES)}
 
 
