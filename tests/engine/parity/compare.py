@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ VOLATILE = {
     "item_id", "response_id", "digest", "e2e_latency", "queue_time", "prefill_launch_delay", "prefill_launch_latency",
     "response_sent_to_client_ts", "request_received_ts", "total_duration", "load_duration", "prompt_eval_duration",
     "eval_duration", "cached_tokens", "cached_tokens_details", "decode_throughput",
+    "decode_moments", "last_gen_throughput",
 }  # fmt: skip
+CLOCK = re.compile(r"\[\d\d:\d\d:\d\d\]")  # xgrammar begins its messages with the time
 VOLATILE_HEADERS = {"date", "content-length", "connection"}
 # Each event repeats the whole text so far.
 CUMULATIVE_PATHS = ("/generate", "/vertex_generate")
@@ -41,7 +44,7 @@ def masked(value: Any) -> Any:
         return {key: _type_of(one) if key in VOLATILE else masked(one) for key, one in value.items()}
     if isinstance(value, list):
         return [masked(one) for one in value]
-    return value
+    return CLOCK.sub("[time]", value) if isinstance(value, str) else value
 
 
 def _type_of(value: Any) -> str:
