@@ -46,7 +46,7 @@ venv: .venv/.synced ## Install the light environment (.venv: operator, CLI, test
 
 .venv/.synced: $(UV) pyproject.toml uv.lock
 	@echo "light environment: installing into .venv"
-	@$(UV) sync --locked --quiet --python 3.11
+	@$(UV) sync --locked --quiet --compile-bytecode --python 3.11
 	@touch $@
 
 .PHONY: engine

@@ -3,8 +3,8 @@
     python3 hack/engine_env.py            install if absent, print the interpreter's path
     python3 hack/engine_env.py --where    print the path only
 
-It lies outside the checkout, named by what is installed in it, so that every clone of this machine shares it and a changed
-lock makes a new one. Standard library only: it runs before anything is installed.
+It lies outside the checkout, named by what is installed in it, so that every clone of this machine shares it and a
+changed lock makes a new one. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -43,14 +43,22 @@ def install(uv: str, target: Path) -> None:
     """Install into a neighbour of `target`, then rename: an interrupted install is never taken for a whole one."""
     free = shutil.disk_usage(target.parent).free / 2**30
     if free < NEEDED_GIB:
-        sys.exit(f"engine environment: needs {NEEDED_GIB} GiB in {target.parent}, {free:.1f} are free: make room or set XDG_CACHE_HOME")
+        sys.exit(
+            f"engine environment: needs {NEEDED_GIB} GiB in {target.parent}, {free:.1f} are free: "
+            "make room or set XDG_CACHE_HOME"
+        )
     began = time.monotonic()
-    print(f"engine environment: installing torch, ray and sglang into {target} (about 6 GiB, some minutes, once)", flush=True)
+    print(
+        f"engine environment: installing torch, ray and sglang into {target} (about 6 GiB, some minutes, once)",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="engine-", dir=target.parent) as scratch:
         fresh = Path(scratch) / "env"
         subprocess.run([uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, str(fresh)], check=True)
         python = str(fresh / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "--python", python, "--no-deps", "--require-hashes", "-r", str(LOCK)], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--python", python, "--no-deps", "--require-hashes", "-r", str(LOCK)], check=True
+        )
         add_stub(python)
         fresh.rename(target)
     print(f"engine environment: ready after {time.monotonic() - began:.0f} s", flush=True)

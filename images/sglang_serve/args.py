@@ -1,8 +1,8 @@
 """The contract between the renderer and the serving image.
 
 `sglang_operator.render` writes these values into `serveConfigV2`, `sglang_serve.server` reads them. It is the one
-module that both sides import, so it imports neither ray nor sglang. Nothing secret may enter it: serveConfigV2 is logged
-in clear.
+module that both sides import, so it imports neither ray nor sglang. Nothing secret may enter it: serveConfigV2 is
+logged in clear.
 """
 
 from __future__ import annotations

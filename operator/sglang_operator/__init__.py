@@ -1,1 +1,4 @@
-"""sglang-operator: serves SGLang models on Kubernetes through KubeRay. Layers: api < render < lifecycle < cluster < cli."""
+"""sglang-operator: serves SGLang models on Kubernetes through KubeRay.
+
+Layers: api < render < lifecycle < cluster < cli.
+"""

@@ -1,8 +1,8 @@
 """Stands in for SGLang's compiled kernels (PyPI `sglang-kernel`) where there are none: on a CPU.
 
-SGLang imports names from `sgl_kernel` on every machine, also where it then computes with PyTorch alone, and PyPI has the
-package for NVIDIA GPUs only (370 MB that a CPU cannot load). Every name can be imported from here; to call one is an
-error that says so. Engines on CPU call none for the models and routes that the tests cover.
+SGLang imports names from `sgl_kernel` on every machine, also where it then computes with PyTorch alone, and PyPI has
+the package for NVIDIA GPUs only (370 MB that a CPU cannot load). Every name can be imported from here; to call one is
+an error that says so. Engines on CPU call none for the models and routes that the tests cover.
 
 Never install this on a GPU image: it would hide the real kernels. Dockerfile.cpu and `make engine` are its only users.
 """
