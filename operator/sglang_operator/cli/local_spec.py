@@ -15,7 +15,7 @@ import yaml
 
 from sglang_serve import args
 
-# Set by the renderer to mount points of the pod.
+# Set by the renderer for what a pod alone has: mount points, and a container's output that somebody collects.
 POD_PATHS = frozenset(
     {
         args.ENV_KEYS_DIR,
@@ -24,6 +24,7 @@ POD_PATHS = frozenset(
         args.ENV_MODEL_MIRROR,
         args.ENV_PVC_ROOT,
         "HF_HOME",
+        "RAY_LOG_TO_STDERR",
     }
 )
 # No load balancer beyond this machine has to hear that a replica goes, so stopping does not wait for one.

@@ -31,6 +31,10 @@ def head_environment(endpoint: Endpoint) -> Env:
     return {
         **_serve_environment(endpoint.spec.upgrade.drain_seconds),
         "RAY_USAGE_STATS_ENABLED": "0",  # no calls to the outside that nobody asked for
+        # Else stdout of a replica is a file in /tmp/ray, which `kubectl logs` does not show; without the raylet's
+        # statistics, a hundred lines a minute.
+        "RAY_LOG_TO_STDERR": "1",
+        "RAY_BACKEND_LOG_LEVEL": "warning",
     }
 
 
