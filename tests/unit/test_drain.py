@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,6 @@ def test_a_replica_that_stays_is_left_to_sigterm(proc: Path, monkeypatch: pytest
 def test_a_refusal_is_said_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(drain, "say", said.append)
-    monkeypatch.setattr(drain.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     drain.request_drain(drain.Node("abc", "10.0.0.1:6379"), 60)
     assert said == ["ray drain-node: "]

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-# Python's YAML is 1.1, where `1e3` is text; Go's is 1.2, where it is a number and the API server refuses it as a label.
 _TEXT = "tag:yaml.org,2002:str"
+# Python's YAML is 1.1, where `1e3` is text; Go's is 1.2, where it is a number and the API server refuses it as a label.
 _GO_NUMBER = re.compile(r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+)")
 
 
@@ -20,7 +20,8 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    ambiguous = _GO_NUMBER.fullmatch(text) or dumper.resolve(yaml.ScalarNode, text, (True, False)) != _TEXT
+    tag = dumper.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    ambiguous = tag != _TEXT or _GO_NUMBER.fullmatch(text)
     return dumper.represent_scalar(_TEXT, text, style="|" if "\n" in text else '"' if ambiguous else None)
 
 
