@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from engine.apps import endpoint, free_port
@@ -161,7 +162,7 @@ def test_port_in_use(tiny_model: Path, tmp_path: Path) -> None:
         done = run("-f", manifest, "--port", str(port))
     assert done.returncode == 3
     assert done.stderr.splitlines() == [
-        f"error: port {port} is in use by {Path(sys.executable).resolve().name} (pid {os.getpid()}) (PortInUse)",
+        f"error: port {port} is in use by {psutil.Process().name()} (pid {os.getpid()}) (PortInUse)",
         "  remedy: end that process, or choose another --port",
     ]
 
