@@ -74,6 +74,7 @@ _SIGNS = (
         r"architectures .* are not supported",
         r"does not recognize this architecture",
         r"Unsupported architectures?",
+        r"is not a registered model",  # neither SGLang nor transformers has the class
         r"has no \w+ implementation",
     ),
     _sign("AccessDenied", r"GatedRepoError", r"PermissionError", r"Permission denied", r"403 Forbidden", r"gated repo"),
@@ -90,7 +91,7 @@ _SIGNS = (
         r"FileNotFoundError",
     ),
     _sign("DownloadFailed", r"LocalEntryNotFoundError", r"ConnectionError", r"couldn't connect to", r"Max retries"),
-    _sign("BadArgument", r"unexpected keyword argument", r"Unexpected keyword", r"unrecognized arguments"),
+    _sign("BadArgument", r"unexpected keyword argument", r"ValueError: (Invalid|Unknown|Unsupported) "),
 )
 # Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
 _ARGUMENT_ERRORS = (TypeError, ValueError, AssertionError)

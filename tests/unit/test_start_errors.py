@@ -19,8 +19,10 @@ CHILD_ERRORS = [
     ),
     ("OutOfMemory", "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."),
     ("UnsupportedArchitecture", "ValueError: Model architectures ['FooForCausalLM'] are not supported for now."),
+    ("UnsupportedArchitecture", "ValueError: Cannot find model module. 'FooForCausalLM' is not a registered model in"),
     ("ModelNotFound", "RuntimeError: Cannot find any model weights with `/models/x`"),
     ("AccessDenied", "PermissionError: [Errno 13] Permission denied: '/models/x/model.safetensors'"),
+    ("BadArgument", "ValueError: Invalid attention backend: no_such_backend"),
     ("EngineFailed", "RuntimeError: NCCL error: unhandled system error"),
 ]
 OWN_ERRORS = [
