@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,9 @@ def native_command(subject: Subject, model_path: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "sglang.launch_server", *flags]
 
 
-def native_environment(subject: Subject) -> dict[str, str]:
-    """What our replica sets before it imports SGLang."""
-    return engine_environment(subject.serve_args, subject.cores)
+def native_environment(subject: Subject, cores: Sequence[int]) -> dict[str, str]:
+    """What our replica sets before it imports SGLang; `cores` are the numbers of those that may be used."""
+    return engine_environment(subject.serve_args, cores)
 
 
 def _flag(name: str, value: Any) -> list[str]:

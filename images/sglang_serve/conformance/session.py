@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -106,7 +107,8 @@ class Session:
             raise Skipped("there are no answers to compare with")
         port = free_port()
         command = config.native_command(self._subject, self._model_path, port)
-        native = Native(command, port, config.native_environment(self._subject), self._options.output / "native.log")
+        environment = config.native_environment(self._subject, sorted(os.sched_getaffinity(0)))
+        native = Native(command, port, environment, self._options.output / "native.log")
         with ended(native):
             native.wait_ready(self._options.start_seconds)
             return parity.compare(parity.ask_all(Client(native.url)), self._answers)
