@@ -13,8 +13,9 @@ from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint
 from sglang_serve.conformance import config
 
-# What a pod has and one machine cannot: places, a drain as long as a load balancer needs, streams of an hour.
+# What a pod has and one machine does not: places, output that somebody collects, a load balancer to wait for, long streams.
 ONLY_IN_PODS = {
+    "RAY_LOG_TO_STDERR",
     "HF_HOME",
     "SGLANG_SERVE_PVC_ROOT",
     "SGLANG_SET_CPU_AFFINITY",
