@@ -13,9 +13,10 @@ from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint
 from sglang_serve.conformance import config
 
-# What a pod has and one machine does not: places, output that somebody collects, a load balancer to wait for, long streams.
+# What a pod has and one machine does not: places, collected output, a load balancer to wait for, long streams.
 ONLY_IN_PODS = {
     "RAY_LOG_TO_STDERR",
+    "RAY_BACKEND_LOG_LEVEL",
     "HF_HOME",
     "SGLANG_SERVE_PVC_ROOT",
     "SGLANG_SET_CPU_AFFINITY",
