@@ -19,7 +19,7 @@ SECONDS = 600
 @pytest.mark.timeout(SECONDS + 60)
 def test_quick_run_passes_and_reports(engine_python: Path, tiny_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    command = [str(engine_python), "-m", "sglang_serve.conformance", "--quick"]
+    command: list[str] = [str(engine_python), "-m", "sglang_serve.conformance", "--quick"]
     command += ["--model", str(tiny_model), "--output", str(output)]
     env = {**os.environ, **import_path(), "HF_TOKEN": "hf_must_not_be_shown"}
     with no_trace():
