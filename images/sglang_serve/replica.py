@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -41,11 +42,12 @@ class Replica:
             self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
             await self._warm_up(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
+            traceback.print_exception(error)  # into the log; status and Serve's message get one line
             failure = classify(error, first_child_error(self._directory.errors))
             self._progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
             health.kill_children()
             self._directory.remove_all_but_progress()
-            raise failure from None  # the engine's traceback is in the log; this becomes Serve's message
+            raise failure from None
 
     def _load(self) -> Engine:
         self._progress.report("model", f"looking for {self._args.model.uri}")
