@@ -9,8 +9,9 @@ from typing import Any
 from engine.parity.ask import Answer, Ask
 from engine.parity.compare import differences
 
-# Fields of /server_info that say how the process was started, which cannot be the same for two ways to start it.
-SERVER_INFO_FIELDS = frozenset({"host", "port"})
+# Fields of /server_info that say how the process was started, which cannot be the same for two ways to start it. They
+# occur at the top and in each rank's internal state. Native shows its keys there.
+SERVER_INFO_FIELDS = frozenset({"host", "port", "launch_command", "api_key", "admin_api_key"})
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,4 @@ def _without_request_id(ask: Ask, served: Answer) -> Answer:
 
 
 def _is_start_field(line: str) -> bool:
-    field = line.partition(":")[0].removeprefix("body.").partition(".")[0].partition("[")[0]
-    return field in SERVER_INFO_FIELDS
+    return line.partition(":")[0].rpartition(".")[2] in SERVER_INFO_FIELDS

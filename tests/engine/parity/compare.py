@@ -16,10 +16,13 @@ VOLATILE = {
     "item_id", "response_id", "digest", "e2e_latency", "queue_time", "prefill_launch_delay", "prefill_launch_latency",
     "response_sent_to_client_ts", "request_received_ts", "total_duration", "load_duration", "prompt_eval_duration",
     "eval_duration", "cached_tokens", "cached_tokens_details", "decode_throughput",
-    "decode_moments", "last_gen_throughput",
+    "last_gen_throughput", "memory_usage", "startup_time",
 }  # fmt: skip
 CLOCK = re.compile(r"\[\d\d:\d\d:\d\d\]")  # xgrammar begins its messages with the time
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # each has its own port, and redirects to itself
 VOLATILE_HEADERS = {"date", "content-length", "connection"}
+# Counters of all that went through the engine: only their names and types can be the same.
+COUNTER_PATHS = ("/v1/loads",)
 # Each event repeats the whole text so far.
 CUMULATIVE_PATHS = ("/generate", "/vertex_generate")
 
@@ -35,7 +38,8 @@ def contents(ask: Ask, answer: Answer) -> Any:
     """The body as a value; a stream as its merged events."""
     if ask.stream and answer.status == 200:
         return merged(masked(events_of(answer)), cumulative=ask.path in CUMULATIVE_PATHS)
-    return masked(answer.value())
+    value = masked(answer.value())
+    return _without_numbers(value) if ask.path in COUNTER_PATHS else value
 
 
 def masked(value: Any) -> Any:
@@ -47,12 +51,21 @@ def masked(value: Any) -> Any:
     return CLOCK.sub("[time]", value) if isinstance(value, str) else value
 
 
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_numbers(one) for one in value]
+    return _type_of(value) if isinstance(value, (int, float)) else value
+
+
 def _type_of(value: Any) -> str:
     return f"<{'number' if isinstance(value, (int, float)) else type(value).__name__}>"
 
 
 def _headers(answer: Answer) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name not in VOLATILE_HEADERS}
+    kept = {name: value for name, value in answer.headers.items() if name not in VOLATILE_HEADERS}
+    return {name: ADDRESS.sub("http://server", value) for name, value in kept.items()}
 
 
 def _diff(path: str, native: Any, served: Any) -> Iterator[str]:
