@@ -46,7 +46,7 @@ WHOLE = (
 )
 # A part of the answer is another one.
 PARTS = ("request-id", "server-info")
-# Shown by tests of their own: what they need is no part of a normal exchange.
+# What they need is no part of a normal exchange: test_access.py shows them; front-errors no test meets yet.
 SHOWN_ELSEWHERE = frozenset({"body-limit", "websocket-keys", "unknown-model", "front-errors"})
 NAMES = frozenset({*PARTS, *(difference.name for difference in WHOLE)})
 
