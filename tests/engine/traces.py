@@ -22,7 +22,8 @@ def no_trace() -> Iterator[None]:
     finally:
         del os.environ[MARK]
     assert marked(mark) == []
-    assert files() - before == set()
+    left = sorted(map(str, files() - before))
+    assert not left, f"left behind: {left}"
 
 
 def marked(mark: str) -> list[str]:
