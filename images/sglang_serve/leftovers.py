@@ -8,6 +8,7 @@ where a pid could belong to somebody else by then, or to another container.
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from sglang_serve import progress
 LOCK = "lock"
 LONGEST_SOCKET_PATH = 107  # of a Unix socket, in bytes
 SOCKET_NAME = "tmpxxxxxxxx"  # as tempfile makes them
+SHARED = Path("/dev/shm")  # noqa: S108 - where Linux has shared memory
 SHARED_MEMORY = "shared-memory"  # a list of the engine's files in /dev/shm, one per line
 SHARED_PREFIXES = ("/dev/shm/sgl", "/dev/shm/sem.mp-")  # noqa: S108 - SGLang's load reports, multiprocessing's locks
 
@@ -85,12 +87,16 @@ def use_for_temporary_files(directory: ReplicaDirectory) -> None:
     metrics = directory.path / "metrics"
     metrics.mkdir()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    # Locks of multiprocessing lie in /dev/shm, and their tracker is killed with the engine: they carry our name.
+    multiprocessing.current_process()._config["semprefix"] = f"/mp-{directory.path.name}"  # type: ignore[attr-defined]
 
 
 def _remove(path: Path) -> None:
     with suppress(OSError):  # an engine that never got that far
         for name in (path / SHARED_MEMORY).read_text().splitlines():
             Path(name).unlink(missing_ok=True)
+    for lock in SHARED.glob(f"sem.mp-{path.name}-*"):
+        lock.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
