@@ -71,8 +71,12 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools ## Everything that CI runs: lint, types, unit, golden, engine, image (under 45 minutes)
+test: lint engine model ## Everything that CI runs: lint, types, unit, golden, engine (what is left out is said at the end)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-unproven
+test-unproven: venv engine model image-tools ## Tests that have not been shown to pass yet (tests/conftest.py lists them)
+	$(BIN)/pytest --unproven $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)
@@ -83,8 +87,8 @@ test-engine: venv engine model ## Real SGLang on CPU behind a real Ray Serve
 	$(BIN)/pytest -m engine $(PYTEST_ARGS)
 
 .PHONY: test-image
-test-image: venv image-tools ## Build the serving images with buildah
-	$(BIN)/pytest -m image $(PYTEST_ARGS)
+test-image: venv image-tools ## Build the serving images with buildah (root, Debian or Ubuntu)
+	$(BIN)/pytest --unproven -m image $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: venv ## ruff, mypy --strict, import contracts, Dockerfiles
