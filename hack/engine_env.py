@@ -56,9 +56,9 @@ def install(uv: str, target: Path) -> None:
         fresh = Path(scratch) / "env"
         subprocess.run([uv, "venv", "--quiet", "--relocatable", "--python", PYTHON, str(fresh)], check=True)
         python = str(fresh / "bin" / "python")
-        subprocess.run(
-            [uv, "pip", "install", "--python", python, "--no-deps", "--require-hashes", "-r", str(LOCK)], check=True
-        )
+        # Compiled once, here: where Python may write no bytecode, each process of an engine would compile torch again.
+        command = [uv, "pip", "install", "--compile-bytecode", "--python", python]
+        subprocess.run([*command, "--no-deps", "--require-hashes", "-r", str(LOCK)], check=True)
         add_stub(python)
         fresh.rename(target)
     print(f"engine environment: ready after {time.monotonic() - began:.0f} s", flush=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from sglang_operator.cli.local_process import import_path
 
 # Runs in the engine environment. Prints, per route and method: path, method, whether the matcher calls it admin.
 PROBE = """
@@ -31,7 +34,8 @@ print(json.dumps(rows))
 
 @pytest.fixture(scope="module")
 def admin_routes(engine_python: Path) -> dict[tuple[str, str], bool]:
-    done = subprocess.run([engine_python, "-c", PROBE], capture_output=True, text=True, check=False)
+    env = {**os.environ, **import_path()}
+    done = subprocess.run([engine_python, "-c", PROBE], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return {(path, method): admin for path, method, admin in json.loads(done.stdout.splitlines()[-1])}
 
