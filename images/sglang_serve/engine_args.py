@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,18 @@ def _shares(ranks: int, cores: Sequence[int]) -> list[str]:
     width = max(1, len(cores) // ranks)
     starts = [rank * width % len(cores) for rank in range(ranks)]
     return [",".join(map(str, cores[start : start + width])) for start in starts]
+
+
+def command_line(arguments: Mapping[str, Any]) -> list[str]:
+    """Server arguments by field name as flags of native SGLang: true is a bare flag; false and null, its absence."""
+    return [part for name, value in arguments.items() for part in _flag(f"--{name.replace('_', '-')}", value)]
+
+
+def _flag(flag: str, value: Any) -> list[str]:
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [flag]
+    if isinstance(value, list):
+        return [flag, *map(str, value)]
+    return [flag, json.dumps(value) if isinstance(value, dict) else str(value)]

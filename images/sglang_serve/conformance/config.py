@@ -5,7 +5,6 @@ The image does not know the renderer; `tests/unit/test_conformance_config.py` ho
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sglang_serve import args
-from sglang_serve.engine_args import engine_args, engine_environment
+from sglang_serve.engine_args import command_line, engine_args, engine_environment
 
 NAME = "conformance"
 DRAIN_SECONDS = 60
@@ -98,22 +97,9 @@ def _deployment(subject: Subject) -> dict[str, Any]:
 def native_command(subject: Subject, model_path: Path, port: int) -> list[str]:
     """`sglang.launch_server` with the arguments that our replica gives its engine."""
     settings = {**engine_args(subject.serve_args, model_path, port), "host": "127.0.0.1"}
-    flags = [part for name, value in settings.items() for part in _flag(name, value)]
-    return [sys.executable, "-m", "sglang.launch_server", *flags]
+    return [sys.executable, "-m", "sglang.launch_server", *command_line(settings)]
 
 
 def native_environment(subject: Subject, cores: Sequence[int]) -> dict[str, str]:
     """What our replica sets before it imports SGLang; `cores` are the numbers of those that may be used."""
     return engine_environment(subject.serve_args, cores)
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    """SGLang's command line: true is a bare flag; false and null, the absence of one."""
-    flag = f"--{name.replace('_', '-')}"
-    if value is None or value is False:
-        return []
-    if value is True:
-        return [flag]
-    if isinstance(value, list):
-        return [flag, *map(str, value)]
-    return [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
