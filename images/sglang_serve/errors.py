@@ -63,7 +63,7 @@ _SIGNS = (
         "OutOfMemory",
         r"out of memory",  # torch.OutOfMemoryError, cudaErrorMemoryAllocation, HIP
         r"can't allocate memory",  # torch's CPU allocator
-        r"not enough memory",  # SGLang, sizing its key-value cache
+        r"not enough memory|leave no GPU memory",  # SGLang, sizing its key-value cache
         r"MemoryError",
         r"exit code: -9\b",  # the kernel's OOM killer
         r"SIGKILL\) killed by",

@@ -30,8 +30,16 @@ async def start(number: int, case: dict[str, Any]) -> dict[str, Any]:
     return {"reason": "", "message": "", "remedy": ""}
 
 
+def command_line(process: psutil.Process) -> str:
+    """"" if it ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
 def left(state: Path) -> list[str]:
-    processes = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    processes = [line for child in psutil.Process().children(recursive=True) if (line := command_line(child))]
     files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
     return processes + files
 

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 from engine.apps import endpoint, free_port
+from engine.clients import wait_until
 from engine.traces import no_trace
 from openai import OpenAI
 
@@ -35,6 +36,8 @@ def _places(engine_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The engine environment and a place for logs, as a user's shell has them."""
     monkeypatch.setenv("SGLANG_ENGINE_PYTHON", str(engine_python))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    # A shell's background job ignores Ctrl-C, and so would all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write(path: Path, *manifests: dict[str, Any]) -> str:
@@ -77,12 +80,11 @@ def started(*arguments: str) -> Iterator[Started]:
         child = subprocess.Popen(
             [CLI, "run", *arguments], stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, process_group=0
         )
-        try:
-            with child:
+        with child:
+            try:
                 yield Started(child)
-        finally:
-            child.terminate()
-            child.wait(SECONDS)
+            finally:
+                child.terminate()  # before Popen's own exit, which waits for it
 
 
 @pytest.mark.usefixtures("smollm2")
@@ -104,12 +106,11 @@ def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> No
     manifest = write(tmp_path / "two.yaml", endpoint(tiny_model, "two", replicas=2))
     port = free_port()
     with started("-f", manifest, "--port", str(port)) as command:
-        url = command.wait_for("ready")
+        url = "http://" + command.wait_for("ready    http://")  # the replicas' own step "ready" comes before it
         log = Path(command.wait_for("log"))
         assert url == f"http://127.0.0.1:{port}/v1"
         with OpenAI(base_url=url, api_key="none") as client, ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: ask(client), range(16)))
-        assert len(replicas_that_answered(log)) == 2
+            wait_until(lambda: ask_all(pool, client) and len(replicas_that_answered(log)) == 2, 30, "both answer")
         assert command.interrupt() == 130
     with socket.create_server(("127.0.0.1", port)):
         pass  # the port is free again
@@ -122,8 +123,12 @@ def ask(client: OpenAI) -> None:
     assert reply.usage.completion_tokens > 0
 
 
+def ask_all(pool: ThreadPoolExecutor, client: OpenAI) -> bool:
+    return len(list(pool.map(lambda _: ask(client), range(16)))) == 16
+
+
 def replicas_that_answered(log: Path) -> set[str]:
-    lines = re.findall(r"\{.*\"event\": \"request\".*\}", log.read_text())
+    lines = re.findall(r"\{.*\"event\":\"request\".*\}", log.read_text())
     return {line["replica"] for line in map(json.loads, lines) if line["path"] == "/v1/chat/completions"}
 
 

@@ -28,11 +28,12 @@ class Builder:
         self._temporary.mkdir()
         self._buildah = ["buildah", "--root", f"{self._home}/root", "--runroot", f"{self._home}/run"]
 
-    def build(self, tag: str, dockerfile: Path, context: Path = ROOT, *, volume: str = "", **arguments: str) -> str:
-        """Build `dockerfile` with these build arguments as localhost/`tag`, and return that name."""
-        options = [option for name, value in arguments.items() for option in ("--build-arg", f"{name}={value}")]
+    def build(self, tag: str, dockerfile: Path, context: Path = ROOT, *, base: str = "", volume: str = "") -> str:
+        """Build `dockerfile` FROM the image `base` as localhost/`tag`:latest, and return that name."""
+        repository, _, base_tag = base.rpartition(":")
+        options = ["--build-arg", f"BASE={repository}", "--build-arg", f"BASE_TAG={base_tag}"] if base else []
         volumes = ["--volume", volume] if volume else []
-        image = f"localhost/{tag}"
+        image = f"localhost/{tag}:latest"
         self._run(
             *("bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--tag", image),
             *(*options, *volumes, "--file", str(dockerfile), str(context)),

@@ -66,10 +66,10 @@ def debian(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def cpu(builder: Builder, debian: str, uv_cache: str) -> str:
     """Dockerfile.cpu."""
-    return builder.build("cpu", ROOT / "Dockerfile.cpu", BASE=debian, volume=uv_cache)
+    return builder.build("cpu", ROOT / "Dockerfile.cpu", base=debian, volume=uv_cache)
 
 
 @pytest.fixture(scope="session")
 def sglang_base(builder: Builder, cpu: str) -> str:
     """Has SGLang and torch, but no Ray: what the GPU images are FROM, without a GPU."""
-    return builder.build("sglang", HERE / "sglang.Dockerfile", BASE=cpu)
+    return builder.build("sglang", HERE / "sglang.Dockerfile", base=cpu)

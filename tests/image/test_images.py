@@ -23,7 +23,7 @@ def packages(builder: Builder, image: str) -> set[str]:
 @pytest.fixture(scope="session", params=["cuda", "rocm"])
 def gpu(request: pytest.FixtureRequest, builder: Builder, sglang_base: str) -> str:
     """The instructions of Dockerfile.cuda and Dockerfile.rocm above a base that has SGLang."""
-    return builder.build(request.param, ROOT / f"Dockerfile.{request.param}", BASE=sglang_base)
+    return builder.build(request.param, ROOT / f"Dockerfile.{request.param}", base=sglang_base)
 
 
 def test_cpu_image_imports_the_server(builder: Builder, cpu: str) -> None:
@@ -44,7 +44,7 @@ def test_cpu_image_says_what_it_is(builder: Builder, cpu: str, debian: str) -> N
     config = builder.config(cpu)
     found = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
     assert found["title"] == "sglang-serve-cpu"
-    assert found["base.name"] == debian
+    assert found["base.name"] == debian  # with its tag
     assert config["User"] == "1000:1000"
 
 
@@ -79,7 +79,7 @@ def test_build_ends_when_torch_would_be_replaced(builder: Builder, sglang_base: 
 
 
 def test_operator_image_renders_as_this_checkout_does(builder: Builder, debian: str, uv_cache: str) -> None:
-    image = builder.build("operator", ROOT / "operator" / "Dockerfile", BASE=debian, volume=uv_cache)
+    image = builder.build("operator", ROOT / "operator" / "Dockerfile", base=debian, volume=uv_cache)
     rendered = builder.run(image, "kubectl-sglang", "render", "-f", "/e.yaml", volume=f"{EXAMPLE}:/e.yaml:ro")
     here = [sys.executable, "-m", "sglang_operator", "render", "-f", str(EXAMPLE)]
     assert rendered == subprocess.run(here, check=True, capture_output=True, text=True).stdout

@@ -18,6 +18,7 @@ CHILD_ERRORS = [
         "RuntimeError: [enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory",
     ),
     ("OutOfMemory", "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."),
+    ("OutOfMemory", "ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.1."),
     ("UnsupportedArchitecture", "ValueError: Model architectures ['FooForCausalLM'] are not supported for now."),
     ("UnsupportedArchitecture", "ValueError: Cannot find model module. 'FooForCausalLM' is not a registered model in"),
     ("ModelNotFound", "RuntimeError: Cannot find any model weights with `/models/x`"),

@@ -66,7 +66,7 @@ def test_metadata_that_replaces_sglangs_own() -> None:
 @pytest.mark.parametrize(("dockerfile", "vendor"), DOCKERFILES.items())
 def test_dockerfiles(dockerfile: str, vendor: str) -> None:
     found = arguments(dockerfile)
-    assert found["BASE"] == versions()["bases"][vendor]
+    assert f"{found['BASE']}:{found['BASE_TAG']}" == versions()["bases"][vendor]
     assert found["VERSION"] == project()["version"]
     if "UV" in found:
         assert f"UV_VERSION := {found['UV']}\n" in text("Makefile")

@@ -68,7 +68,7 @@ def _serve_environment(drain_seconds: int) -> Env:
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
         # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
         # be repeated, hence 128 KiB instead of 16.
-        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRY_ON": args.HAPROXY_RETRY_ON,
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(MIN_DRAINING_SECONDS),
         # A hung engine must free its accelerator at once, or its replacement cannot be placed until the drain limit.
