@@ -8,7 +8,6 @@ import pytest
 # has run them (`make test-unproven`), mended what they find and taken their line away. See CONTRIBUTING.md.
 UNPROVEN = (
     "tests/engine/test_conformance.py",
-    "tests/engine/test_faults.py",
     "tests/engine/test_long_stream.py",
     "tests/engine/test_parity.py",
     "tests/engine/test_start_failures.py",

@@ -31,7 +31,7 @@ async def start(number: int, case: dict[str, Any]) -> dict[str, Any]:
 
 
 def command_line(process: psutil.Process) -> str:
-    """"" if it ended meanwhile."""
+    """ "" if it ended meanwhile."""
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

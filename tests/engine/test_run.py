@@ -179,6 +179,16 @@ REFUSED = {
     "no such port": (endpoint("hf://o/m"), ["--port", "http"], 2, "1 to 65535"),
     "stopped": (endpoint("hf://o/m", replicas=0), [], 1, "set spec.replicas: 1"),
     "no accelerator": (endpoint("hf://o/m", accelerator={"vendor": "amd"}), [], 1, "this machine has 0"),
+    "a doubtful argument": (
+        endpoint(
+            "hf://o/m",
+            engine={"image": "r/i:1", "args": {"new": 1}, "argsCheck": "Warn"},
+            accelerator={"vendor": "amd"},
+        ),
+        [],
+        1,
+        "warning: tiny: spec.engine.args.new: ",
+    ),
     "keys": (endpoint("hf://o/m", api={"keysSecret": {"name": "k"}}), [], 1, "--keys-dir"),
     "claim": (endpoint("pvc://c/m"), [], 1, "--pvc-root"),
     "no chat": (endpoint("hf://o/m", task="embed"), ["--once", QUESTION], 1, "task generate"),

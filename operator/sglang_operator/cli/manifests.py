@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
@@ -52,6 +53,13 @@ def read_endpoints(files: Sequence[str], namespace: str = "default") -> list[End
     if wrong:
         raise InvalidManifest(wrong)
     return [endpoint for _, endpoint in found]
+
+
+def warn(endpoints: Sequence[Endpoint]) -> None:
+    """Show on stderr what is doubtful and yet accepted (`engine.argsCheck: Warn`)."""
+    for endpoint in endpoints:
+        for warning in endpoint.warnings:
+            click.echo(f"warning: {endpoint.name}: {warning}", err=True)
 
 
 def _documents(files: Sequence[str], wrong: list[tuple[str, FieldError]]) -> Iterator[Document]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.cli.manifests import InvalidManifest, read_endpoints
+from sglang_operator.cli.manifests import InvalidManifest, read_endpoints, warn
 from sglang_operator.render import render_endpoint, to_yaml
 
 EXIT_INVALID = 1
@@ -50,7 +50,7 @@ def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str]
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
-    _warn(endpoints)
+    warn(endpoints)
     chosen = [one for one in objects if not kinds or one["kind"] in kinds]
     click.echo(to_yaml(*chosen) if form == "yaml" else _json(chosen), nl=False)
 
@@ -60,12 +60,6 @@ def _render(endpoint: Endpoint) -> Sequence[dict[str, Any]]:
         return render_endpoint(endpoint)
     except InvalidEndpoint as error:  # podTemplate does not fit: that shows when it is applied
         raise InvalidManifest([(endpoint.name, finding) for finding in error.errors]) from None
-
-
-def _warn(endpoints: Sequence[Endpoint]) -> None:
-    for endpoint in endpoints:
-        for warning in endpoint.warnings:
-            click.echo(f"warning: {endpoint.name}: {warning}", err=True)
 
 
 def _json(objects: Sequence[dict[str, Any]]) -> str:

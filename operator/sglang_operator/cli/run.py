@@ -13,7 +13,7 @@ import click
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.cli.local_spec import Machine, NotLocal, local_spec
 from sglang_operator.cli.machine import default_mirror, engine_python, require_accelerators
-from sglang_operator.cli.manifests import read_endpoints
+from sglang_operator.cli.manifests import read_endpoints, warn
 from sglang_operator.cli.ports import BadPorts, assign_ports
 from sglang_operator.cli.session import Session, serve
 from sglang_operator.render import render_endpoint
@@ -57,6 +57,7 @@ def run(files: Sequence[str], ports: Sequence[str], once: str | None, follow: bo
     """See HELP."""
     try:
         endpoints = read_endpoints(files)
+        warn(endpoints)
         listening = assign_ports([endpoint.name for endpoint in endpoints], ports)
         require_local(endpoints, once)
         python = engine_python(where.pop("python"))
