@@ -1,17 +1,19 @@
 """Validates rendered objects as an API server with strict field validation would, offline.
 
 Kubernetes' own kinds: the schemas that kubernetes-validate ships. RayService and HTTPRoute: the CRDs of the very
-versions that we name, out of their Go modules, pinned by hash and kept in Go's module cache.
+versions that we name, out of their Go modules (a Go proxy serves them as ZIP files: no Go needed), pinned by hash and
+kept in this project's cache.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import shutil
-import subprocess
-import tempfile
+import hashlib
+import io
+import os
+import urllib.request
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,19 @@ import yaml
 
 from sglang_operator.render.platform import versions
 
-# apiVersion and kind -> where its CRD is: Go module, key of versions.toml, hash of the module, path in it.
+# apiVersion and kind -> where its CRD is: Go module, key of versions.toml, path in it, SHA-256 of that file.
 CRDS = {
     ("ray.io/v1", "RayService"): (
         "github.com/ray-project/kuberay/ray-operator",
         "kuberay",
-        "h1:IMtV0QW8AxGp4/CbPLd/olXBBxpUNQQr1n4Mu59khl4=",
         "config/crd/bases/ray.io_rayservices.yaml",
+        "95c639acc20ecc3cfa425d5ad0f8a7c152a336bc16d2e0deec17b62005e67fda",
     ),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): (
         "sigs.k8s.io/gateway-api",
         "gateway_api",
-        "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=",
         "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+        "c2539410dec72b793ef840f484c19d13b48210074ec801b730e9fce2c5fc825c",
     ),
 }
 
@@ -59,23 +61,33 @@ def _core_errors(rendered: Mapping[str, Any], version: str) -> list[str]:
 
 @functools.cache
 def _crd_validator(api_version: str, kind: str) -> jsonschema.Draft7Validator:
-    module, version, checksum, path = CRDS[api_version, kind]
-    crd = yaml.load((module_dir(module, f"v{versions()[version]}", checksum) / path).read_text(), yaml.CSafeLoader)
+    module, version, path, sha256 = CRDS[api_version, kind]
+    crd = yaml.load(module_file(f"{module}@v{versions()[version]}", path, sha256), yaml.CSafeLoader)
     served = {one["name"]: one["schema"]["openAPIV3Schema"] for one in crd["spec"]["versions"]}
     return jsonschema.Draft7Validator(_strict(served[api_version.rpartition("/")[2]], root=True))
 
 
-def module_dir(module: str, version: str, checksum: str) -> Path:
-    """Where Go keeps the unpacked module; downloaded if it is not there yet. Its content has this hash."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    assert go, "the schemas of RayService and HTTPRoute come from Go modules: install Go (https://go.dev/dl)"
-    with tempfile.TemporaryDirectory() as outside_of_any_module:
-        command = [go, "mod", "download", "-json", f"{module}@{version}"]
-        done = subprocess.run(command, cwd=outside_of_any_module, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    answer = json.loads(done.stdout)
-    assert answer["Sum"] == checksum, f"{module}@{version} has hash {answer['Sum']}: put it into {__file__}"
-    return Path(answer["Dir"])
+def module_file(module: str, path: str, sha256: str) -> bytes:
+    """A file of a Go module such as "example.com/m@v1.2.3", with this hash; downloaded if it is not in the cache."""
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    cached = root / "sglang-operator" / "schemas" / sha256
+    if not cached.is_file():
+        content = _download(module, path)
+        found = hashlib.sha256(content).hexdigest()
+        assert found == sha256, f"{path} of {module} has hash {found}: put it into {__file__}"
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(content)
+        partial.rename(cached)
+    return cached.read_bytes()
+
+
+def _download(module: str, path: str) -> bytes:
+    name, _, version = module.partition("@")
+    proxy = os.environ.get("GOPROXY", "").partition(",")[0] or "https://proxy.golang.org"
+    with urllib.request.urlopen(f"{proxy}/{name}/@v/{version}.zip", timeout=120) as reply:
+        archive = zipfile.ZipFile(io.BytesIO(reply.read()))
+    return archive.read(f"{module}/{path}")
 
 
 def _strict(schema: Any, *, root: bool = False) -> Any:

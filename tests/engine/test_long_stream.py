@@ -24,6 +24,7 @@ from sglang_serve.args import ENV_STATE_DIR
 SCRIPT = Path(__file__).parent / "scale.py"
 STREAM_SECONDS = 200
 STEP_SECONDS = 0.1  # per token: the engine is told to sleep
+SCALE_SECONDS = 200  # another replica loads its engine beside a running one
 ADMIN = "admin-key-of-this-test"
 
 
@@ -32,7 +33,10 @@ def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
     key = tmp_path_factory.mktemp("admin") / "key"
     key.write_text(ADMIN)
     manifest = endpoint(tiny_model, api={"adminKeySecret": {"name": "a", "key": "key"}})
-    with ServeApp(manifest, engine_python, admin_key_file=key) as serve:
+    serve = ServeApp(manifest, engine_python, admin_key_file=key)
+    (deployment,) = serve.serve_config["applications"][0]["deployments"]
+    deployment["ray_actor_options"]["num_cpus"] = 1  # Ray is started for one replica, and two must find room
+    with serve:
         yield serve
 
 
@@ -75,28 +79,28 @@ def scale(app: ServeApp, engine_python: Path, replicas: int) -> None:
     """As KubeRay does when the number in serveConfigV2 changes."""
     config = json.loads(json.dumps(app.serve_config))
     config["applications"][0]["deployments"][0]["num_replicas"] = replicas
-    (gcs,) = app.find("gcs_server")
-    environment = {**os.environ, **ray_settings(gcs)}
+    (raylet,) = (process for process in app.processes() if process.name() == "raylet")
     done = subprocess.run(
-        [engine_python, SCRIPT, gcs_address(gcs)],
+        [engine_python, SCRIPT, gcs_address(raylet)],
         input=json.dumps(config),
-        env=environment,
+        env={**os.environ, **ray_settings(raylet)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SCALE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def ray_settings(gcs: psutil.Process) -> dict[str, str]:
+def ray_settings(raylet: psutil.Process) -> dict[str, str]:
     """Of the application's own Ray: its token, and what makes Serve use HAProxy."""
-    return {name: value for name, value in gcs.environ().items() if name.startswith("RAY_")}
+    return {name: value for name, value in raylet.environ().items() if name.startswith("RAY_")}
 
 
-def gcs_address(gcs: psutil.Process) -> str:
-    (port,) = (argument.partition("=")[2] for argument in gcs.cmdline() if argument.startswith("--gcs_server_port="))
-    return f"127.0.0.1:{port}"
+def gcs_address(raylet: psutil.Process) -> str:
+    """Where Ray's control store listens: it chose the port itself."""
+    (address,) = (one.partition("=")[2] for one in raylet.cmdline() if one.startswith("--gcs-address="))
+    return address
 
 
 def replicas_that_answer(app: ServeApp) -> set[str]:
