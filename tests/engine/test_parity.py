@@ -1,6 +1,6 @@
 """A client that moves from `python -m sglang.launch_server` to an endpoint must not notice.
 
-The same requests go to both, with the same model and arguments, one after the other; every difference that
+The same requests go to both, with the same model and arguments, first to one, then to the other; every difference that
 docs/reference/parity.md does not name fails. Each way of being called (without key, with key, with key and admin key)
 starts both servers once.
 """
@@ -8,7 +8,9 @@ starts both servers once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,12 +79,23 @@ MET: dict[str, set[str]] = {}  # by mode: allowed differences that were really s
 def exchange(request: pytest.FixtureRequest, engine_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Exchange:
     mode = MODES[request.param]
     model: Path = request.getfixturevalue("smollm2" if mode.model == "smollm2" else "tiny_model")
-    with NativeServer(engine_python, model, _native_arguments(mode)) as server:
-        native = _ask_all(server.url, mode)
+    native = NativeServer(engine_python, model, _native_arguments(mode))
     secrets = _write_keys(tmp_path_factory.mktemp("secrets"), mode.keys)
     manifest = endpoint(model, mode.model, task=mode.task, api=dict(mode.api), engine={"args": ENGINE})
-    with ServeApp(manifest, engine_python, keys_dir=secrets / "keys", admin_key_file=secrets / "admin") as app:
-        return Exchange(request.param, mode, native, _ask_all(app.url, mode))
+    served = ServeApp(manifest, engine_python, keys_dir=secrets / "keys", admin_key_file=secrets / "admin")
+    with _both_started(native, served):
+        return Exchange(request.param, mode, _ask_all(native.url, mode), _ask_all(served.url, mode))
+
+
+@contextmanager
+def _both_started(native: NativeServer, served: ServeApp) -> Iterator[None]:
+    """Both at once: each start waits for one process after the other, and leaves a core idle."""
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(stack.enter_context, native)
+            stack.enter_context(served)
+            starting.result()
+        yield
 
 
 def _native_arguments(mode: Mode) -> dict[str, Any]:

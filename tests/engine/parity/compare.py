@@ -17,6 +17,7 @@ VOLATILE = {
     "response_sent_to_client_ts", "request_received_ts", "total_duration", "load_duration", "prompt_eval_duration",
     "eval_duration", "cached_tokens", "cached_tokens_details", "decode_throughput",
     "last_gen_throughput", "memory_usage", "startup_time",
+    "operationId",  # FastAPI puts the first of a set of methods into it: another one in each process
 }  # fmt: skip
 CLOCK = re.compile(r"\[\d\d:\d\d:\d\d\]")  # xgrammar begins its messages with the time
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # each has its own port, and redirects to itself
