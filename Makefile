@@ -71,12 +71,8 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools ## Everything that CI runs: lint, types, unit, golden, engine, images (what is left out is said at the end)
+test: lint engine model image-tools ## Everything that CI runs: lint, types, unit, golden, engine, images
 	$(BIN)/pytest $(PYTEST_ARGS)
-
-.PHONY: test-unproven
-test-unproven: venv engine model ## Tests that have not been shown to pass yet (tests/conftest.py lists them)
-	$(BIN)/pytest --unproven $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)

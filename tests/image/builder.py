@@ -41,12 +41,12 @@ class Builder:
         )
         return image
 
-    def run(self, image: str, *command: str, volume: str = "") -> str:
+    def run(self, image: str, *command: str, volume: str = "", seconds: float = RUN_SECONDS) -> str:
         """What `command` prints in a fresh container of `image`, as the image's user and with its environment."""
         container = self._run("from", "--pull-never", image).strip()
         volumes = ["--volume", volume] if volume else []
         try:
-            return self._run("run", "--isolation", "chroot", *volumes, container, "--", *command)
+            return self._run("run", "--isolation", "chroot", *volumes, container, "--", *command, seconds=seconds)
         finally:
             self._run("rm", container)
 

@@ -13,6 +13,7 @@ from sglang_operator.render.platform import versions
 
 IMPORT = "import sglang_serve.server, sglang_serve.sglang_private; print('imported')"
 VERSIONS = "from importlib.metadata import *; print(*sorted({f'{d.name}=={d.version}' for d in distributions()}))"
+CONFORMANCE_SECONDS = 600
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
 
 
@@ -38,6 +39,11 @@ def test_cpu_image_has_what_kuberay_starts_for_a_user_without_rights(builder: Bu
         "/opt/sglang/bin/python",
         "/usr/bin/wget",
     ]
+
+
+def test_cpu_image_serves_as_the_conformance_program_asks(builder: Builder, cpu: str) -> None:
+    said = builder.run(cpu, "python", "-m", "sglang_serve.conformance", "--quick", seconds=CONFORMANCE_SECONDS)
+    assert "# Conformance: PASS (7 pass)" in said
 
 
 def test_cpu_image_says_what_it_is(builder: Builder, cpu: str, debian: str) -> None:

@@ -57,14 +57,12 @@ class Parallelism(Model):
         "[R] Ranks that split every layer (SGLang's tp_size). Default: accelerator.count / (pipeline * data)."
     )
     pipeline: Ranks = Field(
-        default=1,
-        description="[R] Groups of layers, one after the other (SGLang's pp_size). Default 1. Not yet "
-        "run on hardware by the project.",
+        default=1, description="[R] Groups of layers, one after the other (SGLang's pp_size). Default 1."
     )
     data: Ranks = Field(
         default=1,
         description="[R] Copies of the model inside one replica that share its HTTP server (SGLang's dp_size). Default "
-        "1. For independent copies use spec.replicas. Not yet run on hardware by the project.",
+        "1. For independent copies use spec.replicas.",
     )
 
 
