@@ -1,0 +1,70 @@
+"""Whether the wanted revision has failed. Only a revision with somewhere to go back to is ever given up."""
+
+from __future__ import annotations
+
+from sglang_operator.lifecycle.observed import Failure, Probe, Revision
+from sglang_operator.lifecycle.plan import RememberFailure
+from sglang_operator.lifecycle.reasons import Reason
+from sglang_operator.lifecycle.scene import Scene, is_proven, number
+
+
+def remember_failure(scene: Scene) -> tuple[RememberFailure, ...]:
+    """Write down why the wanted revision failed. Nothing of it is taken down before a later pass reads that record."""
+    failure = _judge(scene)
+    return (RememberFailure(scene.wanted.revision, number(scene.wanted_revision), failure),) if failure else ()
+
+
+def is_overdue(scene: Scene, revision: Revision) -> bool:
+    """No progress for the whole deadline. Time without a node is not counted, nor time that nobody watched."""
+    live = revision.live
+    if live.progress is None or live.unschedulable or scene.observed.kuberay_silent or scene.wanted.stopped:
+        return False
+    if live.probe is Probe.UNREACHABLE:  # the pods are fine; a network policy is no reason to roll back
+        return False
+    return idle_seconds(scene, revision) >= scene.policy.progress_deadline
+
+
+def idle_seconds(scene: Scene, revision: Revision) -> float:
+    """Counted seconds since the last progress of a revision that has `progress`."""
+    progress = revision.live.progress
+    return scene.now - progress.at - progress.uncounted_seconds if progress else 0.0
+
+
+def in_trial(scene: Scene) -> bool:
+    """The switch is younger than minReadySeconds: the revision before it is kept as it is."""
+    return scene.now < scene.observed.service.switched_at + scene.policy.min_ready
+
+
+def can_fall_back(scene: Scene) -> bool:
+    """There is a healthy predecessor: one that answers now, or one that made room under Recreate."""
+    back = scene.fallback
+    if not back.record or back.name == scene.wanted.revision:
+        return False
+    made_room = back.name == scene.selected.name and not back.present and back.draining_since is not None
+    return back.running or made_room
+
+
+def _judge(scene: Scene) -> Failure | None:
+    revision = scene.wanted_revision
+    tried = scene.is_recorded and revision.present and not revision.live.released
+    if scene.has_failed or not tried or not scene.may_delete or scene.wanted.stopped or not can_fall_back(scene):
+        return None
+    return _judge_new(scene, revision) if revision.name != scene.selected.name else _judge_selected(scene, revision)
+
+
+def _judge_new(scene: Scene, revision: Revision) -> Failure | None:
+    # A pass that comes late may find the deadline over and the revision done: then it is done.
+    if revision.live.failure or is_proven(scene, revision) or not is_overdue(scene, revision):
+        return revision.live.failure
+    message = f"no progress for {idle_seconds(scene, revision):.0f} s (spec.upgrade.progressDeadlineSeconds)"
+    return Failure(Reason.DEADLINE.value, message, at=scene.now)
+
+
+def _judge_selected(scene: Scene, revision: Revision) -> Failure | None:
+    trial = in_trial(scene)
+    if revision.running and not trial:
+        return None
+    if revision.live.failure or revision.running or not trial:
+        return revision.live.failure
+    message = "no replica answers any more, within spec.upgrade.minReadySeconds of the switch"
+    return Failure(Reason.LOST_AFTER_SWITCH.value, message, at=scene.now)

@@ -1,0 +1,164 @@
+"""What one pass has read: revisions, the endpoint's Service, and what the operator may do. Frozen; no I/O here.
+
+All times are Unix seconds of one clock, that of the pass which read them; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class Presence(Enum):
+    """Whether the RayService of a revision is there."""
+
+    ABSENT = "Absent"
+    PRESENT = "Present"
+    TERMINATING = "Terminating"
+
+
+class Probe(Enum):
+    """What real generation requests to the ready replicas came to, all sent in this pass."""
+
+    NOT_ASKED = "NotAsked"
+    ANSWERED = "Answered"  # `Live.answered` says how many replicas did
+    WRONG = "Wrong"  # reached, but the answer was an error
+    UNREACHABLE = "Unreachable"  # no connection, though the pods are Ready: most often a NetworkPolicy
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a revision cannot serve. The log's tail is kept here because the pods that wrote it go."""
+
+    reason: str
+    message: str
+    at: float
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """The part of a revision's record (ControllerRevision) that decisions use.
+
+    `number` grows: the wanted revision has the greatest. A remembered failure counts only while its record is the
+    newest, so a spec that went elsewhere and came back is tried again.
+    """
+
+    number: int
+    failure: Failure | None = None
+    draining_since: float | None = None  # the revision was told to end; kept after its pods are gone
+    woken: bool = False  # a revision that scales to zero was woken for this rollout
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last sign of progress: pull, bytes, load, a pod that got its node."""
+
+    at: float
+    uncounted_seconds: float = 0.0  # since `at`: unschedulable, or nobody watched (KubeRay silent, endpoint paused)
+
+
+@dataclass(frozen=True)
+class Unschedulable:
+    """Since when the scheduler has had no room for a pod, and what it says."""
+
+    since: float
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Front:
+    """Work that the proxies of a revision still hold, read from all of them in this pass."""
+
+    in_flight: int
+    connections: int
+    quiet_since: float | None = None  # both were 0 since then; starts anew when the operator does, which is safe
+
+
+@dataclass(frozen=True)
+class Live:
+    """What exists of a revision now. The default is: nothing."""
+
+    presence: Presence = Presence.ABSENT
+    uid: str = ""
+    clusters: int = 0  # RayClusters, terminating ones included
+    pods: int = 0  # all pods, terminating ones included
+    worker_pods: int = 0  # those of them that hold accelerators
+    released: bool = False  # was told to have no worker pods any more (`FreeAccelerators`)
+    ready_replicas: int = 0  # running replicas, each on a Ready pod; pods without a replica do not count
+    target_replicas: int | None = None  # what Ray Serve wants to run now; None: it has not said
+    probe: Probe = Probe.NOT_ASKED
+    answered: int = 0  # ready replicas that answered the probe
+    progress: Progress | None = None
+    unschedulable: Unschedulable | None = None
+    failure: Failure | None = None  # what the pods say now, when no retry will mend it
+    front: Front | None = None  # None: no proxy of the revision answers
+    settings: str = ""  # the in-place settings last written, as `Wanted.settings`
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision by its name: its record, if it has one, and what exists of it."""
+
+    name: str
+    record: Record | None = None
+    live: Live = field(default_factory=Live)
+
+    @property
+    def present(self) -> bool:
+        """The RayService is there and stays."""
+        return self.live.presence is Presence.PRESENT
+
+    @property
+    def gone(self) -> bool:
+        """Nothing is left, so the name is free. KubeRay does not repair Services of a name that returns too early."""
+        return self.live.presence is Presence.ABSENT and not self.live.clusters and not self.live.pods
+
+    @property
+    def holds_pods(self) -> bool:
+        """It has pods or will get them; objects that are merely on their way out do not count."""
+        return self.present or self.live.pods > 0
+
+    @property
+    def running(self) -> bool:
+        """It can answer: there is a ready replica, and the revision is not on its way out."""
+        return self.present and self.live.ready_replicas > 0
+
+    @property
+    def draining_since(self) -> float | None:
+        """When it was told to end, or None."""
+        return self.record.draining_since if self.record else None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the endpoint's Service selects. All of it is written in one request, so it is never half true."""
+
+    revision: str = ""  # "": no Service yet, or it selects no revision
+    previous: str = ""  # selected before
+    switched_at: float = 0.0
+    resource_version: str = ""
+
+
+NOTHING: Final = Selection()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that one pass has read about an endpoint."""
+
+    revisions: tuple[Revision, ...] = ()
+    service: Selection = NOTHING
+    kuberay_silent: bool = False  # KubeRay has not acted for so long that what it reports may be old
+    paused: bool = False
+    deleting: bool = False
+
+    def get(self, name: str) -> Revision:
+        """The revision of that name; one that never existed when there is none."""
+        return next((revision for revision in self.revisions if revision.name == name), Revision(name))
+
+    @property
+    def newest_number(self) -> int:
+        """The greatest number of a record, 0 without any."""
+        return max((revision.record.number for revision in self.revisions if revision.record), default=0)

@@ -1,0 +1,147 @@
+"""Conditions of the rollout: what happened, and what to do about it, from the same facts as the plan."""
+
+from __future__ import annotations
+
+from sglang_operator.lifecycle.failing import can_fall_back, in_trial, is_overdue
+from sglang_operator.lifecycle.observed import Failure, Probe, Revision
+from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
+from sglang_operator.lifecycle.scene import Scene, needed_replicas
+from sglang_operator.lifecycle.start import blockers
+
+Cause = tuple[Reason, str]
+
+UNREACHABLE = (
+    "the pods are Ready but the operator cannot reach their port 8000: allow it in the NetworkPolicy; traffic stays "
+    "where it is until then"
+)
+
+
+def conditions_of(scene: Scene) -> tuple[Condition, ...]:
+    """Ready, Progressing and Degraded, each exactly once."""
+    return _ready(scene), _progressing(scene), _degraded(scene)
+
+
+def _ready(scene: Scene) -> Condition:
+    if scene.selected.running:
+        message = f"{scene.selected.name} answers with {scene.selected.live.ready_replicas} replicas"
+        return Condition(ConditionType.READY, Status.TRUE, Reason.SERVING, message)
+    if scene.wanted.stopped:
+        message = "no replica is wanted: set spec.replicas to start the endpoint"
+        return Condition(ConditionType.READY, Status.FALSE, Reason.STOPPED, message)
+    return Condition(ConditionType.READY, Status.FALSE, Reason.NOT_SERVING, _why_not_serving(scene))
+
+
+def _why_not_serving(scene: Scene) -> str:
+    if scene.recreates and scene.aim.name != scene.selected.name and scene.selected.name:
+        return f"spec.upgrade.strategy Recreate: no revision serves until {scene.aim.name} has loaded its model"
+    if scene.selected.name:
+        return f"no replica of {scene.selected.name} is ready; it is waited for, other revisions that answer take over"
+    return "no revision has served yet; condition Progressing says what is waited for"
+
+
+def _progressing(scene: Scene) -> Condition:
+    observed = scene.observed
+    if observed.deleting:
+        message = "the endpoint is being deleted; nothing is written any more"
+        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.DELETING, message)
+    if observed.paused:
+        message = "spec.paused is true: nothing is written until it is false"
+        return Condition(ConditionType.PROGRESSING, Status.UNKNOWN, Reason.PAUSED, message)
+    if observed.kuberay_silent:
+        message = "KubeRay does not act: time-outs stand still and nothing is deleted; look at the KubeRay operator"
+        return Condition(ConditionType.PROGRESSING, Status.UNKNOWN, Reason.KUBERAY_SILENT, message)
+    reason, message = _arrived(scene) if scene.aim.name == observed.service.revision else _moving(scene)
+    done = reason in {Reason.COMPLETE, Reason.ROLLED_BACK}
+    return Condition(ConditionType.PROGRESSING, Status.FALSE if done else Status.TRUE, reason, message)
+
+
+def _arrived(scene: Scene) -> Cause:
+    name = scene.aim.name
+    if not scene.aim.running and not scene.wanted.stopped:
+        return _rolling_back(scene) or (Reason.RECOVERING, f"{name} shall serve and has no ready replica")
+    if scene.has_failed:
+        return Reason.ROLLED_BACK, f"{name} serves; {_advice(scene)}"
+    left = [other.name for other in scene.others if other.holds_pods]
+    if not left:
+        return Reason.COMPLETE, f"{name} is as the spec wants it"
+    if in_trial(scene):
+        return Reason.ON_TRIAL, f"{', '.join(left)} is kept until {name} has served for spec.upgrade.minReadySeconds"
+    return Reason.DRAINING, f"{name} serves; {', '.join(left)} finishes its requests"
+
+
+def _moving(scene: Scene) -> Cause:
+    aim = scene.aim
+    if not aim.present:
+        return _rolling_back(scene) or _not_created(scene)
+    return _rolling_back(scene) or _lacking(scene, aim) or (Reason.STARTING, _started(scene, aim))
+
+
+def _rolling_back(scene: Scene) -> Cause | None:
+    if not scene.has_failed:
+        return None
+    second = " by a second outage of one model load" if scene.recreates else ""
+    return Reason.ROLLING_BACK, f"going back to {scene.aim.name}{second}; {_advice(scene)}"
+
+
+def _not_created(scene: Scene) -> Cause:
+    aim = scene.aim.name
+    if scene.recreates and scene.selected.name:
+        return (
+            Reason.RECREATING,
+            f"the pods of {scene.selected.name} go before {aim} is created: nothing serves between",
+        )
+    waiting = [other.name for other in blockers(scene)] or ([aim] if not scene.aim.gone else [])
+    if waiting:
+        return Reason.REPLACING, f"{aim} is created when what is left of {', '.join(waiting)} is gone"
+    return Reason.STARTING, f"{aim} is being created"
+
+
+def _lacking(scene: Scene, revision: Revision) -> Cause | None:
+    """What a present revision lacks that somebody outside must provide."""
+    waiting = revision.live.unschedulable
+    if waiting and scene.lacks_capacity:
+        advice = "free or add nodes, or set spec.upgrade.whenNoCapacity: Recreate to accept an outage"
+        return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}; {advice}"
+    if waiting:
+        return Reason.CAPACITY, f"{revision.name} waits for a node: {waiting.message}"
+    return (Reason.PROBE_UNREACHABLE, UNREACHABLE) if revision.live.probe is Probe.UNREACHABLE else None
+
+
+def _started(scene: Scene, revision: Revision) -> str:
+    count = min(revision.live.ready_replicas, revision.live.answered)
+    return f"{revision.name}: {count} of {needed_replicas(scene)} replicas answer"
+
+
+def _degraded(scene: Scene) -> Condition:
+    cause = _trouble(scene)
+    status = Status.TRUE if cause else Status.FALSE
+    reason, message = cause or (Reason.AS_EXPECTED, "nothing needs attention")
+    return Condition(ConditionType.DEGRADED, status, reason, message)
+
+
+def _trouble(scene: Scene) -> Cause | None:
+    aim = scene.aim
+    if scene.has_failed:
+        return Reason.FAILING, _advice(scene)
+    if aim.present and aim.live.failure and not can_fall_back(scene):
+        return (
+            Reason.FAILING,
+            f"{aim.name}: {_told(aim.live.failure)}; nothing to go back to, so it is kept and retried",
+        )
+    if aim.present and not aim.running and is_overdue(scene, aim):
+        return Reason.DEADLINE, f"{aim.name} makes no progress; it is kept and waited for"
+    lacking = _lacking(scene, aim) if aim.present else None
+    if lacking and lacking[0] is not Reason.CAPACITY:
+        return lacking
+    down = bool(scene.selected.name) and not scene.selected.running and not scene.wanted.stopped
+    return (Reason.NOT_SERVING, _why_not_serving(scene)) if down else None
+
+
+def _advice(scene: Scene) -> str:
+    record = scene.wanted_revision.record
+    told = _told(record.failure) if record and record.failure else "no reason recorded"
+    return f"{scene.wanted.revision} failed: {told}; change the spec or spec.restartToken to try again"
+
+
+def _told(failure: Failure) -> str:
+    return f"{failure.reason}: {failure.message}"

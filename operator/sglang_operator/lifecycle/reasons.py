@@ -1,0 +1,59 @@
+"""Conditions that the rollout reports, and the closed list of their reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ConditionType(Enum):
+    """The conditions that `decide` knows; Accepted and UpdateAvailable are found elsewhere."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+
+
+class Status(Enum):
+    """Status of a condition, as Kubernetes writes it."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(Enum):
+    """Every reason of these conditions. Each has its row in docs/operations/rollouts.md."""
+
+    SERVING = "Serving"
+    NOT_SERVING = "NotServing"
+    STOPPED = "Stopped"
+    COMPLETE = "RolloutComplete"
+    STARTING = "StartingRevision"
+    REPLACING = "WaitingForOldPods"
+    CAPACITY = "WaitingForCapacity"
+    NO_CAPACITY = "NoCapacity"
+    PROBE_UNREACHABLE = "ProbeUnreachable"
+    ON_TRIAL = "OnTrial"
+    DRAINING = "Draining"
+    RECREATING = "Recreating"
+    RECOVERING = "Recovering"
+    ROLLED_BACK = "RolledBack"
+    ROLLING_BACK = "RollingBack"
+    PAUSED = "Paused"
+    DELETING = "Deleting"
+    KUBERAY_SILENT = "KubeRaySilent"
+    AS_EXPECTED = "AsExpected"
+    FAILING = "RevisionFailing"
+    DEADLINE = "ProgressDeadlineExceeded"
+    LOST_AFTER_SWITCH = "LostAfterSwitch"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of status: what happened and what to do, in words."""
+
+    type: ConditionType
+    status: Status
+    reason: Reason
+    message: str

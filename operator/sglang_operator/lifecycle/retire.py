@@ -1,0 +1,94 @@
+"""How revisions end: drained first when they had traffic, a failed one kept for reading, room made under Recreate."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sglang_operator.lifecycle.failing import in_trial
+from sglang_operator.lifecycle.observed import Revision
+from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
+from sglang_operator.lifecycle.scene import Scene
+from sglang_operator.lifecycle.wanted import WhenNoCapacity
+
+# Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
+SETTLE_SECONDS: Final = 10.0
+# Seconds without request and connection that count as drained: longer than a client needs between two requests.
+QUIET_SECONDS: Final = 5.0
+
+
+def end_others(scene: Scene) -> tuple[Action, ...]:
+    """The next step towards the end of each revision that is neither aimed at nor serving."""
+    if not scene.may_delete:
+        return ()
+    aim = scene.aim
+    if aim.present and aim.live.released and aim.name != scene.selected.name:
+        return (_retire(scene, aim),)  # its accelerators are gone, so this one can only be made anew
+    return tuple(action for other in scene.others if other.present for action in _end(scene, other))
+
+
+def keep_from_draining(scene: Scene) -> tuple[CancelDrain, ...]:
+    """Take back an end that is not wanted any more."""
+    aim, selected = scene.aim, scene.selected
+    if aim.draining_since is not None:
+        return (CancelDrain(aim.name),)
+    marked = selected.present and selected.draining_since is not None
+    return (CancelDrain(selected.name),) if marked and not _must_make_room(scene) else ()
+
+
+def make_room(scene: Scene) -> tuple[Action, ...]:
+    """Under Recreate the serving revision goes first. The mark says later that nobody deleted it by mistake."""
+    serving = scene.serving
+    if not serving.present or not scene.may_delete or not _must_make_room(scene):
+        return ()
+    return (StartDrain(serving.name),) if serving.draining_since is None else (_retire(scene, serving),)
+
+
+def is_drained(scene: Scene, revision: Revision) -> bool:
+    """No work is left on it, or the drain limit is over. A front that cannot be asked counts as busy."""
+    front = revision.live.front
+    if front is None and not revision.running:
+        return True
+    if revision.draining_since is None or scene.now < revision.draining_since + SETTLE_SECONDS:
+        return False
+    quiet = front is not None and front.quiet_since is not None and scene.now - front.quiet_since >= QUIET_SECONDS
+    return quiet or scene.now >= drain_limit(scene, revision.draining_since)
+
+
+def drain_limit(scene: Scene, draining_since: float) -> float:
+    """When a drain ends whatever is still running. Unix seconds."""
+    return draining_since + SETTLE_SECONDS + scene.policy.drain
+
+
+def _must_make_room(scene: Scene) -> bool:
+    aim = scene.aim
+    if aim.name == scene.serving.name:
+        return False
+    if not scene.recreates:
+        return scene.policy.when_no_capacity is WhenNoCapacity.RECREATE and scene.lacks_capacity
+    # A revision that already has its nodes needs no room: an outage would gain nothing.
+    others_gone = not any(other.holds_pods for other in scene.others)
+    return bool(aim.live.unschedulable) if aim.present else aim.gone and others_gone
+
+
+def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
+    is_failed = scene.has_failed and revision.name == scene.wanted.revision
+    was_serving = revision.name == scene.observed.service.previous
+    if was_serving and in_trial(scene) and not is_failed:
+        return ()
+    if revision.running and not (is_failed or scene.selected.running or scene.wanted.stopped):
+        return ()  # it is all that could answer
+    if was_serving and not is_drained(scene, revision):
+        return (StartDrain(revision.name),) if revision.draining_since is None else ()
+    return _end_failed(scene, revision) if is_failed else (_retire(scene, revision),)
+
+
+def _end_failed(scene: Scene, revision: Revision) -> tuple[Action, ...]:
+    if not revision.live.released:
+        return (FreeAccelerators(revision.name, revision.live.uid, scene.fence),)
+    failure = revision.record.failure if revision.record else None
+    kept = failure is not None and scene.now < failure.at + scene.policy.keep_failed
+    return () if kept else (_retire(scene, revision),)
+
+
+def _retire(scene: Scene, revision: Revision) -> Retire:
+    return Retire(revision.name, revision.live.uid, scene.fence)

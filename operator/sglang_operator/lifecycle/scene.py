@@ -1,0 +1,118 @@
+"""`Scene`: one pass's facts with the roles that revisions have in it. Every rule reads from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sglang_operator.lifecycle.observed import Observed, Probe, Revision
+from sglang_operator.lifecycle.plan import Fence
+from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is wanted and what was observed, at `now` (Unix seconds)."""
+
+    wanted: Wanted
+    observed: Observed
+    now: float
+
+    @property
+    def policy(self) -> UpgradePolicy:
+        """How to get there."""
+        return self.wanted.policy
+
+    @property
+    def wanted_revision(self) -> Revision:
+        """The revision that the spec asks for."""
+        return self.observed.get(self.wanted.revision)
+
+    @property
+    def selected(self) -> Revision:
+        """The revision that the Service selects; one without a name when it selects none."""
+        return self.observed.get(self.observed.service.revision)
+
+    @property
+    def previous(self) -> Revision:
+        """The revision that was selected before."""
+        return self.observed.get(self.observed.service.previous)
+
+    @property
+    def serving(self) -> Revision:
+        """The revision to protect: the selected one, or while the Service is missing the newest that can answer."""
+        if self.observed.service.revision:
+            return self.selected
+        able = [revision for revision in self.observed.revisions if revision.running]
+        return max(able, key=number, default=self.selected)
+
+    @property
+    def is_recorded(self) -> bool:
+        """The wanted revision has its record and is the newest."""
+        record = self.wanted_revision.record
+        return record is not None and record.number == self.observed.newest_number
+
+    @property
+    def has_failed(self) -> bool:
+        """The wanted revision was tried and failed, and the spec has not changed since."""
+        record = self.wanted_revision.record
+        return self.is_recorded and record is not None and record.failure is not None
+
+    @property
+    def fallback(self) -> Revision:
+        """Where to go when the wanted revision fails; one without a record when there is nowhere to go."""
+        return self.previous if self.serving.name == self.wanted.revision else self.serving
+
+    @property
+    def aim(self) -> Revision:
+        """The revision that traffic shall end at."""
+        return self.fallback if self.has_failed and self.fallback.record else self.wanted_revision
+
+    @property
+    def others(self) -> tuple[Revision, ...]:
+        """Revisions that are neither aimed at nor serving."""
+        keep = {self.aim.name, self.serving.name}
+        return tuple(revision for revision in self.observed.revisions if revision.name not in keep)
+
+    @property
+    def may_delete(self) -> bool:
+        """While KubeRay is silent, what it reports may be old: time-outs stand still and nothing is deleted."""
+        return not self.observed.kuberay_silent
+
+    @property
+    def lacks_capacity(self) -> bool:
+        """The pods of the revision aimed at have had no node for the whole capacity time-out."""
+        waiting = self.aim.live.unschedulable if self.aim.present else None
+        return waiting is not None and self.now - waiting.since >= self.policy.capacity_timeout
+
+    @property
+    def fence(self) -> Fence:
+        """What must still hold when a write of this pass is sent."""
+        newest = self.observed.newest_number + (0 if self.is_recorded else 1)
+        return Fence(self.observed.service.resource_version, newest)
+
+    @property
+    def recreates(self) -> bool:
+        """The strategy is Recreate."""
+        return self.policy.strategy is Strategy.RECREATE
+
+
+def number(revision: Revision) -> int:
+    """Number of a revision's record, 0 without one."""
+    return revision.record.number if revision.record else 0
+
+
+def needed_replicas(scene: Scene) -> int:
+    """Replicas that a revision must have before traffic may move to it: what the serving one needs now, at least 1."""
+    if not scene.serving.running:
+        return 1  # nothing answers: the first replica that can is better than none
+    return max(1, min(scene.serving.live.target_replicas or 0, scene.wanted.replicas.greatest))
+
+
+def is_proven(scene: Scene, revision: Revision) -> bool:
+    """Traffic may move to it: enough ready replicas, each of which answered a real request in this pass."""
+    live = revision.live
+    if not revision.present or live.released:
+        return False
+    if scene.wanted.stopped:  # nothing shall run, so there is nothing to prove
+        return not scene.serving.running
+    return live.probe is Probe.ANSWERED and min(live.ready_replicas, live.answered) >= needed_replicas(scene)

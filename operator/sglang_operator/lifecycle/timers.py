@@ -1,0 +1,47 @@
+"""When to look again although nothing may have changed by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sglang_operator.lifecycle.failing import can_fall_back
+from sglang_operator.lifecycle.plan import WaitUntil
+from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
+from sglang_operator.lifecycle.scene import Scene
+
+
+def next_timer(scene: Scene) -> WaitUntil | None:
+    """The first limit that ends after now, or None when only an event can change the plan."""
+    if scene.observed.kuberay_silent:
+        return None  # time-outs stand still until it is heard again
+    coming = [timer for timer in _timers(scene) if timer.at > scene.now]
+    return min(coming, key=lambda timer: timer.at, default=None)
+
+
+def _timers(scene: Scene) -> Iterator[WaitUntil]:
+    yield from _aim_timers(scene)
+    yield from _drain_timers(scene)
+    if scene.observed.service.previous:
+        yield WaitUntil(scene.observed.service.switched_at + scene.policy.min_ready, "minReadySeconds")
+    record = scene.wanted_revision.record
+    if scene.has_failed and record and record.failure and scene.wanted_revision.present:
+        yield WaitUntil(record.failure.at + scene.policy.keep_failed, "keepFailedSeconds")
+
+
+def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
+    aim = scene.aim.live
+    if aim.unschedulable:
+        yield WaitUntil(aim.unschedulable.since + scene.policy.capacity_timeout, "capacityTimeoutSeconds")
+    elif aim.progress and scene.aim.name != scene.selected.name and can_fall_back(scene):
+        end = aim.progress.at + aim.progress.uncounted_seconds + scene.policy.progress_deadline
+        yield WaitUntil(end, "progressDeadlineSeconds")
+
+
+def _drain_timers(scene: Scene) -> Iterator[WaitUntil]:
+    for other in scene.others:
+        if other.draining_since is None or not other.present:
+            continue
+        yield WaitUntil(other.draining_since + SETTLE_SECONDS, "endpoints settle")
+        yield WaitUntil(drain_limit(scene, other.draining_since), "drainSeconds")
+        if other.live.front and other.live.front.quiet_since is not None:
+            yield WaitUntil(other.live.front.quiet_since + QUIET_SECONDS, "the old front stays quiet")

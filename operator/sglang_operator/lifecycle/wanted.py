@@ -1,0 +1,76 @@
+"""What is wanted: the revision that the spec asks for, its in-place settings, and how to get there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from sglang_operator.api import Endpoint
+from sglang_operator.render.revision import revision_name, short_hash
+
+
+class Strategy(Enum):
+    """How a new revision replaces the serving one."""
+
+    BLUE_GREEN = "BlueGreen"  # beside it, on a second set of accelerators
+    RECREATE = "Recreate"  # after it, with an outage of one model load
+
+
+class WhenNoCapacity(Enum):
+    """What BlueGreen does when the second set of accelerators cannot be had."""
+
+    WAIT = "Wait"
+    RECREATE = "Recreate"
+
+
+@dataclass(frozen=True)
+class UpgradePolicy:
+    """How a rollout goes. A change takes effect at once and never makes a revision. Durations are seconds."""
+
+    strategy: Strategy = Strategy.BLUE_GREEN
+    when_no_capacity: WhenNoCapacity = WhenNoCapacity.WAIT
+    capacity_timeout: float = 900  # of unschedulable new pods, before `when_no_capacity` applies
+    progress_deadline: float = 900  # without any progress; never a total
+    drain: float = 900  # for streams on the old revision, after its endpoints have settled
+    min_ready: float = 0  # after the switch: the old revision is kept, to switch back when the new one fails
+    keep_failed: float = 3600  # head and objects of a failed revision stay for reading; its accelerators go at once
+    history_limit: int = 5  # records of revisions of which nothing else is left
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Least and greatest number of replicas; equal for a fixed count, 0 and 0 when stopped."""
+
+    least: int = 1
+    greatest: int = 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the endpoint asks for.
+
+    `revision` must be the name in the serving record when the user's rollout fields equal those recorded there: new
+    defaults, templates or images of the operator are no reason for another name.
+    """
+
+    revision: str
+    settings: str = ""  # a digest that differs when something that reaches the pods in place differs
+    replicas: Bounds = Bounds()
+    policy: UpgradePolicy = UpgradePolicy()
+
+    @property
+    def stopped(self) -> bool:
+        """No replica is wanted at all."""
+        return self.replicas.greatest == 0
+
+
+def wanted_of(endpoint: Endpoint, policy: UpgradePolicy | None = None) -> Wanted:
+    """What a valid endpoint asks for. Without `policy`: the defaults, with the API's drainSeconds."""
+    spec = endpoint.spec
+    in_place = [spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json")]
+    return Wanted(
+        revision=revision_name(endpoint),
+        settings=short_hash(in_place),
+        replicas=Bounds(spec.replicas, spec.replicas),
+        policy=policy or UpgradePolicy(drain=spec.upgrade.drain_seconds),
+    )

@@ -1,0 +1,277 @@
+"""A small world for the tests of `decide`: records, RayServices, pods and one Service, with faults to order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from sglang_operator.lifecycle.decide import decide
+from sglang_operator.lifecycle.observed import (
+    NOTHING,
+    Failure,
+    Front,
+    Live,
+    Observed,
+    Presence,
+    Probe,
+    Progress,
+    Record,
+    Revision,
+    Selection,
+    Unschedulable,
+)
+from sglang_operator.lifecycle.plan import (
+    Action,
+    ApplyInPlace,
+    CancelDrain,
+    CreateRevision,
+    Fence,
+    ForgetRecord,
+    FreeAccelerators,
+    Plan,
+    RecordRevision,
+    RememberFailure,
+    Retire,
+    StartDrain,
+    SwitchService,
+    Wake,
+)
+from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted, WhenNoCapacity
+
+LOAD_SECONDS = 40.0
+GOING_SECONDS = 20.0
+
+
+class RefusedError(Exception):
+    """The API server, or the fence before the write, refused it."""
+
+
+@dataclass
+class RayService:
+    uid: str
+    since: float
+    going_since: float | None = None
+    scheduled_at: float | None = None
+    dead_until: float = 0.0
+    released: bool = False
+    settings: str = ""
+    quiet_since: float | None = None
+
+
+@dataclass
+class World:
+    wanted: Wanted
+    now: float = 1000.0
+    records: dict[str, Record] = field(default_factory=dict)
+    live: dict[str, RayService] = field(default_factory=dict)
+    service: Selection = NOTHING
+    capacity: int = 2  # revisions that have nodes at one time
+    broken: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)  # a client never leaves them
+    unreachable: bool = False
+    silent: bool = False
+    paused: bool = False
+    writes: int = 0
+
+    # What is there, and how it goes on ---------------------------------------------------------------------------
+    def ready(self, name: str) -> bool:
+        one = self.live.get(name)
+        return bool(
+            one
+            and one.going_since is None
+            and not one.released
+            and one.scheduled_at is not None
+            and name not in self.broken
+            and self.now >= one.scheduled_at + LOAD_SECONDS
+            and self.now >= one.dead_until
+        )
+
+    def tick(self, seconds: float) -> None:
+        for _ in range(int(seconds // 10) or 1):
+            self.now += min(seconds, 10)
+            self._end_what_goes()
+            self._schedule()
+            self._let_clients_go()
+
+    def _end_what_goes(self) -> None:
+        for name, one in list(self.live.items()):
+            if one.going_since is not None and self.now >= one.going_since + GOING_SECONDS:
+                del self.live[name]
+
+    def _schedule(self) -> None:
+        for one in sorted(self.live.values(), key=lambda one: one.since):
+            held = sum(other.scheduled_at is not None and not other.released for other in self.live.values())
+            if not self.silent and one.scheduled_at is None and one.going_since is None and held < self.capacity:
+                one.scheduled_at = self.now
+
+    def _let_clients_go(self) -> None:
+        for name, one in self.live.items():
+            leaves = self.service.revision != name and self.records[name].draining_since is not None
+            quiet = leaves and name not in self.stuck
+            one.quiet_since = (one.quiet_since or self.now) if quiet else None
+
+    # What a pass reads ---------------------------------------------------------------------------------------------
+    def observe(self) -> Observed:
+        names = sorted(set(self.records) | set(self.live))
+        revisions = tuple(Revision(name, self.records.get(name), self._live(name)) for name in names)
+        return Observed(revisions, self.service, self.silent, self.paused)
+
+    def _live(self, name: str) -> Live:
+        one = self.live.get(name)
+        if one is None:
+            return Live()
+        ready = int(self.ready(name))
+        probe = (Probe.UNREACHABLE if self.unreachable else Probe.ANSWERED) if ready else Probe.NOT_ASKED
+        crashed = one.scheduled_at is not None and name in self.broken and one.going_since is None
+        return Live(
+            presence=Presence.PRESENT if one.going_since is None else Presence.TERMINATING,
+            uid=one.uid,
+            clusters=1,
+            pods=1 if one.released else 2,
+            worker_pods=0 if one.released else 1,
+            released=one.released,
+            ready_replicas=ready,
+            target_replicas=1,
+            probe=probe,
+            answered=ready if probe is Probe.ANSWERED else 0,
+            progress=Progress(one.since if one.scheduled_at is None else one.scheduled_at),
+            unschedulable=Unschedulable(one.since, "no node is free") if one.scheduled_at is None else None,
+            failure=Failure("EngineFailed", "unknown argument", self.now, ("Traceback",)) if crashed else None,
+            front=Front(int(name in self.stuck), 0, one.quiet_since) if ready else None,
+            settings=one.settings,
+        )
+
+    # What a plan does ----------------------------------------------------------------------------------------------
+    def plan(self) -> Plan:
+        return decide(self.wanted, self.observe(), self.now)
+
+    def reconcile(self, crash_after: int | None = None) -> Plan:
+        """One pass on fresh facts; a crash may leave only its first writes done."""
+        plan = self.plan()
+        self.carry_out(plan, crash_after)
+        return plan
+
+    def carry_out(self, plan: Plan, crash_after: int | None = None) -> None:
+        assert sum(isinstance(action, SwitchService) for action in plan.actions) <= 1
+        for action in plan.actions[:crash_after]:
+            self.write(action)
+            self.writes += 1
+            self.check()
+
+    def settle(self) -> list[Action]:
+        """Passes without time between them, until nothing is planned; what they did."""
+        done: list[Action] = []
+        for _ in range(12):
+            plan = self.reconcile()
+            if not plan.actions:
+                return done
+            done += plan.actions
+        raise AssertionError(f"still planning without a change outside: {done}")
+
+    def run(self, seconds: float, step: float = 10) -> list[Action]:
+        """Passes and time in turn, as the operator's life is."""
+        end, done = self.now + seconds, self.settle()
+        while self.now < end:
+            self.tick(step)
+            done += self.settle()
+        return done
+
+    def write(self, action: Action) -> None:
+        match action:
+            case RecordRevision():
+                _require(action.number == max((r.number for r in self.records.values()), default=0) + 1)
+                old = self.records.get(action.revision, Record(0))
+                self.records[action.revision] = replace(old, number=action.number, failure=None, woken=False)
+            case CreateRevision():
+                self._check_fence(action.fence)
+                _require(action.revision not in self.live)
+                self.live[action.revision] = RayService(f"uid-{self.writes}", self.now)
+                self._schedule()
+            case SwitchService():
+                self._check_fence(action.fence)
+                version = str(int(self.service.resource_version or 0) + 1)
+                self.service = Selection(action.revision, action.previous, self.now, version)
+            case Retire() | FreeAccelerators():
+                self._check_fence(action.fence)
+                one = self.live.get(action.revision)
+                _require(one is not None and one.uid == action.uid)
+                self.check_end(action.revision)
+                self._end(action)
+            case _:
+                self._mark(action)
+
+    def _end(self, action: Retire | FreeAccelerators) -> None:
+        one = self.live[action.revision]
+        if isinstance(action, Retire):
+            one.going_since = one.going_since or self.now
+        else:
+            one.released = True
+
+    def _mark(self, action: Action) -> None:
+        _require(action.revision in self.records)
+        record = self.records[action.revision]
+        match action:
+            case RememberFailure():
+                _require(record.number == action.number)
+                self.records[action.revision] = replace(record, failure=action.failure)
+            case StartDrain():
+                self.records[action.revision] = replace(record, draining_since=self.now)
+            case CancelDrain():
+                self.records[action.revision] = replace(record, draining_since=None)
+            case Wake():
+                self.records[action.revision] = replace(record, woken=True)
+            case ApplyInPlace():
+                _require(action.revision in self.live)
+                self.live[action.revision].settings = action.settings
+            case ForgetRecord():
+                del self.records[action.revision]
+
+    def _check_fence(self, fence: Fence) -> None:
+        newest = max((record.number for record in self.records.values()), default=0)
+        _require(fence == Fence(self.service.resource_version, newest))
+
+    # What must always hold -----------------------------------------------------------------------------------------
+    def check_end(self, name: str) -> None:
+        """Called before a revision loses pods: what answers is never taken away before its successor does."""
+        policy = self.wanted.policy
+        if policy.strategy is Strategy.RECREATE or policy.when_no_capacity is WhenNoCapacity.RECREATE:
+            return
+        failed = self.records[name].failure is not None
+        if self.ready(name):
+            assert name != self.service.revision, f"{name} serves and is ended"
+            assert failed or self.ready(self.service.revision), f"{name} is ended before its successor serves"
+
+    def check(self) -> None:
+        """Called after every write: at most one revision with pods beside the serving one."""
+        holding = {name for name, one in self.live.items() if one.going_since is None}
+        serving = self.service.revision or min(holding, default="")
+        assert len(holding - {serving}) <= 1, f"{holding} at one time, {serving} serves"
+
+
+def started(policy: UpgradePolicy | None = None, name: str = "a") -> World:
+    """A world in which revision `name` serves and nothing is left to do."""
+    world = World(Wanted(name, policy=policy or UpgradePolicy()))
+    world.run(LOAD_SECONDS + 20)
+    assert world.service.revision == name
+    assert world.ready(name)
+    return world
+
+
+def edit(world: World, revision: str) -> None:
+    """The user's edit of fields that need a new revision."""
+    world.wanted = replace(world.wanted, revision=revision)
+
+
+def set_policy(world: World, policy: UpgradePolicy) -> None:
+    """The user's edit of spec.upgrade."""
+    world.wanted = replace(world.wanted, policy=policy)
+
+
+def kinds(actions: list[Action] | tuple[Action, ...]) -> Iterator[tuple[str, str]]:
+    """Actions as (name, revision), in order."""
+    return ((type(action).__name__, action.revision) for action in actions)
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise RefusedError

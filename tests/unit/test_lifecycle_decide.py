@@ -1,0 +1,195 @@
+"""Single decisions: limits, what a switch needs, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from unit.lifecycle_world import World, edit, kinds, set_policy, started
+
+from sglang_operator.api import parse_endpoint
+from sglang_operator.lifecycle import decide, wanted_of
+from sglang_operator.lifecycle.observed import (
+    Front,
+    Live,
+    Observed,
+    Presence,
+    Probe,
+    Progress,
+    Record,
+    Revision,
+    Selection,
+    Unschedulable,
+)
+from sglang_operator.lifecycle.reasons import Reason
+from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted, WhenNoCapacity
+
+A_LIVE = Live(Presence.PRESENT, "uid-a", pods=5, ready_replicas=4, target_replicas=4, probe=Probe.ANSWERED, answered=4)
+B_LIVE = replace(A_LIVE, uid="uid-b", progress=Progress(at=0.0))
+A = Revision("a", Record(1), A_LIVE)
+B = Revision("b", Record(2), B_LIVE)
+WANTED = Wanted("b", replicas=Bounds(1, 8))
+ON_A = Selection("a", resource_version="7")
+
+
+def planned(*revisions: Revision, wanted: Wanted = WANTED, now: float = 100.0, service: Selection = ON_A) -> list[str]:
+    plan = decide(wanted, Observed(revisions, service), now)
+    return [f"{name} {revision}" for name, revision in kinds(plan.actions)]
+
+
+def with_live(revision: Revision, **changes: object) -> Revision:
+    return replace(revision, live=replace(revision.live, **changes))  # type: ignore[arg-type]
+
+
+def test_switch_needs_as_many_answering_replicas_as_the_serving_one_needs() -> None:
+    assert planned(A, B) == ["SwitchService b"]
+    assert planned(A, with_live(B, ready_replicas=3)) == []
+    assert planned(A, with_live(B, answered=3)) == []
+    assert planned(A, with_live(B, probe=Probe.WRONG)) == []
+
+
+def test_switch_asks_for_no_more_replicas_than_the_spec_allows() -> None:
+    two = with_live(B, ready_replicas=2, answered=2)
+    assert planned(A, two, wanted=replace(WANTED, replicas=Bounds(1, 2))) == ["SwitchService b"]
+
+
+def test_progress_deadline_counts_from_the_last_progress_without_unschedulable_time() -> None:
+    loading = with_live(B, ready_replicas=0, answered=0, progress=Progress(at=100.0, uncounted_seconds=50.0))
+    assert planned(A, loading, now=1049.0) == []
+    assert planned(A, loading, now=1050.0) == ["RememberFailure b"]
+    waiting = with_live(loading, unschedulable=Unschedulable(since=100.0))
+    assert planned(A, waiting, now=5000.0) == []
+
+
+def test_the_next_look_is_when_the_first_limit_ends() -> None:
+    loading = with_live(B, ready_replicas=0, answered=0, progress=Progress(at=100.0, uncounted_seconds=50.0))
+    wait = decide(WANTED, Observed((A, loading), ON_A), 200.0).wait
+    assert wait is not None
+    assert (wait.at, wait.why) == (1050.0, "progressDeadlineSeconds")
+
+
+def test_without_capacity_the_old_revision_makes_room_only_when_told_to() -> None:
+    world = started(UpgradePolicy(capacity_timeout=100))
+    world.capacity = 1
+    edit(world, "b")
+    world.run(300)
+    assert world.ready("a")
+    set_policy(world, UpgradePolicy(capacity_timeout=100, when_no_capacity=WhenNoCapacity.RECREATE))
+    assert list(kinds(world.settle())) == [("StartDrain", "a"), ("Retire", "a")]
+    world.run(100)
+    assert world.service.revision == "b"
+    assert set(world.live) == {"b"}  # a was not taken for deleted by hand
+
+
+@pytest.mark.parametrize(
+    ("now", "front", "ends"),
+    [
+        (109.0, Front(0, 0, quiet_since=100.0), False),  # endpoints have not settled
+        (110.0, Front(0, 0, quiet_since=100.0), True),
+        (114.0, Front(0, 0, quiet_since=110.0), False),  # not quiet for long enough
+        (999.0, Front(1, 1), False),
+        (999.0, None, False),  # it cannot be asked, so it may be busy
+        (1010.0, Front(1, 1), True),  # 10 s to settle and drainSeconds
+    ],
+)
+def test_drain(now: float, front: Front | None, ends: bool) -> None:
+    draining = replace(with_live(A, front=front), record=Record(1, draining_since=100.0))
+    service = Selection("b", previous="a", switched_at=100.0)
+    assert planned(draining, B, now=now, service=service) == (["Retire a"] if ends else [])
+
+
+def test_the_old_revision_is_not_ended_while_the_new_one_answers_nothing() -> None:
+    draining = replace(with_live(A, probe=Probe.NOT_ASKED), record=Record(1, draining_since=100.0))
+    service = Selection("b", previous="a", switched_at=100.0)
+    assert planned(draining, with_live(B, ready_replicas=0), now=9999.0, service=service) == []
+
+
+def test_traffic_goes_back_to_what_answers_while_the_new_revision_does_not() -> None:
+    draining = replace(A, record=Record(1, draining_since=100.0))
+    service = Selection("b", previous="a", switched_at=100.0)
+    down = with_live(B, ready_replicas=0)
+    assert planned(draining, down, service=service) == ["CancelDrain a", "SwitchService a"]
+
+
+def test_a_failed_revision_is_tried_again_only_after_the_spec_changed() -> None:
+    world = started()
+    world.broken.add("b")
+    edit(world, "b")
+    world.run(100)
+    world.broken.clear()
+    assert not world.run(1000)  # mended outside, but nobody asked for another try
+    assert world.service.revision == "a"
+    edit(world, "a")
+    world.run(100)
+    edit(world, "b")
+    world.run(200)
+    assert world.service.revision == "b"
+
+
+def test_a_failed_revision_loses_its_accelerators_at_once_and_its_head_later() -> None:
+    world = started(UpgradePolicy(keep_failed=500))
+    world.broken.add("b")
+    edit(world, "b")
+    done = list(kinds(world.run(30)))
+    assert done[-2:] == [("RememberFailure", "b"), ("FreeAccelerators", "b")]
+    wait = world.plan().wait
+    assert wait is not None
+    assert wait.why == "keepFailedSeconds"
+    assert list(kinds(world.run(600))) == [("Retire", "b")]
+    failure = world.records["b"].failure
+    assert failure is not None
+    assert failure.log_tail == ("Traceback",)
+
+
+def test_a_revision_that_scales_to_zero_is_woken_once() -> None:
+    asleep = with_live(B, ready_replicas=0, answered=0, target_replicas=0)
+    assert planned(A, asleep) == ["Wake b"]
+    assert planned(A, replace(asleep, record=Record(2, woken=True))) == []
+    assert planned(A, with_live(asleep, target_replicas=None)) == []  # Ray Serve has not said yet
+
+
+def test_a_stopped_endpoint_changes_revision_without_pods() -> None:
+    stopped = replace(WANTED, replicas=Bounds(0, 0))
+    off = {"ready_replicas": 0, "answered": 0, "target_replicas": 0, "probe": Probe.NOT_ASKED}
+    assert planned(with_live(A, **off), with_live(B, **off), wanted=stopped) == ["SwitchService b"]
+    assert planned(A, with_live(B, **off), wanted=stopped) == []  # a still answers
+    assert decide(stopped, Observed((A, B), ON_A), 0).conditions
+
+
+def test_a_missing_service_comes_back_to_what_answers() -> None:
+    loading = with_live(B, ready_replicas=0, answered=0)
+    assert planned(A, loading, service=Selection()) == ["SwitchService a"]
+    deaf = with_live(A, probe=Probe.UNREACHABLE)
+    assert planned(deaf, loading, service=Selection()) == []  # and is not ended because no Service selects it
+
+
+def test_old_records_are_dropped_beyond_the_limit() -> None:
+    past = [Revision(f"old{index}", Record(index)) for index in range(1, 8)]
+    now = Revision("b", Record(8), B_LIVE)
+    assert planned(*past, now, service=Selection("b")) == ["ForgetRecord old2", "ForgetRecord old1"]
+
+
+def test_what_was_wished_is_taken_from_the_endpoint() -> None:
+    spec = {"model": {"uri": "hf://Qwen/Qwen3-8B"}, "replicas": 3, "upgrade": {"drainSeconds": 30}}
+    manifest = {
+        "apiVersion": "serve.sglang.io/v1alpha1",
+        "kind": "SGLangEndpoint",
+        "metadata": {"name": "qwen3"},
+        "spec": spec,
+    }
+    wanted = wanted_of(parse_endpoint(manifest))
+    more = wanted_of(parse_endpoint({**manifest, "spec": {**spec, "replicas": 4}}))
+    assert wanted.replicas == Bounds(3, 3)
+    assert wanted.policy.drain == 30
+    assert wanted.revision == more.revision
+    assert wanted.settings != more.settings
+
+
+def test_every_reason_has_its_row_in_the_docs(request: pytest.FixtureRequest) -> None:
+    page = (request.config.rootpath / "docs/operations/rollouts.md").read_text()
+    assert [reason.value for reason in Reason if f"| `{reason.value}` |" not in page] == []
+
+
+def test_a_first_revision_is_created_in_one_pass() -> None:
+    world = World(Wanted("a"))
+    assert list(kinds(world.plan().actions)) == [("RecordRevision", "a"), ("CreateRevision", "a")]
