@@ -71,6 +71,7 @@ class World:
     unreachable: bool = False
     silent: bool = False
     paused: bool = False
+    asleep: bool = False  # the pass under way decided on old facts
     writes: int = 0
 
     # What is there, and how it goes on ---------------------------------------------------------------------------
@@ -189,6 +190,7 @@ class World:
                 self._schedule()
             case SwitchService():
                 self._check_fence(action.fence)
+                assert self.asleep or self.wanted.stopped or self.ready(action.revision), f"{action} to no answer"
                 version = str(int(self.service.resource_version or 0) + 1)
                 self.service = Selection(action.revision, action.previous, self.now, version)
             case Retire() | FreeAccelerators():
@@ -236,10 +238,17 @@ class World:
         policy = self.wanted.policy
         if policy.strategy is Strategy.RECREATE or policy.when_no_capacity is WhenNoCapacity.RECREATE:
             return
-        failed = self.records[name].failure is not None
-        if self.ready(name):
-            assert name != self.service.revision, f"{name} serves and is ended"
-            assert failed or self.ready(self.service.revision), f"{name} is ended before its successor serves"
+        record = self.records[name]
+        if not self.ready(name):
+            return
+        assert name != self.service.revision, f"{name} serves and is ended"
+        if self.asleep or record.failure is not None:
+            return
+        assert self.ready(self.service.revision), f"{name} is ended before its successor serves"
+        if name == self.service.previous:
+            assert record.draining_since is not None, f"{name} is ended without a drain"
+            least = policy.drain if name in self.stuck else 10
+            assert self.now >= record.draining_since + least, f"{name} is ended under a client's hands"
 
     def check(self) -> None:
         """Called after every write: at most one revision with pods beside the serving one."""

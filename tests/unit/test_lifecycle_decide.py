@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.lifecycle_world import World, edit, kinds, set_policy, started
+from unit.lifecycle_world import RefusedError, World, edit, kinds, set_policy, started
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.lifecycle import decide, wanted_of
@@ -61,6 +61,10 @@ def test_progress_deadline_counts_from_the_last_progress_without_unschedulable_t
     assert planned(A, waiting, now=5000.0) == []
 
 
+def test_a_pass_that_comes_late_does_not_give_up_a_revision_that_is_done() -> None:
+    assert planned(A, B, now=9999.0) == ["SwitchService b"]
+
+
 def test_the_next_look_is_when_the_first_limit_ends() -> None:
     loading = with_live(B, ready_replicas=0, answered=0, progress=Progress(at=100.0, uncounted_seconds=50.0))
     wait = decide(WANTED, Observed((A, loading), ON_A), 200.0).wait
@@ -88,6 +92,7 @@ def test_without_capacity_the_old_revision_makes_room_only_when_told_to() -> Non
         (110.0, Front(0, 0, quiet_since=100.0), True),
         (114.0, Front(0, 0, quiet_since=110.0), False),  # not quiet for long enough
         (999.0, Front(1, 1), False),
+        (999.0, Front(1, 1, quiet_since=100.0), False),  # somebody came back
         (999.0, None, False),  # it cannot be asked, so it may be busy
         (1010.0, Front(1, 1), True),  # 10 s to settle and drainSeconds
     ],
@@ -193,3 +198,29 @@ def test_every_reason_has_its_row_in_the_docs(request: pytest.FixtureRequest) ->
 def test_a_first_revision_is_created_in_one_pass() -> None:
     world = World(Wanted("a"))
     assert list(kinds(world.plan().actions)) == [("RecordRevision", "a"), ("CreateRevision", "a")]
+
+
+def test_a_pass_that_slept_through_a_switch_back_cannot_end_what_serves() -> None:
+    world = started()
+    edit(world, "b")
+    while ("Retire", "a") not in kinds(world.plan().actions):
+        world.settle()
+        world.tick(10)
+    old = world.plan()
+    edit(world, "a")
+    world.settle()
+    assert world.service.revision == "a"
+    with pytest.raises(RefusedError):
+        world.carry_out(old)
+
+
+def test_a_pass_that_slept_through_an_edit_cannot_make_a_third_revision() -> None:
+    world = started()
+    edit(world, "b")
+    world.reconcile(crash_after=1)  # b is recorded, not created
+    old = world.plan()
+    edit(world, "c")
+    world.settle()
+    with pytest.raises(RefusedError):
+        world.carry_out(old)
+    assert set(world.live) == {"a", "c"}

@@ -56,7 +56,7 @@ class Progress:
     """The last sign of progress: pull, bytes, load, a pod that got its node."""
 
     at: float
-    uncounted_seconds: float = 0.0  # since `at`: unschedulable, or nobody watched (KubeRay silent, endpoint paused)
+    uncounted_seconds: float = 0.0  # since `at`: unschedulable, unreachable, paused, or KubeRay silent
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sglang_operator.lifecycle.failing import in_trial
-from sglang_operator.lifecycle.observed import Revision
+from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
 from sglang_operator.lifecycle.scene import Scene
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
@@ -50,13 +50,18 @@ def is_drained(scene: Scene, revision: Revision) -> bool:
         return True
     if revision.draining_since is None or scene.now < revision.draining_since + SETTLE_SECONDS:
         return False
-    quiet = front is not None and front.quiet_since is not None and scene.now - front.quiet_since >= QUIET_SECONDS
-    return quiet or scene.now >= drain_limit(scene, revision.draining_since)
+    return _is_quiet(scene, front) or scene.now >= drain_limit(scene, revision.draining_since)
 
 
 def drain_limit(scene: Scene, draining_since: float) -> float:
     """When a drain ends whatever is still running. Unix seconds."""
     return draining_since + SETTLE_SECONDS + scene.policy.drain
+
+
+def _is_quiet(scene: Scene, front: Front | None) -> bool:
+    if front is None or front.in_flight or front.connections or front.quiet_since is None:
+        return False
+    return scene.now - front.quiet_since >= QUIET_SECONDS
 
 
 def _must_make_room(scene: Scene) -> bool:
