@@ -99,12 +99,3 @@ def test_another_framing_is_a_difference() -> None:
 @pytest.mark.parametrize("name", ["generate", "native", "admin", "auth", "embed", "smollm2"])
 def test_the_request_files_can_be_read(name: str) -> None:
     assert load(name)
-
-
-def test_last_tokens_may_come_with_the_ending_or_before_it() -> None:
-    def event(text: str, reason: str | None = None) -> dict[str, object]:
-        return {"choices": [{"index": 0, "text": text, "finish_reason": reason}]}
-
-    before = merged([event("a"), event("b"), event("", "length"), "[DONE]"], cumulative=False)
-    assert before == merged([event("a"), event("b", "length"), "[DONE]"], cumulative=False)
-    assert before != merged([event("a"), event("b", "stop"), "[DONE]"], cumulative=False)

@@ -19,7 +19,6 @@ PIECES = {
     "content", "text", "reasoning_content", "arguments", "delta", "partial_json", "response",
     "tokens", "token_logprobs", "top_logprobs", "text_offset", "logprobs",
 }  # fmt: skip
-ENDINGS = {"finish_reason", "matched_stop"}  # whether the last tokens come with them is chance too
 DONE = "[DONE]"
 
 
@@ -58,14 +57,11 @@ def _choice(event: Any) -> int:
 def _shape(value: Any) -> Any:
     """Its structure without its contents. Logprobs are keyed by token, so their keys are contents."""
     if isinstance(value, dict):
-        return {key: "…" if key in ENDINGS or _is_piece(key, one) else _shape(one) for key, one in value.items()}
+        return {key: "…" if key in PIECES and not isinstance(one, dict) and one is not None else _shape(one)
+                for key, one in value.items()}  # fmt: skip
     if isinstance(value, list):
         return [_shape(one) for one in value]
     return type(value).__name__
-
-
-def _is_piece(key: str, value: Any) -> bool:
-    return key in PIECES and not isinstance(value, dict) and value is not None
 
 
 def _merge_all(events: list[Any], cumulative: bool) -> Any:
