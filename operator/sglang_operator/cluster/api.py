@@ -1,0 +1,177 @@
+"""The API server as JSON over REST: no models, no cache. The only way in which the operator talks to the cluster.
+
+Plain dicts, because typed models would drop fields that this client version does not know and cost ten times the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+
+FIELD_MANAGER: Final = "sglang-operator"
+APPLY: Final = "application/apply-patch+yaml"  # without it the server takes an apply for a merge patch
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+TIMEOUT_SECONDS: Final = 30.0
+PAGE: Final = 500  # items of one answer to a list
+CONNECTIONS: Final = 32
+USER_AGENT: Final = "sglang-operator"
+
+Object = dict[str, Any]
+Observe = Callable[[str, str, int, float], None]
+
+
+class ApiError(Exception):
+    """The API server refused, or could not be asked: `status` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def is_absent(self) -> bool:
+        """No such object, or no such kind."""
+        return self.status == 404
+
+    @property
+    def is_conflict(self) -> bool:
+        """It exists already, or is not what was read any more: the next pass reads it anew."""
+        return self.status == 409
+
+
+def _no_guard() -> None:
+    """Writes are always allowed."""
+
+
+def _no_observer(_verb: str, _path: str, _status: int, _seconds: float) -> None:
+    """Nobody counts."""
+
+
+class Api:
+    """Requests with the credentials of `configuration`. `guard` is called right before each write and raises to refuse
+    it; `observe(verb, path, status, seconds)` after each request. Every method raises ApiError."""
+
+    def __init__(
+        self, configuration: Configuration, guard: Callable[[], None] = _no_guard, observe: Observe = _no_observer
+    ) -> None:
+        self._client = ApiClient(configuration)  # for its credentials, which it renews
+        self._session: aiohttp.ClientSession | None = None
+        self._guard = guard
+        self._observe = observe
+
+    async def close(self) -> None:
+        """End the connections."""
+        if self._session:
+            await self._session.close()
+        await self._client.close()
+
+    async def get(self, path: str) -> Object:
+        """One object, as it is now."""
+        return _object(await self._send("GET", path))
+
+    async def find(self, path: str) -> Object | None:
+        """One object, or None if it, or its kind, is not there."""
+        try:
+            return await self.get(path)
+        except ApiError as error:
+            if error.is_absent:
+                return None
+            raise
+
+    async def list(self, path: str, labels: str = "") -> list[Object]:
+        """All objects of a kind that carry `labels`; a list of a kind that the cluster does not have raises 404."""
+        return [item async for page in self._pages(path, labels) for item in page]
+
+    async def text(self, path: str, **query: str) -> str:
+        """An answer that is no JSON: a log."""
+        return (await self._send("GET", f"{path}?{urlencode(query)}")).decode(errors="replace")
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> Object:
+        """POST to a collection. 409 if the name is taken."""
+        return await self._write("POST", f"{path}?fieldManager={FIELD_MANAGER}", body, "application/json")
+
+    async def apply(self, path: str, body: Mapping[str, Any]) -> Object:
+        """Server-side apply: creates it, or takes over the fields that `body` names."""
+        return await self._write("PATCH", f"{path}?fieldManager={FIELD_MANAGER}&force=true", body, APPLY)
+
+    async def patch(self, path: str, body: Any, content_type: str = MERGE_PATCH) -> Object:
+        """JSON patch or merge patch, by `content_type`."""
+        return await self._write("PATCH", f"{path}?fieldManager={FIELD_MANAGER}", body, content_type)
+
+    async def replace(self, path: str, body: Mapping[str, Any]) -> Object:
+        """PUT: refused with 409 unless the object is still at the resourceVersion in `body`."""
+        return await self._write("PUT", f"{path}?fieldManager={FIELD_MANAGER}", body, "application/json")
+
+    async def delete(self, path: str, uid: str = "") -> None:
+        """Delete in the background: what it owns follows. With `uid`, only that very object; one gone is fine."""
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._write("DELETE", path, body, "application/json")
+        except ApiError as error:
+            if not error.is_absent:
+                raise
+
+    async def _pages(self, path: str, labels: str) -> AsyncIterator[list[Object]]:
+        query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
+        while query:
+            answer = _object(await self._send("GET", f"{path}?{urlencode(query)}"))
+            yield answer.get("items") or []
+            token = answer.get("metadata", {}).get("continue")
+            query = {**query, "continue": token} if token else {}
+
+    async def _write(self, verb: str, path: str, body: Any, content_type: str) -> Object:
+        self._guard()
+        return _object(await self._send(verb, path, json.dumps(body, separators=(",", ":")).encode(), content_type))
+
+    async def _send(self, verb: str, path: str, body: bytes | None = None, content_type: str = "") -> bytes:
+        began, status = time.monotonic(), 0
+        try:
+            status, answer = await self._request(verb, path, body, content_type)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, type(error).__name__, f"the API server cannot be asked: {error}") from error
+        finally:
+            self._observe(verb, path.partition("?")[0], status, time.monotonic() - began)
+        if status >= 400:
+            raise _error(status, answer)
+        return answer
+
+    async def _request(self, verb: str, path: str, body: bytes | None, content_type: str) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json", **({"Content-Type": content_type} if content_type else {})}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
+        url = f"{self._client.configuration.host}{path}"
+        async with self._connections().request(verb, url, data=body, headers=headers) as answer:
+            return answer.status, await answer.read()
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._client.rest_client.ssl_context, limit=CONNECTIONS),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+                headers={"User-Agent": USER_AGENT},
+                trust_env=True,
+            )
+        return self._session
+
+
+def _object(answer: bytes) -> Object:
+    parsed: Object = json.loads(answer)
+    return parsed
+
+
+def _error(status: int, answer: bytes) -> ApiError:
+    """From the Status object that the server sends with every refusal."""
+    try:
+        said = json.loads(answer)
+        return ApiError(status, str(said.get("reason", "")), str(said.get("message", "")))
+    except (ValueError, AttributeError):
+        return ApiError(status, "", answer[:200].decode(errors="replace"))
