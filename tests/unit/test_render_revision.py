@@ -26,6 +26,8 @@ BASE = {
 # Every field of the API, and a value that BASE does not have.
 CHANGES: dict[str, Any] = {
     "replicas": 2,
+    "paused": True,
+    "restartToken": "again",
     "task": "embed",
     "serviceAccountName": "reader",
     "model.uri": "hf://org/other",
@@ -73,7 +75,14 @@ CHANGES: dict[str, Any] = {
     "api.route.parentRefs": [{"name": "other"}],
     "api.route.hostnames": ["a.example.com"],
     "api.limits.maxBodyBytes": 4096,
+    "upgrade.strategy": "Recreate",
+    "upgrade.whenNoCapacity": "Recreate",
+    "upgrade.capacityTimeoutSeconds": 60,
+    "upgrade.progressDeadlineSeconds": 60,
     "upgrade.drainSeconds": 60,
+    "upgrade.minReadySeconds": 60,
+    "upgrade.keepFailedSeconds": 60,
+    "upgrade.historyLimit": 1,
     "podTemplate.head": {"metadata": {"annotations": {"a": "b"}}},
     "podTemplate.worker": {"metadata": {"annotations": {"a": "b"}}},
 }

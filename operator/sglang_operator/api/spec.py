@@ -21,13 +21,47 @@ API_VERSION: Final = "serve.sglang.io/v1alpha1"
 KIND: Final = "SGLangEndpoint"
 
 
+Seconds = Annotated[int, Field(ge=0, le=86_400)]
+
+
 class Upgrade(Model):
     """How a change of the endpoint reaches its pods."""
 
-    drain_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
+    strategy: Literal["BlueGreen", "Recreate"] = Field(
+        default="BlueGreen",
+        description="How a new revision replaces the serving one. Default BlueGreen: beside it, on a second set of "
+        "accelerators, without an outage. Recreate: after it, with an outage of one model load.",
+    )
+    when_no_capacity: Literal["Wait", "Recreate"] = Field(
+        default="Wait",
+        description="What BlueGreen does when pods of the new revision have had no node for capacityTimeoutSeconds. "
+        "Default Wait. Recreate: the serving revision makes room, with an outage of one model load.",
+    )
+    capacity_timeout_seconds: Seconds = Field(
+        default=900, description="Seconds without a node for new pods before whenNoCapacity applies. Default 900."
+    )
+    progress_deadline_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=900,
+        description="Seconds without any progress (image pull, download, load) after which a new revision has failed "
+        "and the earlier one is kept. Never a limit on the whole; time without a node is not counted. Default 900.",
+    )
+    drain_seconds: Seconds = Field(
         default=900,
         description="[R] Seconds that running answers get to finish before their pod is ended. Default 900. Grace "
         "periods of pods and time-outs of the proxy follow from it.",
+    )
+    min_ready_seconds: Seconds = Field(
+        default=0,
+        description="Seconds that the old revision is kept after a switch, to go back to it if the new one fails "
+        "within. Default 0.",
+    )
+    keep_failed_seconds: Seconds = Field(
+        default=3600,
+        description="Seconds that head pod and objects of a failed revision are kept for reading; its accelerators "
+        "are freed at once. Default 3600.",
+    )
+    history_limit: Annotated[int, Field(ge=0, le=50)] = Field(
+        default=5, description="Records of past revisions that are kept. Default 5."
     )
 
 
@@ -36,6 +70,14 @@ class EndpointSpec(Model):
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Number of replicas, each with its own accelerators. Default 1; 0 stops the endpoint."
+    )
+    paused: bool = Field(
+        default=False, description="Write nothing for this endpoint until it is false again. Default false."
+    )
+    restart_token: Annotated[str, Field(max_length=253)] = Field(
+        default="",
+        description="[R] Any other text starts a new revision of the same spec: to try again after a rollback, or to "
+        "take the platform's new defaults. Default: empty.",
     )
     task: Literal["generate", "embed"] = Field(
         default="generate",

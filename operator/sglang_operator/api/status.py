@@ -29,6 +29,42 @@ class Condition(Model):
     message: Annotated[str, Field(max_length=32_768)] = Field(description="What happened and what to do.")
 
 
+class Accelerators(Model):
+    """Accelerators that the endpoint holds now."""
+
+    allocated: int = reported("Accelerators of all its pods that have a node.")
+    rollout: int = reported("Those of them that belong to a revision which does not serve.")
+
+
+class ServingRevision(Model):
+    """What answers requests."""
+
+    revision: str = reported("Name of the revision, and of its RayService.")
+    image: str = reported("Image of its pods.")
+    model: str = reported("The model as spec.model.uri names it.")
+
+
+class UpdatingRevision(Model):
+    """What is on its way."""
+
+    revision: str = reported("Name of the revision.")
+    step: str = reported("What it does now: Pending, model, load, warmup, ready.")
+    progress: str = reported("The latest line of its log about that.")
+    changed: Items[str] = items("Fields of the spec that differ from the serving revision.")
+
+
+class RevisionReport(Model):
+    """One revision, past or present."""
+
+    name: str = Field(description="Name of the revision.")
+    number: int = reported("It grows with each revision; a revision that is wanted again gets a new one.")
+    state: str = reported("Serving, Updating, Draining, Failed or Past.")
+    reason: str = reported("Why it failed.")
+    message: str = reported("What happened, and what to do about it.")
+    log: Items[str] = items("The last lines of its log.")
+    time: str = reported("When it was first recorded, or failed (RFC 3339).")
+
+
 class EndpointStatus(Model):
     """What the operator saw last."""
 
@@ -37,4 +73,9 @@ class EndpointStatus(Model):
     url: str = reported("URL of the endpoint inside the cluster; its API is below /v1.")
     replicas: int = reported("Replicas that exist.")
     ready_replicas: int = reported("Replicas that answer requests.")
+    desired_replicas: int = reported("Replicas that are wanted now.")
     selector: str = reported("Label selector of the worker pods, for the scale subresource.")
+    accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")
+    serving: ServingRevision | None = reported("What answers requests.")
+    updating: UpdatingRevision | None = reported("The revision that is on its way, if there is one.")
+    revisions: Items[RevisionReport] = items("The last revisions, the newest first.", key="name")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ CONNECTIONS: Final = 32
 USER_AGENT: Final = "sglang-operator"
 
 Object = dict[str, Any]
+Objects = list[Object]
 Observe = Callable[[str, str, int, float], None]
 
 
@@ -39,12 +41,12 @@ class ApiError(Exception):
     @property
     def is_absent(self) -> bool:
         """No such object, or no such kind."""
-        return self.status == 404
+        return self.status == HTTPStatus.NOT_FOUND
 
     @property
     def is_conflict(self) -> bool:
         """It exists already, or is not what was read any more: the next pass reads it anew."""
-        return self.status == 409
+        return self.status == HTTPStatus.CONFLICT
 
 
 def _no_guard() -> None:
@@ -71,7 +73,7 @@ class Api:
         """End the connections."""
         if self._session:
             await self._session.close()
-        await self._client.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, path: str) -> Object:
         """One object, as it is now."""
@@ -86,7 +88,7 @@ class Api:
                 return None
             raise
 
-    async def list(self, path: str, labels: str = "") -> list[Object]:
+    async def list(self, path: str, labels: str = "") -> Objects:
         """All objects of a kind that carry `labels`; a list of a kind that the cluster does not have raises 404."""
         return [item async for page in self._pages(path, labels) for item in page]
 
@@ -121,7 +123,7 @@ class Api:
             if not error.is_absent:
                 raise
 
-    async def _pages(self, path: str, labels: str) -> AsyncIterator[list[Object]]:
+    async def _pages(self, path: str, labels: str) -> AsyncIterator[Objects]:
         query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
         while query:
             answer = _object(await self._send("GET", f"{path}?{urlencode(query)}"))
@@ -141,7 +143,7 @@ class Api:
             raise ApiError(0, type(error).__name__, f"the API server cannot be asked: {error}") from error
         finally:
             self._observe(verb, path.partition("?")[0], status, time.monotonic() - began)
-        if status >= 400:
+        if status >= HTTPStatus.BAD_REQUEST:
             raise _error(status, answer)
         return answer
 

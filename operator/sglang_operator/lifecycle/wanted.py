@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec import Upgrade
 from sglang_operator.render.revision import revision_name, short_hash
 
 
@@ -64,13 +65,33 @@ class Wanted:
         return self.replicas.greatest == 0
 
 
-def wanted_of(endpoint: Endpoint, policy: UpgradePolicy | None = None) -> Wanted:
-    """What a valid endpoint asks for. Without `policy`: the defaults, with the API's drainSeconds."""
-    spec = endpoint.spec
-    in_place = [spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json")]
-    return Wanted(
-        revision=revision_name(endpoint),
-        settings=short_hash(in_place),
-        replicas=Bounds(spec.replicas, spec.replicas),
-        policy=policy or UpgradePolicy(drain=spec.upgrade.drain_seconds),
+def policy_of(upgrade: Upgrade) -> UpgradePolicy:
+    """`spec.upgrade` as decisions read it."""
+    return UpgradePolicy(
+        strategy=Strategy(upgrade.strategy),
+        when_no_capacity=WhenNoCapacity(upgrade.when_no_capacity),
+        capacity_timeout=upgrade.capacity_timeout_seconds,
+        progress_deadline=upgrade.progress_deadline_seconds,
+        drain=upgrade.drain_seconds,
+        min_ready=upgrade.min_ready_seconds,
+        keep_failed=upgrade.keep_failed_seconds,
+        history_limit=upgrade.history_limit,
     )
+
+
+def wanted_of(endpoint: Endpoint, revision: str = "") -> Wanted:
+    """What a valid endpoint asks for. `revision`: the name that its rollout fields are recorded under; without it the
+    one that a first record of them would get."""
+    spec = endpoint.spec
+    return Wanted(
+        revision=revision or revision_name(endpoint),
+        settings=settings_digest(endpoint),
+        replicas=Bounds(spec.replicas, spec.replicas),
+        policy=policy_of(spec.upgrade),
+    )
+
+
+def settings_digest(endpoint: Endpoint) -> str:
+    """Differs when something that reaches running pods in place differs."""
+    spec = endpoint.spec
+    return short_hash([spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json")])

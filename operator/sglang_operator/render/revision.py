@@ -19,6 +19,14 @@ from sglang_operator.api import Endpoint
 IN_PLACE = frozenset(
     {
         "replicas",
+        "paused",
+        "upgrade.strategy",
+        "upgrade.whenNoCapacity",
+        "upgrade.capacityTimeoutSeconds",
+        "upgrade.progressDeadlineSeconds",
+        "upgrade.minReadySeconds",
+        "upgrade.keepFailedSeconds",
+        "upgrade.historyLimit",
         "model.cache.size",
         "model.cache.storageClassName",
         "model.cache.accessMode",
