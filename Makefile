@@ -78,6 +78,10 @@ test: lint engine model image-tools ## Everything that CI runs: lint, types, uni
 test-unit: venv ## The fast tests alone (seconds)
 	$(BIN)/pytest -m "not engine and not image" $(PYTEST_ARGS)
 
+.PHONY: test-chart
+test-chart: venv ## The Helm chart with Helm 4 and 3 (fetched once)
+	$(BIN)/pytest tests/chart $(PYTEST_ARGS)
+
 .PHONY: test-engine
 test-engine: venv engine model ## Real SGLang on CPU behind a real Ray Serve
 	$(BIN)/pytest -m engine $(PYTEST_ARGS)
@@ -113,6 +117,11 @@ crds: venv ## crds/*.yaml and docs/reference/{api,engine-args}.md from the pydan
 	$(BIN)/python -m sglang_operator.api.crd > crds/serve.sglang.io_sglangendpoints.yaml
 	$(BIN)/python -m sglang_operator.api.reference api > docs/reference/api.md
 	$(BIN)/python -m sglang_operator.api.reference engine-args > docs/reference/engine-args.md
+	@$(MAKE) chart
+
+.PHONY: chart
+chart: venv ## What the chart repeats: the CRD, the schema of its defaults, versions, the table of its values
+	$(BIN)/python hack/chart.py
 
 .PHONY: engine-args
 engine-args: venv engine ## The table of SGLang's server arguments, from the pinned SGLang

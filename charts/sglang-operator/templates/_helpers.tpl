@@ -1,0 +1,41 @@
+{{- define "sglang-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* At most 52 characters: names of objects get a suffix such as -metrics, and pods one of their own. */}}
+{{- define "sglang-operator.fullname" -}}
+{{- $name := include "sglang-operator.name" . }}
+{{- $whole := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- default $whole .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* ClusterRoles have no namespace: two releases of one name must not share them. */}}
+{{- define "sglang-operator.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "sglang-operator.fullname" .) }}
+{{- end }}
+
+{{- define "sglang-operator.serviceAccountName" -}}
+{{- $own := ternary (include "sglang-operator.fullname" .) "default" .Values.serviceAccount.create }}
+{{- default $own .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "sglang-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sglang-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "sglang-operator.labels" -}}
+{{ include "sglang-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: sglang-operator
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{- end }}
+
+{{- define "sglang-operator.image" -}}
+{{- with .Values.image }}
+{{- $path := ternary (printf "%s/%s" .registry .repository) .repository (ne .registry "") }}
+{{- printf "%s:%s%s" $path (default $.Chart.AppVersion .tag) (ternary (printf "@%s" .digest) "" (ne .digest "")) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,47 @@
+{{- /* What the operator may do where it serves endpoints. tests/chart/rbac.yaml is the same list, for review. No Secrets,
+no exec: values of keys and tokens are the kubelet's business alone. */}}
+{{- define "sglang-operator.rules" -}}
+- apiGroups: [serve.sglang.io]
+  resources: [sglangendpoints]
+  verbs: [get, list, watch]
+- apiGroups: [serve.sglang.io]
+  resources: [sglangendpoints/status]
+  verbs: [patch, update]
+# Objects that block the deletion of their owner may only be made by somebody who may finalize it.
+- apiGroups: [serve.sglang.io]
+  resources: [sglangendpoints/finalizers]
+  verbs: [update]
+- apiGroups: [ray.io]
+  resources: [rayservices]
+  verbs: [get, list, watch, create, patch, delete]
+# Replica bounds of a live cluster, which KubeRay does not take from the RayService.
+- apiGroups: [ray.io]
+  resources: [rayclusters]
+  verbs: [get, list, watch, patch]
+- apiGroups: [""]
+  resources: [services, persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# The last lines of a failed start.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+# The records of revisions.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses, networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}

@@ -1,0 +1,233 @@
+"""What the chart renders from sets of values, field by field where a wrong one opens or stops something."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+import schemas
+import yaml
+from chart.conftest import ROOT, Chart
+
+pytestmark = pytest.mark.chart
+
+Json = dict[str, Any]
+CRD = ROOT / "crds" / "serve.sglang.io_sglangendpoints.yaml"
+DIGEST = "sha256:" + hashlib.sha256(b"").hexdigest()
+
+EVERYTHING: Json = {
+    "nameOverride": "models",
+    "image": {"registry": "registry.example.org:5000", "tag": "v9", "digest": DIGEST, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "replicas": 3,
+    "defaults": {"upgrade": {"drainSeconds": 60}, "scheduling": {"priorityClassName": "inference"}},
+    "workers": 8,
+    "resyncSeconds": 60,
+    "log": {"format": "text", "level": "debug"},
+    "serviceAccount": {"name": "operator", "annotations": {"a.example.org/b": "c"}},
+    "metrics": {
+        "service": {"port": 9090, "annotations": {"a": "b"}},
+        "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
+    },
+    "podAnnotations": {"a": "1"},
+    "podLabels": {"team": "serving"},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "infra", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "priorityClassName": "system-cluster-critical",
+}
+CASES: dict[str, Json] = {
+    "default": {},
+    "everything": EVERYTHING,
+    "namespaces": {"watchNamespaces": ["a", "b"]},
+    "one-replica": {"replicas": 1},
+    "least": {
+        "replicas": 1,
+        "crds": {"install": False},
+        "rbac": {"create": False, "aggregate": False},
+        "serviceAccount": {"create": False},
+        "networkPolicy": {"enabled": False},
+        "metrics": {"service": {"enabled": False}},
+    },
+}
+WITHOUT_SCHEMA = {"ServiceMonitor"}  # of the Prometheus operator
+
+
+def kinds(objects: list[Json]) -> set[str]:
+    return {one["kind"] for one in objects}
+
+
+def one(objects: list[Json], kind: str) -> Json:
+    (found,) = (one for one in objects if one["kind"] == kind)
+    return found
+
+
+def pod(objects: list[Json]) -> Json:
+    template: Json = one(objects, "Deployment")["spec"]["template"]
+    return template
+
+
+def container(objects: list[Json]) -> Json:
+    (found,) = pod(objects)["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lints(chart: Chart, case: str) -> None:
+    assert "0 chart(s) failed" in chart.lint(CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_api_server_would_take_every_object(chart: Chart, case: str) -> None:
+    for rendered in chart.render(CASES[case]):
+        if rendered["kind"] not in WITHOUT_SCHEMA:
+            assert schemas.errors(rendered) == [], rendered["kind"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_two_objects_have_one_name_and_all_have_the_labels(chart: Chart, case: str) -> None:
+    objects = chart.render(CASES[case])
+    names = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects]
+    assert len(set(names)) == len(names)
+    for rendered in objects:
+        assert rendered["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert rendered["metadata"]["labels"]["app.kubernetes.io/instance"] == "sglang-operator"
+
+
+def test_what_is_there_by_default_and_at_least(chart: Chart) -> None:
+    least = {"Deployment", "ConfigMap"}
+    assert kinds(chart.render(CASES["least"])) == least
+    assert kinds(chart.render()) == least | {
+        *("CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+        *("PodDisruptionBudget", "NetworkPolicy", "Service"),
+    }
+    assert "ServiceMonitor" in kinds(chart.render(EVERYTHING))
+
+
+def test_a_budget_only_where_it_leaves_a_pod_to_take(chart: Chart) -> None:
+    assert "PodDisruptionBudget" not in kinds(chart.render({"replicas": 1}))
+    assert one(chart.render({"replicas": 2}), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_pods_are_restricted(chart: Chart) -> None:
+    """The Pod Security Standard `restricted`, and a root file system that cannot be written."""
+    objects = chart.render()
+    assert pod(objects)["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(objects)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert one(objects, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_command_line(chart: Chart) -> None:
+    found = container(chart.render())
+    assert found["command"] == ["sglang-operator", "run"]
+    assert found["args"] == [
+        *("--defaults=/etc/sglang-operator/defaults.yaml", "--workers=4", "--resync-seconds=300", "--leader-election"),
+        *("--lease-name=sglang-operator", "--http-port=8080", "--log-format=json", "--log-level=info"),
+    ]
+    assert [variable["name"] for variable in found["env"]] == ["POD_NAME", "POD_NAMESPACE"]
+
+
+def test_command_line_of_other_values(chart: Chart) -> None:
+    args = container(chart.render({**EVERYTHING, "watchNamespaces": ["a", "b"]}))["args"]
+    expected = {
+        *("--namespaces=a,b", "--workers=8", "--resync-seconds=60", "--log-format=text", "--log-level=debug"),
+        "--lease-name=sglang-operator-models",
+    }
+    assert expected <= set(args)
+
+
+def test_probes_and_metrics_have_one_port(chart: Chart) -> None:
+    objects = chart.render()
+    assert container(objects)["ports"] == [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
+    assert container(objects)["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container(objects)["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert one(objects, "Service")["spec"]["ports"][0]["targetPort"] == "http"
+    policy = one(objects, "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_everything_selects_the_operator_pods(chart: Chart) -> None:
+    for values in ({}, EVERYTHING):
+        objects = chart.render(values)
+        labels = pod(objects)["metadata"]["labels"].items()
+        selectors = [one(objects, "Service")["spec"]["selector"]]
+        selectors += [one(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
+        for kind in ("Deployment", "PodDisruptionBudget"):
+            selectors.append(one(objects, kind)["spec"]["selector"]["matchLabels"])
+        for selector in selectors:
+            assert selector
+            assert selector.items() <= labels
+
+
+def test_two_releases_share_no_object_of_the_cluster(chart: Chart) -> None:
+    values = {"crds": {"install": False}}
+    first, second = (
+        {one["metadata"]["name"] for one in chart.render(values, release=release) if one["kind"].startswith("Cluster")}
+        for release in ("first", "second")
+    )
+    assert first
+    assert not first & second
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({"registry": ""}, "sglang-operator/sglang-operator:{version}"),
+        ({"registry": "r.example.org:5000"}, "r.example.org:5000/sglang-operator/sglang-operator:{version}"),
+        ({"tag": "v9"}, "ghcr.io/sglang-operator/sglang-operator:v9"),
+        ({"digest": DIGEST}, f"ghcr.io/sglang-operator/sglang-operator:{{version}}@{DIGEST}"),
+    ],
+)
+def test_image(chart: Chart, image: Json, expected: str) -> None:
+    version = yaml.safe_load((ROOT / "charts/sglang-operator/Chart.yaml").read_text())["appVersion"]
+    assert container(chart.render({"image": image}))["image"] == expected.format(version=version)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_crd_is_the_committed_one(chart: Chart, keep: bool) -> None:
+    rendered = one(chart.render({"crds": {"keep": keep}}), "CustomResourceDefinition")
+    metadata = rendered.pop("metadata")
+    committed = yaml.safe_load(CRD.read_text(encoding="utf-8"))
+    assert metadata["name"] == committed.pop("metadata")["name"]
+    assert rendered == committed
+    assert metadata.get("annotations", {}) == ({"helm.sh/resource-policy": "keep"} if keep else {})
+
+
+def test_defaults_arrive_as_they_were_written_and_start_new_pods(chart: Chart) -> None:
+    defaults = {
+        "api": {"limits": {"maxBodyBytes": 2_147_483_647}, "allowAnonymous": False},
+        "engine": {
+            "args": {"mem_fraction_static": 0.85, "context_length": 131072},
+            "env": [{"name": "A", "value": "1"}],
+        },
+        "resources": {"cpu": 4, "memory": "1.5Gi"},
+        "scheduling": {"nodeSelector": {"a.example.org/b": "true"}},
+    }
+    with_defaults, without = chart.render({"defaults": defaults}), chart.render()
+    assert yaml.safe_load(one(with_defaults, "ConfigMap")["data"]["defaults.yaml"]) == defaults
+    assert yaml.safe_load(one(without, "ConfigMap")["data"]["defaults.yaml"]) == {}
+    checksums = {pod(objects)["metadata"]["annotations"]["checksum/defaults"] for objects in (with_defaults, without)}
+    assert len(checksums) == 2
+
+
+def test_the_configured_file_is_the_mounted_one(chart: Chart) -> None:
+    objects = chart.render()
+    volumes = {volume["name"]: volume for volume in pod(objects)["spec"]["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(objects)["volumeMounts"]}
+    (key,) = one(objects, "ConfigMap")["data"]
+    assert f"--defaults={mounts['defaults']}/{key}" in container(objects)["args"]
+    assert volumes["defaults"]["configMap"]["name"] == one(objects, "ConfigMap")["metadata"]["name"]
