@@ -1,0 +1,152 @@
+"""The work queue between watches and workers, as client-go's: a key waits at most once and never runs twice at a time.
+
+Events carry no news here, only the wish for a pass, so that a thousand events for one endpoint cost one pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, Protocol, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+BASE_SECONDS: Final = 1.0
+CAP_SECONDS: Final = 120.0
+JITTER: Final = 0.25  # of a back-off, subtracted: endpoints that fail together do not come back together
+DOUBLINGS: Final = 30  # beyond it every delay is the cap, and the power would overflow in the end
+
+
+class ShutDownError(Exception):
+    """The queue hands out no more keys."""
+
+
+class Timer(Protocol):
+    """What `call_later` returns."""
+
+    def cancel(self) -> None:
+        """Never call back."""
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+def _loop_call_later(seconds: float, callback: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(seconds, callback)
+
+
+class WorkQueue(Generic[K]):
+    """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's."""
+
+    def __init__(
+        self,
+        *,
+        base_seconds: float = BASE_SECONDS,
+        cap_seconds: float = CAP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+        call_later: CallLater = _loop_call_later,
+    ) -> None:
+        self._base, self._cap = base_seconds, cap_seconds
+        self._clock, self._draw, self._call_later = clock, draw, call_later
+        self._ready: deque[K] = deque()
+        self._dirty: set[K] = set()  # wanted: in _ready, or in flight and to be run again
+        self._in_flight: dict[K, float] = {}  # since when
+        self._deadlines: dict[K, float] = {}
+        self._failures: dict[K, int] = {}
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._changed = asyncio.Event()
+        self._is_shut_down = False
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait for a worker now."""
+        return len(self._ready)
+
+    def longest_running(self, now: float) -> float:
+        """Seconds since the oldest key in flight was handed out; 0 if none is."""
+        return now - min(self._in_flight.values(), default=now)
+
+    def add(self, key: K) -> None:
+        """Run it as soon as a worker is free; once more if it is in flight, because it may have read too early."""
+        if self._is_shut_down or key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._in_flight:
+            self._enqueue(key)
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Add it later. Of several wishes for one key the earliest counts: the pass will renew the others."""
+        if self._is_shut_down:
+            return
+        if seconds <= 0:
+            self.add(key)
+            return
+        at = self._clock() + seconds
+        self._deadlines[key] = min(at, self._deadlines.get(key, at))
+        self._arm(self._deadlines[key])
+
+    def retry(self, key: K, base_seconds: float | None = None) -> float:
+        """Add it after its back-off, which doubles with each retry until `forget`. Returns the seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        base = self._base if base_seconds is None else base_seconds
+        full = min(self._cap, base * 2.0 ** min(failures, DOUBLINGS))
+        seconds = full * (1 - JITTER * self._draw())
+        self.add_after(key, seconds)
+        return seconds
+
+    def forget(self, key: K) -> None:
+        """It succeeded: the next back-off starts small again."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> K:
+        """The next key, now in flight until `done`. Raises ShutDownError once the queue is shut down."""
+        while not (self._is_shut_down or self._ready):
+            self._changed.clear()
+            await self._changed.wait()
+        if self._is_shut_down:
+            raise ShutDownError
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._in_flight[key] = self._clock()
+        return key
+
+    def done(self, key: K) -> None:
+        """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
+        del self._in_flight[key]
+        if key in self._dirty and not self._is_shut_down:
+            self._enqueue(key)
+
+    def shut_down(self) -> None:
+        """Hand out nothing more, also what waits already: the next operator finds it again."""
+        self._is_shut_down = True
+        if self._timer:
+            self._timer.cancel()
+        self._changed.set()
+
+    def _enqueue(self, key: K) -> None:
+        self._ready.append(key)
+        self._changed.set()
+
+    def _arm(self, at: float) -> None:
+        """One timer, for the earliest deadline."""
+        if self._timer and self._timer_at <= at:
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._call_later(max(0.0, at - self._clock()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self._clock()
+        for key in [key for key, at in self._deadlines.items() if at <= now]:
+            del self._deadlines[key]
+            self.add(key)
+        if self._deadlines:
+            self._arm(min(self._deadlines.values()))
