@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -56,6 +57,28 @@ class TestOutput:
         done = render("-f", SMOLLM2, "--kind", "Ingress")
         assert (done.exit_code, done.stdout) == (0, "")
         assert json.loads(render("-f", SMOLLM2, "--kind", "Ingress", "-o", "json").stdout)["items"] == []
+
+    def test_platform_defaults(self, tmp_path: Path) -> None:
+        defaults = tmp_path / "defaults.yaml"
+        defaults.write_text("replicas: 2\nengine: {image: mirror/image}\naccelerator: {products: [H100]}\n")
+        done = render("-f", SMOLLM2, "--defaults", str(defaults))
+        plain = [one["metadata"]["name"] for one in yaml.safe_load_all(render("-f", SMOLLM2).stdout)]
+        rendered = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+        assert done.exit_code == 0
+        assert {"mirror/image"} == set(re.findall(r"image: (\S+)", done.stdout))
+        assert "PodDisruptionBudget" in rendered
+        assert rendered["RayService"]["metadata"]["name"] in plain  # defaults name no revision
+        assert "warning: smollm2: spec.accelerator.products: the platform's default does not fit" in done.stderr
+
+    @pytest.mark.parametrize(("text", "said"), [("replica: 2", "defaults.replica: "), (None, "No such file")])
+    def test_bad_platform_defaults(self, tmp_path: Path, text: str | None, said: str) -> None:
+        defaults = tmp_path / "defaults.yaml"
+        if text:
+            defaults.write_text(text)
+        done = render("-f", SMOLLM2, "--defaults", str(defaults))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert str(defaults) in done.stderr
+        assert said in done.stderr
 
     def test_stdin_and_namespace(self) -> None:
         done = render("-f", "-", "-n", "team-a", "--kind", "Service", stdin=Path(SMOLLM2).read_text(encoding="utf-8"))

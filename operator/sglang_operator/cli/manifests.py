@@ -12,7 +12,8 @@ from typing import Any
 import click
 import yaml
 
-from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
+from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
+from sglang_operator.api.defaults import NONE, parse_defaults, parse_with_defaults
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
@@ -37,8 +38,10 @@ class Document:
     content: Any
 
 
-def read_endpoints(files: Sequence[str], namespace: str = "default") -> list[Endpoint]:
-    """Every endpoint in `files`, in order; those without a namespace are in `namespace`.
+def read_endpoints(
+    files: Sequence[str], namespace: str = "default", defaults: Mapping[str, Any] = NONE
+) -> list[Endpoint]:
+    """Every endpoint in `files`, in order, over `defaults`; those without a namespace are in `namespace`.
 
     Raises InvalidManifest with every finding of every document.
     """
@@ -46,7 +49,7 @@ def read_endpoints(files: Sequence[str], namespace: str = "default") -> list[End
     wrong: list[tuple[str, FieldError]] = []
     for document in _documents(files, wrong):
         try:
-            found.append((document, parse_endpoint(_in_namespace(document.content, namespace))))
+            found.append((document, parse_with_defaults(_in_namespace(document.content, namespace), defaults)))
         except InvalidEndpoint as error:
             wrong += [(document.place, finding) for finding in error.errors]
     wrong += _twice(found)
@@ -55,8 +58,18 @@ def read_endpoints(files: Sequence[str], namespace: str = "default") -> list[End
     return [endpoint for _, endpoint in found]
 
 
+def read_defaults(name: str) -> Mapping[str, Any]:
+    """The platform defaults in a file; "" is none. Raises InvalidManifest with every finding."""
+    try:
+        return parse_defaults(_text(name)) if name else NONE
+    except _Unreadable as error:
+        raise InvalidManifest([(error.place, error.finding)]) from None
+    except InvalidEndpoint as error:
+        raise InvalidManifest([(name, finding) for finding in error.errors]) from None
+
+
 def warn(endpoints: Sequence[Endpoint]) -> None:
-    """Show on stderr what is doubtful and yet accepted (`engine.argsCheck: Warn`)."""
+    """Show on stderr what is doubtful and yet accepted: arguments under `argsCheck: Warn`, defaults left out."""
     for endpoint in endpoints:
         for warning in endpoint.warnings:
             click.echo(f"warning: {endpoint.name}: {warning}", err=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.cli.manifests import InvalidManifest, read_endpoints, warn
+from sglang_operator.cli.manifests import InvalidManifest, read_defaults, read_endpoints, warn
 from sglang_operator.render import render_endpoint, to_yaml
 
 EXIT_INVALID = 1
@@ -25,10 +25,12 @@ git and compared.
   kubectl sglang render -f endpoint.yaml | kubectl apply -f -
   kubectl sglang render -f endpoints/ -n team-a -o json
   kubectl sglang render -f endpoint.yaml --kind RayService
+  kubectl sglang render -f endpoint.yaml --defaults defaults.yaml
   helm template my-chart | kubectl sglang render -f -
 
 FILE may hold many documents, as YAML or JSON, but no other kind than SGLangEndpoint; a directory stands for its .yaml,
-.yml and .json files. Every finding is printed on stderr with its file, field, value and what to do.
+.yml and .json files. --defaults takes what the platform's chart has under `defaults:`, to show what its operator would
+render. Every finding is printed on stderr with its file, field, value and what to do.
 
 \b
 Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
@@ -42,10 +44,11 @@ Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
 @click.option("namespace", "-n", "--namespace", default="default", show_default=True, help="For documents without one.")
 @click.option("form", "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("kinds", "--kind", multiple=True, type=click.Choice(KINDS, case_sensitive=False), help="Only this kind.")
-def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str]) -> None:
+@click.option("defaults", "--defaults", default="", metavar="FILE", help="Platform defaults to merge under each spec.")
+def render(files: Sequence[str], namespace: str, form: str, kinds: Sequence[str], defaults: str) -> None:
     """See HELP."""
     try:
-        endpoints = read_endpoints(files, namespace)
+        endpoints = read_endpoints(files, namespace, read_defaults(defaults))
         objects = [one for endpoint in endpoints for one in _render(endpoint)]
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
