@@ -49,6 +49,19 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
     return dataclasses.replace(merged, written=own.written, warnings=(*merged.warnings, *left_out))
 
 
+def as_written(live: Json) -> Json:
+    """An object of the cluster without what the API server has filled in, so that defaults can be merged under it.
+
+    The server stores the CRD's defaults in every object; a field that is at its default counts as not written. What
+    cannot be parsed is left as it is: `parse_with_defaults` says why.
+    """
+    try:
+        spec = SGLangEndpoint.model_validate(live).spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    except ValidationError:
+        return live
+    return {**live, "spec": spec}
+
+
 def parse_defaults(text: str) -> dict[str, Any]:
     """The defaults in a YAML document, an empty one being none. Raises InvalidEndpoint with every finding."""
     try:

@@ -48,6 +48,12 @@ class ApiError(Exception):
         """It exists already, or is not what was read any more: the next pass reads it anew."""
         return self.status == HTTPStatus.CONFLICT
 
+    @property
+    def is_passing(self) -> bool:
+        """It may go by itself: no answer, a conflict, too many requests, or an error of the server."""
+        passing = (0, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
+        return self.status in passing or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
 
 def _no_guard() -> None:
     """Writes are always allowed."""

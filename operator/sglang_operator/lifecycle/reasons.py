@@ -7,8 +7,10 @@ from enum import Enum
 
 
 class ConditionType(Enum):
-    """The conditions that `decide` knows; Accepted and UpdateAvailable are found elsewhere."""
+    """Every condition. `decide` reports Ready, Progressing and Degraded; the others need no decision."""
 
+    ACCEPTED = "Accepted"
+    UPDATE_AVAILABLE = "UpdateAvailable"
     READY = "Ready"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
@@ -23,7 +25,7 @@ class Status(Enum):
 
 
 class Reason(Enum):
-    """Every reason of these conditions. Each has its row in docs/operations/rollouts.md."""
+    """Every reason of these conditions. Each has its row in docs/reference/conditions.md."""
 
     SERVING = "Serving"
     NOT_SERVING = "NotServing"
@@ -47,6 +49,15 @@ class Reason(Enum):
     FAILING = "RevisionFailing"
     DEADLINE = "ProgressDeadlineExceeded"
     LOST_AFTER_SWITCH = "LostAfterSwitch"
+    VALID = "Valid"
+    INVALID = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
+    KUBERAY_ABSENT = "KubeRayAbsent"
+    ROUTE_ABSENT = "GatewayApiAbsent"
+    FORBIDDEN = "Forbidden"
+    REFUSED = "RefusedByCluster"
+    UP_TO_DATE = "UpToDate"
+    NEW_DEFAULTS = "NewDefaults"
 
 
 @dataclass(frozen=True)

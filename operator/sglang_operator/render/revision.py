@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -76,3 +77,44 @@ def _plain(value: Any) -> Any:
     return (
         value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
     )
+
+
+def recorded_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every [R] field of a part of the spec by its YAML path, defaults included, as a record keeps it.
+
+    An optional object also has an entry of its own, true if it is there: its fields all at their defaults still mean
+    something else than its absence.
+    """
+    found: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        value = getattr(part, name)
+        if path in IN_PLACE:
+            continue
+        if isinstance(value, BaseModel):
+            found |= {path: True} if field.default is None else {}
+            found |= recorded_fields(value, f"{path}.")
+        else:
+            found[path] = _plain(value)
+    return found
+
+
+def changed_fields(spec: BaseModel, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """YAML paths of the [R] fields in which `spec` differs from a record, sorted; () means no rollout is needed.
+
+    A field that the record does not know entered the API after it was written: it counts only if it is used.
+    """
+    now, used = recorded_fields(spec), _paths(rollout_fields(spec))
+    return tuple(
+        sorted(path for path, value in now.items() if (value != recorded[path] if path in recorded else path in used))
+    )
+
+
+def _paths(fields: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """The path of every value and of every mapping on the way to it."""
+    paths: set[str] = set()
+    for name, value in fields.items():
+        paths.add(f"{prefix}{name}")
+        if isinstance(value, dict):
+            paths |= _paths(value, f"{prefix}{name}.")
+    return paths

@@ -54,7 +54,7 @@ def _application(endpoint: Endpoint) -> dict[str, Any]:
 def _deployment(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "name": DEPLOYMENT,
-        **_replica_count(endpoint.spec.replicas),
+        **replica_count(endpoint.spec.replicas),
         # The engine queues, as natively: what waits in front of it is invisible to its scheduler and to autoscaling.
         "max_ongoing_requests": 100_000,
         "max_queued_requests": -1,
@@ -66,7 +66,8 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _replica_count(replicas: int) -> dict[str, Any]:
+def replica_count(replicas: int) -> dict[str, Any]:
+    """The keys of a deployment that say how many replicas it has."""
     if replicas > 0:
         return {"num_replicas": replicas}
     # Serve takes zero only as the lower bound of autoscaling. There is nobody to scale it up: no pod is in the Service.

@@ -1,0 +1,113 @@
+"""What an endpoint has beside its revisions: Service, NetworkPolicy, budget, Ingress, HTTPRoute, model cache.
+
+Put back when somebody edits or deletes it, and removed when the spec does not ask for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.compare import covers
+from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
+from sglang_operator.cluster.paths import CLAIM, KINDS, RAY_SERVICE, SERVICE
+from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
+from sglang_operator.cluster.snapshot import PRUNED, Snapshot
+from sglang_operator.lifecycle.observed import Selection
+from sglang_operator.render import names
+from sglang_operator.render.revision import short_hash
+
+APPLIED: Final = "serve.sglang.io/applied"  # digest of what was last applied: a field that is gone from it has to go
+Object = dict[str, Any]
+
+
+class NameTakenError(Exception):
+    """An object of the name that is needed belongs to somebody else; it is left alone."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} {name} exists and is not this endpoint's: delete it, or rename the endpoint")
+        self.kind = kind
+        self.name = name
+
+
+def wanted_service(owner: Owner, rendered: Mapping[str, Any], selection: Selection) -> Object:
+    """The endpoint's Service, with what it selects and the memory of that."""
+    spec = {**rendered["spec"], "selector": selector_for(owner.key.name, selection.revision)}
+    made = with_owner(owner, {**rendered, "spec": spec}, notes_for(selection))
+    return _with_digest(made, [rendered])
+
+
+def service_of(rendered: tuple[Object, ...]) -> Object:
+    """The rendered Service."""
+    return next(item for item in rendered if item["kind"] == SERVICE.name)
+
+
+class Children:
+    """Brings the objects of one endpoint to the cluster."""
+
+    def __init__(self, api: Api, owner: Owner, snapshot: Snapshot) -> None:
+        self._api = api
+        self._owner = owner
+        self._snapshot = snapshot
+
+    async def sync(self, rendered: tuple[Object, ...]) -> None:
+        """Write what differs and remove what is not wanted. Raises NameTakenError, ApiError."""
+        wanted = [item for item in rendered if item["kind"] not in (RAY_SERVICE.name, SERVICE.name)]
+        await self._sync_service(service_of(rendered))
+        for item in wanted:
+            await (self._ensure_claim(item) if item["kind"] == CLAIM.name else self._sync(item))
+        await self._prune({(item["kind"], name_of(item)) for item in wanted})
+
+    async def _sync_service(self, rendered: Object) -> None:
+        live = self._snapshot.service
+        await self._write(SERVICE.name, live, wanted_service(self._owner, rendered, read_selection(live)))
+
+    async def _sync(self, rendered: Object) -> None:
+        if rendered["kind"] in self._snapshot.absent:
+            return  # a condition says so
+        targeted = _retarget(rendered, read_selection(self._snapshot.service).revision)
+        live = self._snapshot.of(rendered["kind"], name_of(rendered))
+        await self._write(rendered["kind"], live, _with_digest(with_owner(self._owner, targeted), [targeted]))
+
+    async def _write(self, kind: str, live: Mapping[str, Any] | None, wanted: Object) -> None:
+        if live is not None and not self._owner.owns(live):
+            raise NameTakenError(kind, name_of(wanted))
+        if live is not None and (is_terminating(live) or covers(live, wanted)):
+            return
+        await self._api.apply(KINDS[kind].of(self._owner.key.namespace, name_of(wanted)), wanted)
+
+    async def _ensure_claim(self, rendered: Object) -> None:
+        """Created once. Kubernetes refuses changes of a claim, and the model in it is worth keeping."""
+        path = CLAIM.of(self._owner.key.namespace)
+        if await self._api.find(CLAIM.of(self._owner.key.namespace, name_of(rendered))) is not None:
+            return
+        try:
+            await self._api.create(path, rendered)  # without an owner: it outlives the endpoint, as `reclaim` says
+        except ApiError as error:
+            if not error.is_conflict:
+                raise
+
+    async def _prune(self, wanted: set[tuple[str, str]]) -> None:
+        for kind, live in self._made():
+            if (kind, name_of(live)) not in wanted and self._owner.owns(live) and not is_terminating(live):
+                path = KINDS[kind].of(self._owner.key.namespace, name_of(live))
+                await self._api.delete(path, live["metadata"]["uid"])
+
+    def _made(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for kind in PRUNED:
+            for live in self._snapshot.others.get(kind.name, ()):
+                yield kind.name, live
+
+
+def _retarget(rendered: Object, revision: str) -> Object:
+    """A budget counts the pods of the revision that serves, whichever the spec asks for."""
+    labels = rendered["spec"].get("selector", {}).get("matchLabels", {})
+    if names.REVISION not in labels or not revision:
+        return rendered
+    return {**rendered, "spec": {**rendered["spec"], "selector": {"matchLabels": {**labels, names.REVISION: revision}}}}
+
+
+def _with_digest(made: Object, of: list[Any]) -> Object:
+    notes = {**notes_of(made), APPLIED: short_hash(of)}
+    return {**made, "metadata": {**made["metadata"], "annotations": notes}}

@@ -1,0 +1,21 @@
+"""Whether a live object already says what is wanted of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """`live` has everything that `wanted` has. More is fine: the server's defaults, and what others own."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            covers(live.get(key), value) for key, value in wanted.items() if value is not None
+        )
+    if isinstance(wanted, list | tuple):
+        return (
+            isinstance(live, list | tuple)
+            and len(live) == len(wanted)
+            and all(covers(one, other) for one, other in zip(live, wanted, strict=True))
+        )
+    return bool(live == wanted) or (wanted in ("", False, 0) and live is None)  # Kubernetes leaves empty values out

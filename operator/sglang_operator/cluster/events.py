@@ -1,0 +1,46 @@
+"""Kubernetes Events, on transitions only: what `kubectl describe` shows of an endpoint's past."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sglang_operator.api import API_VERSION, KIND
+from sglang_operator.cluster.metadata import Owner, stamp
+
+COMPONENT: Final = "sglang-operator"
+LONGEST: Final = 1024  # of a message, as the API server allows
+# A condition that becomes so is worth a warning; any other transition is news.
+_BAD: Final = {("Ready", "False"), ("Degraded", "True"), ("Accepted", "False")}
+
+Object = dict[str, Any]
+
+
+def transitions(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Conditions whose status or reason is another one than before. A first calm state is no news."""
+    known = {one["type"]: (one["status"], one["reason"]) for one in before}
+    for one in after:
+        was, now = known.get(one["type"]), (one["status"], one["reason"])
+        if was != now and (was is not None or one["type"] == "Progressing"):
+            yield one
+
+
+def event_of(owner: Owner, condition: Mapping[str, Any], now: float) -> Object:
+    """The Event that tells of a condition."""
+    is_bad = (condition["type"], condition["status"]) in _BAD
+    reference = {"apiVersion": API_VERSION, "kind": KIND, "namespace": owner.key.namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{owner.key.name}.{uuid.uuid4().hex[:16]}", "namespace": owner.key.namespace},
+        "involvedObject": {**reference, "name": owner.key.name, "uid": owner.uid},
+        "type": "Warning" if is_bad else "Normal",
+        "reason": condition["reason"],
+        "message": f"{condition['type']} is {condition['status']}: {condition['message']}"[:LONGEST],
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "firstTimestamp": stamp(now),
+        "lastTimestamp": stamp(now),
+        "count": 1,
+    }

@@ -1,0 +1,65 @@
+"""Conditions that need no decision: whether the spec is valid, what the cluster lacks, whether newer defaults wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sglang_operator.api import InvalidEndpoint
+from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.children import NameTakenError
+from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
+from sglang_operator.cluster.records import StoredRevision
+from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
+
+FORBIDDEN_STATUS = 403
+
+
+def accepted(absent: frozenset[str], wants_route: bool) -> Condition:
+    """The spec is valid. What it asks for may still need an API that the cluster lacks."""
+    if wants_route and ROUTE.name in absent:
+        message = "spec.api.route: this cluster has no Gateway API: install its CRDs, or remove the field"
+        return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ROUTE_ABSENT, message)
+    return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.VALID, "the spec is valid")
+
+
+def rejected(error: InvalidEndpoint) -> Condition:
+    """The spec is not valid; nothing changes until it is."""
+    message = f"{error}\nnothing is changed until it is corrected"
+    return Condition(ConditionType.ACCEPTED, Status.FALSE, Reason.INVALID, message)
+
+
+def kuberay_absent() -> Condition:
+    """There is nobody to make pods."""
+    message = (
+        f"this cluster does not know {RAY_SERVICE.name}: install KubeRay (helm install kuberay-operator "
+        "kuberay/kuberay-operator); it is picked up without a restart"
+    )
+    return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.KUBERAY_ABSENT, message)
+
+
+def blocked(error: ApiError | NameTakenError) -> Condition:
+    """A write that the cluster refuses, in the server's own words."""
+    if isinstance(error, NameTakenError):
+        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.NAME_TAKEN, str(error))
+    if error.status == FORBIDDEN_STATUS and "quota" not in error.message:
+        message = f"{error.message}; grant it to the operator, for example by helm upgrade of its chart"
+        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.FORBIDDEN, message)
+    return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.REFUSED, f"the cluster refuses: {error.message}")
+
+
+def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]) -> Condition:
+    """Whether the same spec would be rendered otherwise by this operator with these defaults."""
+    if serving is None or _template(serving.ray_service) == _template(rendered):
+        message = "the serving revision is what this operator would make of the spec"
+        return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
+    message = "newer defaults or templates wait for the next revision; set another spec.restartToken to take them"
+    return Condition(ConditionType.UPDATE_AVAILABLE, Status.TRUE, Reason.NEW_DEFAULTS, message)
+
+
+def _template(ray_service: Mapping[str, Any]) -> Any:
+    """The part that needs new pods, without the names of its own revision."""
+    name = ray_service["metadata"]["name"]
+    config = ray_service["spec"]["rayClusterConfig"]
+    workers = [{**group, "replicas": 0, "minReplicas": 0, "maxReplicas": 0} for group in config["workerGroupSpecs"]]
+    return repr({**config, "workerGroupSpecs": workers}).replace(name, "")

@@ -1,0 +1,114 @@
+"""What reaches a live revision without new pods: replica bounds and user_config, and nothing else. Pure.
+
+A live RayService is never rendered anew: any other byte would wait there for KubeRay's next RayCluster. So it is always
+the recorded one with a closed list of values put in. Ray restarts replicas over any other change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from sglang_operator.api import Endpoint
+from sglang_operator.cluster.metadata import Owner, notes_of, with_owner
+from sglang_operator.render.serve_config import live_args, replica_count
+from sglang_operator.render.yaml_text import to_yaml
+from sglang_serve.args import to_wire
+
+SETTINGS: Final = "serve.sglang.io/settings"  # digest of the settings last written
+RELEASED: Final = "serve.sglang.io/released"  # "true": worker pods were taken away for good
+
+Object = dict[str, Any]
+_COUNTS: Final = frozenset({"num_replicas", "autoscaling_config"})
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The values that a live revision has beside those of its record."""
+
+    replicas: int
+    user_config: Mapping[str, Any]
+    settings: str
+    """Their digest."""
+    released: bool = False
+    """No worker pods at all: the revision has failed and is kept for reading."""
+
+
+def in_place_of(endpoint: Endpoint, settings: str) -> InPlace:
+    """What the endpoint wants of every revision that may serve."""
+    return InPlace(endpoint.spec.replicas, to_wire(live_args(endpoint)), settings)
+
+
+def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace) -> Object:
+    """The RayService of a record with these values in place."""
+    made = copy.deepcopy(dict(recorded))
+    spec = made["spec"]
+    spec["serveConfigV2"] = _serve_config(spec["serveConfigV2"], values)
+    bound = 0 if values.released else values.replicas
+    for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
+        group["minReplicas"], group["maxReplicas"] = bound, bound
+    notes = {SETTINGS: values.settings, **({RELEASED: "true"} if values.released else {})}
+    return with_owner(owner, made, notes)
+
+
+def written_values(live: Mapping[str, Any]) -> InPlace:
+    """The values that a live RayService has: for writes that are to change none of them."""
+    (deployment,) = yaml.safe_load(live["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    notes = notes_of(live)
+    return InPlace(
+        replicas=int(deployment.get("num_replicas", 0)),
+        user_config=deployment["user_config"],
+        settings=notes.get(SETTINGS, ""),
+        released=notes.get(RELEASED) == "true",
+    )
+
+
+def _serve_config(text: str, values: InPlace) -> str:
+    config = yaml.safe_load(text)
+    (deployment,) = config["applications"][0]["deployments"]
+    kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
+    counted = {"name": kept.pop("name"), **replica_count(values.replicas), **kept}
+    config["applications"][0]["deployments"] = [{**counted, "user_config": dict(values.user_config)}]
+    return to_yaml(config)
+
+
+def cluster_patch(cluster: Mapping[str, Any], values: InPlace, pods: tuple[str, ...]) -> list[Object]:
+    """JSON patch that brings bounds to a live RayCluster, which KubeRay does not do; [] if they are there.
+
+    `pods`: names of its worker pods. The upper bound falls only when pods are few enough: the autoscaler would end
+    running ones to reach it. `replicas` is the autoscaler's, except when all workers are to go.
+    """
+    operations: list[Object] = []
+    for index, group in enumerate(cluster["spec"].get("workerGroupSpecs") or ()):
+        bound = 0 if values.released else values.replicas
+        path = f"/spec/workerGroupSpecs/{index}"
+        changes = _bounds(group, bound, len(pods), values.released)
+        if values.released and pods:
+            changes |= _removal(group, pods)
+        if changes:
+            operations.append({"op": "test", "path": f"{path}/groupName", "value": group["groupName"]})
+            operations += [{"op": "add", "path": f"{path}/{key}", "value": value} for key, value in changes.items()]
+    return operations
+
+
+def _bounds(group: Mapping[str, Any], bound: int, pods: int, released: bool) -> Object:
+    changes: Object = {}
+    if group.get("minReplicas") != bound:
+        changes["minReplicas"] = bound
+    highest = group.get("maxReplicas", 0)
+    if highest < bound or (highest > bound and (released or pods <= bound)):
+        changes["maxReplicas"] = bound
+    if "minReplicas" in changes and bound > changes.get("maxReplicas", highest):
+        changes["maxReplicas"] = bound
+    return changes
+
+
+def _removal(group: Mapping[str, Any], pods: tuple[str, ...]) -> Object:
+    """KubeRay ends named pods only, while the autoscaler is on."""
+    going = tuple((group.get("scaleStrategy") or {}).get("workersToDelete") or ())
+    wanted = {"replicas": 0} if group.get("replicas") else {}
+    return {**wanted, "scaleStrategy": {"workersToDelete": list(pods)}} if set(going) != set(pods) else wanted

@@ -1,0 +1,178 @@
+"""From what was read, and from answers and logs of the pods, to the facts that decisions use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sglang_operator.cluster import pods as of_pods
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.in_place import written_values
+from sglang_operator.cluster.logs import Said, parse_log, read_log
+from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.probe import Answers, Prober, Report
+from sglang_operator.cluster.selection import read_selection
+from sglang_operator.cluster.snapshot import Object, Snapshot
+from sglang_operator.lifecycle.observed import (
+    Front,
+    Live,
+    Observed,
+    Presence,
+    Probe,
+    Progress,
+    Revision,
+)
+from sglang_operator.render import names
+
+# KubeRay looks at each of its objects every 2 s; what it has not begun after this it is not there to do.
+SILENT_SECONDS: Final = 90.0
+LOGS: Final = 3  # of workers that are read in one pass
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One revision as this pass saw it: the facts, and what status tells beyond them."""
+
+    revision: Revision
+    pods: tuple[Object, ...] = ()
+    said: Said = field(default_factory=Said)
+    answers: Answers = field(default_factory=Answers)
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that one pass knows."""
+
+    observed: Observed
+    sights: Mapping[str, Sight]
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """What the pods of one revision are and say."""
+
+    all: tuple[Object, ...]
+    workers: tuple[Object, ...]
+    ready: tuple[str, ...]
+    """Addresses of the workers that are Ready."""
+    answers: Answers
+    said: Said
+
+    @property
+    def reports(self) -> list[Report]:
+        """A front hands a request to any replica of its Ray cluster, so one on a pod that is not Ready may answer."""
+        return [report for report in self.answers.reports if report.node in self.ready]
+
+
+async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now: float) -> View:
+    """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for."""
+    found = sorted(_names(snapshot))
+    asked = await asyncio.gather(
+        *(_ask(api, prober, _of(snapshot.pods, name), _must_generate(snapshot, name, wanted)) for name in found)
+    )
+    sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, asked, strict=True)}
+    observed = Observed(
+        revisions=tuple(sight.revision for sight in sights.values()),
+        service=read_selection(snapshot.service),
+        kuberay_silent=_is_silent(snapshot, now),
+        paused=bool(snapshot.endpoint["spec"].get("paused")),
+        deleting=is_terminating(snapshot.endpoint),
+    )
+    return View(observed, sights)
+
+
+def _names(snapshot: Snapshot) -> set[str]:
+    live = (*snapshot.ray_services, *snapshot.ray_clusters, *snapshot.pods)
+    labelled = {revision for item in live if (revision := labels_of(item).get(names.REVISION))}
+    return {stored.name for stored in snapshot.records} | labelled
+
+
+def _must_generate(snapshot: Snapshot, name: str, wanted: str) -> bool:
+    """Traffic may move to it, so its engines have to prove themselves. The others are only asked how they are."""
+    selected = read_selection(snapshot.service).revision
+    drains = any(stored.name == name and stored.record.draining_since is not None for stored in snapshot.records)
+    return name != selected and (name == wanted or not drains)
+
+
+async def _ask(api: Api, prober: Prober, pods: tuple[Object, ...], generate: bool) -> _Workers:
+    workers = tuple(filter(of_pods.is_worker, pods))
+    ready = tuple(of_pods.address(pod) for pod in workers if of_pods.is_ready(pod))
+    answers = await prober.ask(ready, generate=generate)
+    seen = _Workers(pods, workers, ready, answers, Said())
+    # The log is read only while it can tell why a replica is missing.
+    return seen if len(seen.reports) >= len(workers) else replace(seen, said=await _listen(api, workers))
+
+
+async def _listen(api: Api, workers: Sequence[Object]) -> Said:
+    """The log of the first worker that tells of a failure, or of the first at all."""
+    started = [pod for pod in workers if of_pods.has_node(pod)]
+    told = [parse_log(await read_log(api, pod)) for pod in started[:LOGS]]
+    return next((said for said in told if said.failure), told[0] if told else Said())
+
+
+def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
+    record = next((stored.record for stored in snapshot.records if stored.name == name), None)
+    service = next((item for item in snapshot.ray_services if name_of(item) == name), None)
+    live = _live(service, len(_of(snapshot.ray_clusters, name)), seen, now)
+    return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers)
+
+
+def _live(service: Object | None, clusters: int, seen: _Workers, now: float) -> Live:
+    written = written_values(service) if service else None
+    reports, probe = seen.reports, seen.answers.probe
+    return Live(
+        presence=_presence(service),
+        uid=service["metadata"]["uid"] if service else "",
+        clusters=clusters,
+        pods=len(seen.all),
+        worker_pods=len(seen.workers),
+        released=bool(written and written.released),
+        ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
+        target_replicas=written.replicas if written else None,
+        probe=probe,
+        answered=len(reports),
+        progress=_progress(service, seen),
+        unschedulable=of_pods.unschedulable(seen.all),
+        failure=seen.said.failure or of_pods.failure(seen.all, now),
+        front=_front(seen.answers, now),
+        settings=written.settings if written else "",
+    )
+
+
+def _presence(service: Object | None) -> Presence:
+    if service is None:
+        return Presence.ABSENT
+    return Presence.TERMINATING if is_terminating(service) else Presence.PRESENT
+
+
+def _progress(service: Object | None, seen: _Workers) -> Progress | None:
+    if service is None:
+        return None
+    created = unix(service["metadata"].get("creationTimestamp"))
+    return Progress(max(created, of_pods.last_change(seen.all), seen.said.at))
+
+
+def _front(answers: Answers, now: float) -> Front | None:
+    """Each response ends its connection, so what is connected is what is in flight."""
+    if answers.probe is not Probe.ANSWERED:
+        return None
+    busy = sum(report.in_flight for report in answers.reports)
+    idle = min((report.idle_seconds for report in answers.reports), default=0.0)
+    return Front(busy, busy, quiet_since=None if busy else now - idle)
+
+
+def _is_silent(snapshot: Snapshot, now: float) -> bool:
+    """Something of ours has waited for KubeRay for longer than it ever takes."""
+    clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
+    waiting = [
+        unix(item["metadata"].get("deletionTimestamp") or item["metadata"].get("creationTimestamp"))
+        for item in snapshot.ray_services
+        if is_terminating(item) or name_of(item) not in clustered
+    ]
+    return any(now - since > SILENT_SECONDS for since in waiting)
+
+
+def _of(items: Sequence[Object], revision: str) -> tuple[Object, ...]:
+    return tuple(item for item in items if labels_of(item).get(names.REVISION) == revision)

@@ -1,0 +1,100 @@
+"""What the pods of a revision say: who is ready, who waits for a node, and what no retry will mend. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from sglang_operator.cluster.metadata import is_terminating, labels_of, unix
+from sglang_operator.lifecycle.observed import Failure, Unschedulable
+
+Pod = Mapping[str, Any]
+NODE_TYPE: Final = "ray.io/node-type"
+WORKER: Final = "worker"
+
+# Of a container that waits: the image is what is wrong, and it stays wrong. ImagePullBackOff alone may be a registry
+# that is away for a moment, so its text decides.
+_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"})
+_PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+_NO_SUCH_IMAGE: Final = re.compile(
+    r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden|failed to resolve", re.IGNORECASE
+)
+CRASHES: Final = 3  # of a container until it counts as a loop
+
+
+def is_worker(pod: Pod) -> bool:
+    """It holds accelerators and a replica."""
+    return labels_of(pod).get(NODE_TYPE) == WORKER
+
+
+def is_ready(pod: Pod) -> bool:
+    """The kubelet says Ready, and it is not on its way out."""
+    return not is_terminating(pod) and _condition(pod, "Ready").get("status") == "True"
+
+
+def address(pod: Pod) -> str:
+    """Its IP, "" before it has one."""
+    return str(pod.get("status", {}).get("podIP", ""))
+
+
+def has_node(pod: Pod) -> bool:
+    """The scheduler has placed it, so its accelerators are taken."""
+    return bool(pod.get("spec", {}).get("nodeName")) and pod.get("status", {}).get("phase") in ("Pending", "Running")
+
+
+def unschedulable(pods: Iterable[Pod]) -> Unschedulable | None:
+    """Since when the scheduler has had no room for a pod, in its own words; the pod that waits longest."""
+    waiting = [
+        Unschedulable(unix(said.get("lastTransitionTime")), said.get("message", ""))
+        for pod in pods
+        if (said := _condition(pod, "PodScheduled")).get("reason") == "Unschedulable" and not is_terminating(pod)
+    ]
+    return min(waiting, key=lambda one: one.since, default=None)
+
+
+def last_change(pods: Iterable[Pod]) -> float:
+    """Unix seconds of the latest thing that happened to any of them; 0 without pods."""
+    return max((at for pod in pods for at in _changes(pod)), default=0.0)
+
+
+def failure(pods: Iterable[Pod], now: float) -> Failure | None:
+    """What the first pod in trouble says that no retry will mend."""
+    return next((found for pod in pods if not is_terminating(pod) and (found := _failure(pod, now))), None)
+
+
+def _failure(pod: Pod, now: float) -> Failure | None:
+    for container in _containers(pod):
+        state, last = container.get("state", {}), container.get("lastState", {})
+        waiting = state.get("waiting", {})
+        reason, text = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _HOPELESS or (reason in _PULL and _NO_SUCH_IMAGE.search(text)):
+            message = f"image {container.get('image')}: {text or reason}; correct spec.engine.image or imagePullSecrets"
+            return Failure("ImagePullFailed", message[:1000], now)
+        ended = state.get("terminated") or last.get("terminated") or {}
+        if ended.get("reason") == "OOMKilled":
+            message = f"container {container['name']} used more memory than its limit: raise spec.resources.memory"
+            return Failure("OOMKilled", message, now)
+        if reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= CRASHES:
+            message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
+            return Failure("CrashLoop", message, now)
+    return None
+
+
+def _containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
+    status = pod.get("status", {})
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def _changes(pod: Pod) -> Iterator[float]:
+    yield unix(pod["metadata"].get("creationTimestamp"))
+    for said in pod.get("status", {}).get("conditions") or ():
+        yield unix(said.get("lastTransitionTime"))
+    for container in _containers(pod):
+        yield unix(container.get("state", {}).get("running", {}).get("startedAt"))
+
+
+def _condition(pod: Pod, name: str) -> Mapping[str, Any]:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == name), {})

@@ -1,0 +1,111 @@
+"""Questions to the replicas of a revision, through the front of each of its pods, as a client would ask them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from sglang_operator.lifecycle.observed import Probe
+from sglang_operator.render import names
+
+ROUTE: Final = "/-/replica"
+CONNECT_SECONDS: Final = 3.0
+GENERATE_SECONDS: Final = 25.0  # above the replica's own limit, so that its reason arrives
+LOOK_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one replica says of itself."""
+
+    replica: str
+    node: str
+    """IP of its pod."""
+    config: str
+    """Id of the settings in force."""
+    in_flight: int
+    idle_seconds: float
+    """Since its last request ended; 0 while there is one."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of asking a revision."""
+
+    probe: Probe = Probe.NOT_ASKED
+    reports: tuple[Report, ...] = ()
+    error: str = ""
+    """What the last one that failed said."""
+
+
+class Prober:
+    """Asks pods by their IP. Nothing is sent through a Service: it may select others."""
+
+    def __init__(self, port: int = names.SERVE_PORT) -> None:
+        self._port = port
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """End the connections."""
+        if self._session:
+            await self._session.close()
+
+    async def ask(self, addresses: Sequence[str], *, generate: bool) -> Answers:
+        """Ask until every pod's replica has answered, at most twice per pod and replica: a pod's front hands a request
+        to any replica. With `generate` a replica answers only after its engine has generated."""
+        if not addresses:
+            return Answers()
+        rounds = await asyncio.gather(*(self._ask_front(address, len(addresses), generate) for address in addresses))
+        reports = {report.replica: report for answers in rounds for report in answers.reports}
+        if reports:
+            return Answers(Probe.ANSWERED, tuple(reports.values()))
+        wrong = [answers for answers in rounds if answers.probe is Probe.WRONG]
+        return wrong[0] if wrong else rounds[0]
+
+    async def _ask_front(self, address: str, replicas: int, generate: bool) -> Answers:
+        seen: dict[str, Report] = {}
+        for _ in range(2 * replicas):
+            answer = await self._ask_once(address, generate)
+            if isinstance(answer, Answers):
+                return Answers(Probe.ANSWERED, tuple(seen.values())) if seen else answer
+            seen[answer.replica] = answer
+            if len(seen) == replicas:
+                break
+        return Answers(Probe.ANSWERED, tuple(seen.values()))
+
+    async def _ask_once(self, address: str, generate: bool) -> Report | Answers:
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{self._port}{ROUTE}{'?generate=1' if generate else ''}"
+        timeout = aiohttp.ClientTimeout(
+            total=GENERATE_SECONDS if generate else LOOK_SECONDS, sock_connect=CONNECT_SECONDS
+        )
+        try:
+            async with self._connections().get(url, timeout=timeout) as answer:
+                text = await answer.text()
+                if answer.status != 200:  # noqa: PLR2004 - OK
+                    return Answers(Probe.WRONG, error=f"{answer.status} {text[:200]}")
+                return _report(await answer.json())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Answers(Probe.UNREACHABLE, error=str(error))
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            return Answers(Probe.WRONG, error=f"{type(error).__name__}: {error}")
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # No connection is kept: each question is to be balanced anew.
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=64))
+        return self._session
+
+
+def _report(said: dict[str, Any]) -> Report:
+    return Report(
+        replica=str(said["replica"]),
+        node=str(said["node_ip"]),
+        config=str(said["config_id"]),
+        in_flight=int(said["in_flight"]),
+        idle_seconds=float(said.get("idle_seconds", 0.0)),
+    )

@@ -1,0 +1,185 @@
+"""One pass over one endpoint: read, decide, write, report. It keeps nothing between passes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sglang_operator.api import Endpoint, InvalidEndpoint
+from sglang_operator.api.defaults import as_written, parse_with_defaults
+from sglang_operator.cluster import findings
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.children import Children, NameTakenError
+from sglang_operator.cluster.events import event_of, transitions
+from sglang_operator.cluster.in_place import in_place_of
+from sglang_operator.cluster.metadata import Owner, is_terminating
+from sglang_operator.cluster.observe import View, observe
+from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
+from sglang_operator.cluster.probe import Prober
+from sglang_operator.cluster.records import find_record
+from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
+from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
+from sglang_operator.cluster.types import Key, Result
+from sglang_operator.cluster.writer import StalePassError, Writer
+from sglang_operator.lifecycle import decide, wanted_of
+from sglang_operator.lifecycle.observed import Probe
+from sglang_operator.lifecycle.plan import Plan
+from sglang_operator.lifecycle.reasons import Condition, ConditionType
+from sglang_operator.lifecycle.wanted import Wanted
+from sglang_operator.render import Platform, render_endpoint
+
+log = logging.getLogger(__name__)
+Object = dict[str, Any]
+Report = Callable[[Key, Mapping[str, Any] | None], None]
+
+AGAIN_SECONDS: Final = 0.2  # after writes: the next step is most often ready
+PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
+LOG_SECONDS: Final = 10.0  # while a model loads
+REFUSED_SECONDS: Final = 30.0  # after the cluster refused a write that only a person can make possible
+
+
+def _unheard(_key: Key, _status: Mapping[str, Any] | None) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass has read and decided."""
+
+    snapshot: Snapshot
+    endpoint: Endpoint
+    wanted: Wanted
+    view: View
+    plan: Plan
+    rendered: tuple[Object, ...]
+    now: float
+
+    @property
+    def owner(self) -> Owner:
+        """Of everything that it writes."""
+        return Owner(Key(self.endpoint.namespace, self.endpoint.name), self.endpoint.uid)
+
+    def conditions(self, trouble: Condition | None) -> list[Condition]:
+        """What it found; what is in the way says more than how far the rollout is."""
+        selected = self.view.observed.service.revision
+        serving = next((stored for stored in self.snapshot.records if stored.name == selected), None)
+        ray_service = next(item for item in self.rendered if item["kind"] == RAY_SERVICE.name)
+        found = (
+            findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None),
+            *self.plan.conditions,
+            findings.update_available(serving, ray_service),
+        )
+        return [trouble if trouble and one.type is ConditionType.PROGRESSING else one for one in found]
+
+    @property
+    def status(self) -> Object:
+        """All of status but conditions."""
+        records, wanted = self.snapshot.records, self.wanted.revision
+        return status_of(Facts(self.endpoint, self.endpoint.written, self.view, records, wanted))
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """What passes need. `clock` gives Unix seconds; `report` hears of each status, None when an endpoint is gone."""
+
+    api: Api
+    prober: Prober
+    clock: Callable[[], float]
+    platform: Platform = field(default_factory=Platform)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    report: Report = _unheard
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring `key` one step nearer to its spec. Raises ApiError if the cluster cannot be asked."""
+        live = await self.api.find(ENDPOINT.of(*key))
+        if live is None or is_terminating(live):  # the garbage collector removes what it owned
+            self.report(key, None)
+            return Result()
+        try:
+            endpoint = parse_with_defaults(as_written(live), self.defaults)
+        except InvalidEndpoint as error:
+            await self._write_status(key, live, {}, [findings.rejected(error)])
+            return Result()
+        this = await self._read(key, live, endpoint)
+        trouble, again = await self._write(this)
+        await self._write_status(key, live, this.status, this.conditions(trouble))
+        return Result(_soonest(again, _look_again(this)))
+
+    async def _read(self, key: Key, live: Object, endpoint: Endpoint) -> Pass:
+        snapshot = await take_snapshot(self.api, key, live)
+        recorded = find_record(endpoint.written, snapshot.records)
+        wanted = wanted_of(endpoint, recorded.name if recorded else "")
+        now = self.clock()
+        view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
+        plan = decide(wanted, view.observed, now)
+        return Pass(snapshot, endpoint, wanted, view, plan, render_endpoint(endpoint, self.platform), now)
+
+    async def _write(self, this: Pass) -> tuple[Condition | None, float | None]:
+        """What is in the way, and after how many seconds to come back."""
+        if this.endpoint.spec.paused:
+            return None, None
+        if RAY_SERVICE.name in this.snapshot.absent:
+            return findings.kuberay_absent(), REFUSED_SECONDS
+        try:
+            return None, await self._carry_out(this)
+        except StalePassError as error:
+            log.info("%s: deciding anew", error)
+            return None, AGAIN_SECONDS
+        except (NameTakenError, ApiError) as error:
+            if isinstance(error, ApiError) and error.is_passing:
+                raise
+            log.warning("%s", error)
+            return findings.blocked(error), REFUSED_SECONDS
+
+    async def _carry_out(self, this: Pass) -> float | None:
+        """The plan, or if there is nothing to plan, everything else that shall be as it was written."""
+        values = in_place_of(this.endpoint, this.wanted.settings)
+        writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values)
+        if this.plan.actions:
+            log.info("%s", ", ".join(map(_name, this.plan.actions)))
+            await writer.carry_out(this.plan.actions, this.endpoint.written, this.now)
+            return AGAIN_SECONDS
+        await Children(self.api, this.owner, this.snapshot).sync(this.rendered)
+        await writer.repair()
+        return None
+
+    async def _write_status(self, key: Key, live: Object, said: Object, found: Sequence[Condition]) -> None:
+        """Apply it if it differs, and tell of transitions."""
+        now, before = self.clock(), live.get("status") or {}
+        generation = live["metadata"]["generation"]
+        known = before.get("conditions") or []
+        made = conditions(now, generation, found, known)
+        kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if not said else []
+        status = {**(said or before), "observedGeneration": generation, "conditions": [*made, *kept]}
+        self.report(key, status)
+        if status == before:
+            return
+        await self.api.apply(ENDPOINT.of(*key, "status"), status_patch(key, status))
+        owner = Owner(key, live["metadata"]["uid"])
+        for one in transitions(known, made):
+            await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
+
+
+def _look_again(this: Pass) -> float | None:
+    """When something may have changed of which no event tells."""
+    timer = this.plan.wait.at - this.now if this.plan.wait else None
+    return _soonest(timer, *(_interval(this, name) for name in this.view.sights))
+
+
+def _interval(this: Pass, name: str) -> float | None:
+    live = this.view.sights[name].revision.live
+    if name == this.view.observed.service.revision and live.probe is Probe.ANSWERED:
+        return None
+    if live.probe is not Probe.NOT_ASKED:
+        return PROBE_SECONDS
+    return LOG_SECONDS if live.worker_pods and name == this.wanted.revision else None
+
+
+def _soonest(*seconds: float | None) -> float | None:
+    return min((max(one, 0.05) for one in seconds if one is not None), default=None)
+
+
+def _name(action: object) -> str:
+    return f"{type(action).__name__} {getattr(action, 'revision', '')}"

@@ -1,0 +1,88 @@
+"""Records of revisions: one ControllerRevision each, as a Deployment keeps ReplicaSets and a StatefulSet keeps these.
+
+What a revision is (`data`) never changes; what became of it is in annotations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.cluster.metadata import Owner, owned
+from sglang_operator.cluster.paths import RECORD
+from sglang_operator.lifecycle.observed import Failure, Record
+from sglang_operator.render import names
+from sglang_operator.render.revision import changed_fields, recorded_fields
+
+FORMAT: Final = 1  # of `data`; a later format must still read this one
+FAILURE: Final = "serve.sglang.io/failure"
+DRAINING_SINCE: Final = "serve.sglang.io/draining-since"
+WOKEN: Final = "serve.sglang.io/woken"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredRevision:
+    """One record as it is in the cluster."""
+
+    name: str
+    record: Record
+    fields: Mapping[str, Any]
+    """The user's [R] fields by path, as they were then."""
+    ray_service: Mapping[str, Any]
+    """The RayService as first rendered: it is what is applied, repaired, restored and rolled back to."""
+    recorded_at: str
+    """RFC 3339."""
+
+
+def read_record(stored: Mapping[str, Any]) -> StoredRevision:
+    """From the object in the cluster."""
+    metadata, data = stored["metadata"], stored["data"]
+    notes = metadata.get("annotations") or {}
+    return StoredRevision(
+        name=metadata["name"],
+        record=Record(
+            number=int(stored["revision"]),
+            failure=_read_failure(notes.get(FAILURE, "")),
+            draining_since=float(notes[DRAINING_SINCE]) if DRAINING_SINCE in notes else None,
+            woken=notes.get(WOKEN) == "true",
+        ),
+        fields=data["fields"],
+        ray_service=data["rayService"],
+        recorded_at=metadata.get("creationTimestamp", ""),
+    )
+
+
+def new_record(owner: Owner, number: int, user: EndpointSpec, ray_service: Mapping[str, Any]) -> Object:
+    """The object that records a revision for the first time."""
+    revision = ray_service["metadata"]["name"]
+    return {
+        "apiVersion": RECORD.api_version,
+        "kind": RECORD.name,
+        "metadata": owned(owner, revision, {names.REVISION: revision}),
+        "revision": number,
+        "data": {"format": FORMAT, "fields": recorded_fields(user), "rayService": dict(ray_service)},
+    }
+
+
+def find_record(user: EndpointSpec, records: Iterable[StoredRevision]) -> StoredRevision | None:
+    """The record of what the user asks for, the newest if there are several. Nothing but the user's own fields counts:
+    other defaults, templates or images of the operator are no reason for a rollout."""
+    same = [stored for stored in records if not changed_fields(user, stored.fields)]
+    return max(same, key=lambda stored: stored.record.number, default=None)
+
+
+def note_failure(failure: Failure | None) -> dict[str, str | None]:
+    """Annotations that remember a failure, or forget it."""
+    return {FAILURE: json.dumps(asdict(failure)) if failure else None}
+
+
+def _read_failure(text: str) -> Failure | None:
+    if not text:
+        return None
+    said = json.loads(text)
+    return Failure(said["reason"], said["message"], said["at"], tuple(said.get("log_tail", ())))

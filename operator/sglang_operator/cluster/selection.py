@@ -1,0 +1,42 @@
+"""What the endpoint's Service selects, and what it remembers of that. Read and written in one object, never half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sglang_operator.cluster.metadata import notes_of
+from sglang_operator.lifecycle.observed import NOTHING, Selection
+from sglang_operator.render import names
+
+SERVING: Final = "serve.sglang.io/serving"
+PREVIOUS: Final = "serve.sglang.io/previous"
+SWITCHED_AT: Final = "serve.sglang.io/switched-at"
+
+
+def read_selection(service: Mapping[str, Any] | None) -> Selection:
+    """From the Service in the cluster. The annotation counts, not the selector: a selector that somebody edited by hand
+    is put back to it."""
+    if service is None:
+        return NOTHING
+    notes = notes_of(service)
+    return Selection(
+        revision=notes.get(SERVING, ""),
+        previous=notes.get(PREVIOUS, ""),
+        switched_at=float(notes.get(SWITCHED_AT, 0)),
+        resource_version=service["metadata"]["resourceVersion"],
+    )
+
+
+def notes_for(selection: Selection) -> dict[str, str]:
+    """The annotations that remember it."""
+    return {
+        SERVING: selection.revision,
+        PREVIOUS: selection.previous,
+        SWITCHED_AT: f"{selection.switched_at:.3f}",
+    }
+
+
+def selector_for(endpoint: str, revision: str) -> dict[str, str]:
+    """Selects the workers of a revision; with "" it selects nothing, as every pod's label has a value."""
+    return {names.ENDPOINT: endpoint, names.REVISION: revision, names.RAY_SERVE: "true"}

@@ -1,0 +1,91 @@
+"""The only reads of a pass: everything that the cluster holds of one endpoint, in one value."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.paths import (
+    BUDGET,
+    INGRESS,
+    POD,
+    POLICY,
+    RAY_CLUSTER,
+    RAY_SERVICE,
+    RECORD,
+    ROUTE,
+    SERVICE,
+    Kind,
+)
+from sglang_operator.cluster.records import StoredRevision, read_record
+from sglang_operator.cluster.types import Key
+from sglang_operator.render import names
+
+Object = Mapping[str, Any]
+# What is made beside the revisions and goes when the spec does not ask for it any more.
+PRUNED: Final = (BUDGET, INGRESS, POLICY, ROUTE)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Objects as they were read, those of other owners included: their names are taken."""
+
+    endpoint: Object
+    records: tuple[StoredRevision, ...] = ()
+    ray_services: tuple[Object, ...] = ()
+    ray_clusters: tuple[Object, ...] = ()
+    pods: tuple[Object, ...] = ()
+    service: Object | None = None
+    others: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
+    """The kinds in PRUNED, by name of the kind."""
+    absent: frozenset[str] = frozenset()
+    """Names of optional kinds that the cluster does not have."""
+
+    def of(self, kind: str, name: str) -> Object | None:
+        """One of `others`."""
+        return next((item for item in self.others.get(kind, ()) if item["metadata"]["name"] == name), None)
+
+
+async def take_snapshot(api: Api, key: Key, endpoint: Object) -> Snapshot:
+    """Read all of it, at once: a handful of lists by label. Raises ApiError."""
+    uid = endpoint["metadata"]["uid"]
+    stored = await api.list(RECORD.of(key.namespace), _labels(key))
+    records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
+    kinds = (RAY_SERVICE, RAY_CLUSTER, POD, *PRUNED)
+    service, lists = await asyncio.gather(
+        api.find(SERVICE.of(key.namespace, key.name)),
+        asyncio.gather(*(_list(api, kind, key) for kind in kinds)),
+    )
+    found = dict(zip((kind.name for kind in kinds), lists, strict=True))
+    return Snapshot(
+        endpoint=endpoint,
+        records=records,
+        ray_services=found[RAY_SERVICE.name] or (),
+        ray_clusters=found[RAY_CLUSTER.name] or (),
+        pods=found[POD.name] or (),
+        service=service,
+        others={kind.name: found[kind.name] or () for kind in PRUNED},
+        absent=frozenset(name for name, items in found.items() if items is None),
+    )
+
+
+async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:
+    """None if the cluster does not have this kind."""
+    try:
+        return tuple(await api.list(kind.of(key.namespace), _labels(key)))
+    except ApiError as error:
+        if error.is_absent and kind.is_optional:
+            return None
+        raise
+
+
+def _labels(key: Key) -> str:
+    return f"{names.ENDPOINT}={key.name}"
+
+
+def _is_owned(item: Object, uid: str) -> bool:
+    references = item["metadata"].get("ownerReferences") or []
+    return any(reference.get("uid") == uid for reference in references)

@@ -1,0 +1,150 @@
+"""What is reported: status of the endpoint, from the same facts as the plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sglang_operator.api import API_VERSION, KIND, Endpoint
+from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.cluster.metadata import stamp
+from sglang_operator.cluster.observe import Sight, View
+from sglang_operator.cluster.pods import NODE_TYPE, WORKER, has_node, is_worker
+from sglang_operator.cluster.records import StoredRevision
+from sglang_operator.cluster.types import Key
+from sglang_operator.lifecycle.reasons import Condition
+from sglang_operator.render import names
+from sglang_operator.render.revision import changed_fields
+
+REPORTED: Final = 5  # revisions
+HTTP_PORT: Final = 80
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a status is made of."""
+
+    endpoint: Endpoint
+    user: EndpointSpec
+    view: View
+    records: Sequence[StoredRevision]
+    wanted: str
+    """Name of the revision that the spec asks for."""
+
+
+def status_of(facts: Facts) -> Object:
+    """All of status but conditions and observedGeneration."""
+    serving = facts.view.sights.get(facts.view.observed.service.revision)
+    found = {
+        "url": url_of(facts.endpoint),
+        "replicas": serving.revision.live.worker_pods if serving else 0,
+        "readyReplicas": serving.revision.live.ready_replicas if serving else 0,
+        "desiredReplicas": facts.endpoint.spec.replicas,
+        "selector": f"{names.ENDPOINT}={facts.endpoint.name},{NODE_TYPE}={WORKER}",
+        "accelerators": _accelerators(facts),
+        "serving": _serving(facts),
+        "updating": _updating(facts),
+        "revisions": [_report(facts, stored) for stored in _newest(facts.records)[:REPORTED]],
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def conditions(
+    now: float, generation: int, found: Iterable[Condition], before: Sequence[Mapping[str, Any]]
+) -> list[Object]:
+    """As status keeps them: the time of a condition changes with its status only."""
+    known = {one["type"]: one for one in before}
+    return [
+        {
+            "type": one.type.value,
+            "status": one.status.value,
+            "observedGeneration": generation,
+            "lastTransitionTime": _since(known.get(one.type.value), one, now),
+            "reason": one.reason.value,
+            "message": one.message[:32_768],
+        }
+        for one in found
+    ]
+
+
+def status_patch(key: Key, status: Mapping[str, Any]) -> Object:
+    """The object that is applied to the status subresource."""
+    metadata = {"name": key.name, "namespace": key.namespace}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": dict(status)}
+
+
+def url_of(endpoint: Endpoint) -> str:
+    """Where clients inside the cluster find it."""
+    port = endpoint.spec.api.service.port
+    return f"http://{endpoint.name}.{endpoint.namespace}.svc" + ("" if port == HTTP_PORT else f":{port}")
+
+
+def _since(before: Mapping[str, Any] | None, now_found: Condition, now: float) -> str:
+    if before and before["status"] == now_found.status.value:
+        return str(before["lastTransitionTime"])
+    return stamp(now)
+
+
+def _accelerators(facts: Facts) -> Object:
+    accelerator = facts.endpoint.spec.accelerator
+    each = 0 if accelerator.vendor == "cpu" else accelerator.count
+    held = {name: each * _placed(sight) for name, sight in facts.view.sights.items()}
+    serving = facts.view.observed.service.revision
+    return {"allocated": sum(held.values()), "rollout": sum(held.values()) - held.get(serving, 0)}
+
+
+def _placed(sight: Sight) -> int:
+    return sum(is_worker(pod) and has_node(pod) for pod in sight.pods)
+
+
+def _serving(facts: Facts) -> Object | None:
+    name = facts.view.observed.service.revision
+    stored = next((one for one in facts.records if one.name == name), None)
+    if stored is None:
+        return None
+    return {"revision": name, "image": _image(stored), "model": str(stored.fields.get("model.uri", ""))}
+
+
+def _image(stored: StoredRevision) -> str:
+    (group,) = stored.ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    return str(group["template"]["spec"]["containers"][0]["image"])
+
+
+def _updating(facts: Facts) -> Object | None:
+    observed = facts.view.observed
+    sight = facts.view.sights.get(facts.wanted)
+    if sight is None or facts.wanted == observed.service.revision or not sight.revision.present:
+        return None
+    serving = next((one for one in facts.records if one.name == observed.service.revision), None)
+    return {
+        "revision": facts.wanted,
+        "step": sight.said.step or "Pending",
+        "progress": sight.said.message,
+        "changed": list(changed_fields(facts.user, serving.fields)) if serving else [],
+    }
+
+
+def _report(facts: Facts, stored: StoredRevision) -> Object:
+    failure = stored.record.failure
+    report: Object = {"name": stored.name, "number": stored.record.number, "state": _state(facts, stored)}
+    if failure:
+        told = {"reason": failure.reason, "message": failure.message, "log": list(failure.log_tail)}
+        return {**report, **told, "time": stamp(failure.at)}
+    return {**report, "time": stored.recorded_at}
+
+
+def _state(facts: Facts, stored: StoredRevision) -> str:
+    if stored.record.failure:
+        return "Failed"
+    if stored.name == facts.view.observed.service.revision:
+        return "Serving"
+    sight = facts.view.sights.get(stored.name)
+    if sight is None or sight.revision.gone:
+        return "Past"
+    return "Updating" if stored.name == facts.wanted else "Draining"
+
+
+def _newest(records: Iterable[StoredRevision]) -> list[StoredRevision]:
+    return sorted(records, key=lambda stored: -stored.record.number)

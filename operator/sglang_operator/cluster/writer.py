@@ -1,0 +1,170 @@
+"""Carries out the actions of a plan, in their order; each is refused if what it was decided on has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
+from sglang_operator.cluster.children import NameTakenError, service_of, wanted_service
+from sglang_operator.cluster.compare import covers
+from sglang_operator.cluster.in_place import SETTINGS, InPlace, cluster_patch, live_ray_service, written_values
+from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of, notes_of
+from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
+from sglang_operator.cluster.pods import is_worker
+from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, WOKEN, new_record, note_failure, read_record
+from sglang_operator.cluster.selection import read_selection
+from sglang_operator.cluster.snapshot import Snapshot
+from sglang_operator.lifecycle import plan as do
+from sglang_operator.lifecycle.observed import Selection
+from sglang_operator.render import names
+
+Object = dict[str, Any]
+
+
+class StalePassError(Exception):
+    """The cluster has changed since this pass read it; the next pass decides anew."""
+
+
+class Writer:
+    """The writes of one pass over one endpoint."""
+
+    def __init__(self, api: Api, owner: Owner, snapshot: Snapshot, rendered: tuple[Object, ...], values: InPlace):
+        self._api = api
+        self._owner = owner
+        self._namespace = owner.key.namespace
+        self._snapshot = snapshot
+        self._rendered = rendered
+        self._values = values
+        self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
+
+    async def carry_out(self, actions: tuple[do.Action, ...], user: EndpointSpec, now: float) -> None:
+        """Do one after the other; what is refused ends it. Raises StalePassError, NameTakenError, ApiError."""
+        for action in actions:
+            await self._carry_out(action, user, now)
+
+    async def _carry_out(self, action: do.Action, user: EndpointSpec, now: float) -> None:
+        match action:
+            case do.RecordRevision():
+                await self._record(action, user)
+            case do.CreateRevision():
+                await self._create(action)
+            case do.ApplyInPlace():
+                await self._apply(action.revision, self._values)
+            case do.SwitchService():
+                await self._switch(action, now)
+            case do.FreeAccelerators():
+                await self._free(action)
+            case do.Retire():
+                await self._retire(action)
+            case do.ForgetRecord():
+                await self._api.delete(RECORD.of(self._namespace, action.revision))
+            case _:
+                await self._note(action, now)
+
+    async def _note(self, action: do.Action, now: float) -> None:
+        """What only the record keeps."""
+        match action:
+            case do.StartDrain():
+                await self._annotate(action.revision, {DRAINING_SINCE: f"{now:.3f}"})
+            case do.CancelDrain():
+                await self._annotate(action.revision, {DRAINING_SINCE: None})
+            case do.RememberFailure():
+                await self._annotate(action.revision, note_failure(action.failure))
+            case do.Wake():
+                await self._annotate(action.revision, {WOKEN: "true"})
+
+    async def _record(self, action: do.RecordRevision, user: EndpointSpec) -> None:
+        if action.revision in self._recorded:
+            forgotten = {FAILURE: None, DRAINING_SINCE: None, WOKEN: None}
+            body = {"metadata": {"annotations": forgotten}, "revision": action.number}
+            await self._api.patch(RECORD.of(self._namespace, action.revision), body)
+            return
+        ray_service = next(item for item in self._rendered if item["kind"] == RAY_SERVICE.name)
+        record = new_record(self._owner, action.number, user, ray_service)
+        await self._api.create(RECORD.of(self._namespace), record)
+        self._recorded[action.revision] = ray_service
+
+    async def _annotate(self, revision: str, notes: Mapping[str, str | None]) -> None:
+        await self._api.patch(RECORD.of(self._namespace, revision), {"metadata": {"annotations": notes}})
+
+    async def _create(self, action: do.CreateRevision) -> None:
+        await self._check(action.fence)
+        body = live_ray_service(self._owner, self._recorded[action.revision], self._values)
+        try:
+            await self._api.create(RAY_SERVICE.of(self._namespace), body)
+        except ApiError as error:
+            if not error.is_conflict:
+                raise
+            live = await self._api.find(RAY_SERVICE.of(self._namespace, action.revision))
+            if live is None or not self._owner.owns(live):
+                raise NameTakenError(RAY_SERVICE.name, action.revision) from error
+
+    async def _apply(self, revision: str, values: InPlace, uid: str = "") -> None:
+        live = self._live(revision)
+        body = live_ray_service(self._owner, self._recorded[revision], values)
+        body["metadata"]["uid"] = uid or live["metadata"]["uid"]  # never makes one anew
+        await self._api.apply(RAY_SERVICE.of(self._namespace, revision), body)
+
+    async def _switch(self, action: do.SwitchService, now: float) -> None:
+        await self._check(action.fence)
+        selection = Selection(action.revision, action.previous, now)
+        body = wanted_service(self._owner, service_of(self._rendered), selection)
+        if action.fence.service_version:
+            body["metadata"]["resourceVersion"] = action.fence.service_version
+        await self._api.apply(SERVICE.of(self._namespace, self._owner.key.name), body)
+
+    async def _free(self, action: do.FreeAccelerators) -> None:
+        """Bounds of zero, on the RayService first, and by name on the RayCluster: the autoscaler obeys bounds."""
+        await self._check(action.fence)
+        written = written_values(self._live(action.revision))
+        released = InPlace(written.replicas, written.user_config, written.settings, released=True)
+        await self._apply(action.revision, released, action.uid)
+
+    async def _retire(self, action: do.Retire) -> None:
+        await self._check(action.fence)
+        await self._api.delete(RAY_SERVICE.of(self._namespace, action.revision), action.uid)
+
+    async def _check(self, fence: do.Fence) -> None:
+        """What the plan was decided on still holds."""
+        service = await self._api.find(SERVICE.of(self._namespace, self._owner.key.name))
+        labels = f"{names.ENDPOINT}={self._owner.key.name}"
+        stored = await self._api.list(RECORD.of(self._namespace), labels)
+        newest = max((read_record(item).record.number for item in stored if self._owner.owns(item)), default=0)
+        if read_selection(service).resource_version != fence.service_version or newest != fence.newest_record:
+            raise StalePassError("the Service or the newest record changed since this pass read them")
+
+    def _live(self, revision: str) -> Mapping[str, Any]:
+        live = next((item for item in self._snapshot.ray_services if name_of(item) == revision), None)
+        if live is None:
+            raise StalePassError(f"{revision} is gone")
+        return live
+
+    async def repair(self) -> None:
+        """Put back what somebody edited by hand, and bring bounds to RayClusters, which KubeRay does not do."""
+        for live in self._snapshot.ray_services:
+            if name_of(live) in self._recorded and self._owner.owns(live) and not is_terminating(live):
+                await self._repair(live)
+
+    async def _repair(self, live: Mapping[str, Any]) -> None:
+        is_current = notes_of(live).get(SETTINGS) == self._values.settings
+        written = written_values(live)
+        values = InPlace(**{**vars(self._values), "released": written.released}) if is_current else written
+        wanted = live_ray_service(self._owner, self._recorded[name_of(live)], values)
+        if not covers(live, wanted):
+            await self._apply(name_of(live), values)
+        for cluster in self._snapshot.ray_clusters:
+            if labels_of(cluster).get(names.REVISION) == name_of(live) and not is_terminating(cluster):
+                await self._bound(cluster, values)
+
+    async def _bound(self, cluster: Mapping[str, Any], values: InPlace) -> None:
+        revision = labels_of(cluster)[names.REVISION]
+        pods = tuple(
+            name_of(pod)
+            for pod in self._snapshot.pods
+            if is_worker(pod) and labels_of(pod).get(names.REVISION) == revision and not is_terminating(pod)
+        )
+        operations = cluster_patch(cluster, values, pods)
+        if operations:
+            await self._api.patch(RAY_CLUSTER.of(self._namespace, name_of(cluster)), operations, JSON_PATCH)
