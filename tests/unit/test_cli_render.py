@@ -40,7 +40,7 @@ class TestOutput:
     def test_yaml(self) -> None:
         done = render("-f", SMOLLM2)
         assert (done.exit_code, done.stderr) == (0, "")
-        assert [one["kind"] for one in yaml.safe_load_all(done.stdout)] == ["RayService", "Service"]
+        assert [one["kind"] for one in yaml.safe_load_all(done.stdout)] == ["NetworkPolicy", "RayService", "Service"]
 
     def test_json_is_a_list_as_kubectl_takes_it(self) -> None:
         listed = json.loads(render("-f", SMOLLM2, "-o", "json").stdout)
@@ -91,7 +91,7 @@ class TestOutput:
 
     def test_a_closed_pipe_ends_it_quietly(self) -> None:
         done = run("bash", "-c", f"{KUBECTL_SGLANG} render -f {ROOT}/examples | head -1")
-        assert (done.stdout, done.stderr) == ("apiVersion: ray.io/v1\n", "")
+        assert (done.stdout, done.stderr) == ("apiVersion: networking.k8s.io/v1\n", "")
 
     def test_plugin_and_module_are_the_same_program(self) -> None:
         plugin = run(KUBECTL_SGLANG, "render", "-f", SMOLLM2)

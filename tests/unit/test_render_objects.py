@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -311,6 +312,51 @@ class TestKubeRay:
         assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "q"
         assert metadata["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
         assert "annotations" not in render()["RayService"]["metadata"]
+
+
+class TestNetwork:
+    """Ray's job API runs what it is sent: only the API is open, and each other port to those who need it."""
+
+    def test_it_holds_for_every_pod_of_every_revision(self) -> None:
+        objects = render()
+        selector = objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
+        assert selector == {"serve.sglang.io/endpoint": "qwen3"}
+        for template in (head(objects), worker(objects)):
+            assert selector.items() <= template["metadata"]["labels"].items()
+
+    def test_who_may_reach_what(self) -> None:
+        spec = render()["NetworkPolicy"]["spec"]
+        assert spec["policyTypes"] == ["Ingress"]
+        assert sorted(openings(spec["ingress"])) == [
+            ("8000", "everybody"),
+            ("8080", "any namespace: app.kubernetes.io/name=prometheus"),
+            ("8265", "any namespace: app.kubernetes.io/name=kuberay,app.kubernetes.io/component=kuberay-operator"),
+            ("8265", "any namespace: app.kubernetes.io/name=kuberay-operator"),
+            ("every port", "here: serve.sglang.io/endpoint=qwen3"),
+        ]
+
+    def test_ports_are_those_of_the_pods(self) -> None:
+        objects = render()
+        declared = {port["containerPort"] for port in head(objects)["spec"]["containers"][0]["ports"]}
+        rules = objects["NetworkPolicy"]["spec"]["ingress"]
+        assert {port["port"] for rule in rules for port in rule.get("ports", [])} <= declared
+
+    def test_it_is_there_before_the_pods(self) -> None:
+        kinds = list(render())
+        assert kinds.index("NetworkPolicy") < kinds.index("RayService")
+
+
+def openings(rules: list[Json]) -> Iterator[tuple[str, str]]:
+    """(port, by whom) of every way in."""
+    for rule in rules:
+        for port in rule.get("ports", [{"port": "every port"}]):
+            for peer in rule.get("from", [None]):
+                yield str(port["port"]), "everybody" if peer is None else described(peer)
+
+
+def described(peer: Json) -> str:
+    labels = ",".join(f"{name}={value}" for name, value in peer["podSelector"]["matchLabels"].items())
+    return f"{'any namespace' if peer.get('namespaceSelector') == {} else 'here'}: {labels}"
 
 
 class TestModels:

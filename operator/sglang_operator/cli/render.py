@@ -14,7 +14,10 @@ from sglang_operator.cli.manifests import InvalidManifest, read_defaults, read_e
 from sglang_operator.render import render_endpoint, to_yaml
 
 EXIT_INVALID = 1
-KINDS = ("PersistentVolumeClaim", "RayService", "Service", "PodDisruptionBudget", "Ingress", "HTTPRoute")
+KINDS = (
+    *("PersistentVolumeClaim", "NetworkPolicy", "RayService"),
+    *("Service", "PodDisruptionBudget", "Ingress", "HTTPRoute"),
+)
 HELP = """Print the Kubernetes objects that endpoints become.
 
 Works offline, without a cluster or kubeconfig. The same file always gives the same bytes, so the output can be kept in

@@ -129,6 +129,18 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Network:
+    """Context of networkpolicy.yaml.j2."""
+
+    names: Names
+    pods: Mapping[str, str]
+    """Selects every pod of the endpoint, whatever its revision."""
+    serve_port: int = names.SERVE_PORT
+    dashboard_port: int = names.DASHBOARD_PORT
+    metrics_port: int = names.METRICS_PORT
+
+
+@dataclass(frozen=True)
 class Budget:
     """Context of poddisruptionbudget.yaml.j2."""
 

@@ -13,6 +13,8 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 RAY_SERVE: Final = "ray.io/serve"
 
 SERVE_PORT: Final = 8000  # HAProxy of the node
+DASHBOARD_PORT: Final = 8265  # takes Serve applications and jobs, that is: code
+METRICS_PORT: Final = 8080  # Ray's metrics, by KubeRay's default
 AGENT_PORT: Final = 52365  # Ray's dashboard agent, which answers health checks
 
 KEYS_DIR: Final = "/etc/sglang-serve/keys"

@@ -30,6 +30,8 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
     if cache and not cache.claim_name:
         claim = context.CacheClaim(names=of, name=names.cache_claim(endpoint.name), cache=cache)
         yield render_template("persistentvolumeclaim.yaml.j2", claim)
+    # Before the pods, which are then never open to everybody.
+    yield render_template("networkpolicy.yaml.j2", context.Network(names=of, pods={names.ENDPOINT: endpoint.name}))
     yield _ray_service(endpoint, platform)
     yield render_template("service.yaml.j2", access)
     # With a single replica a budget could only forbid every drain of its node.
