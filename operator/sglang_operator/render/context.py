@@ -48,6 +48,8 @@ class Names:
     """Selects the pods of this revision that answer: its workers."""
     serve_port: int = names.SERVE_PORT
     agent_port: int = names.AGENT_PORT
+    dashboard_port: int = names.DASHBOARD_PORT
+    metrics_port: int = names.METRICS_PORT
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,6 @@ class Network:
     names: Names
     pods: Mapping[str, str]
     """Selects every pod of the endpoint, whatever its revision."""
-    serve_port: int = names.SERVE_PORT
-    dashboard_port: int = names.DASHBOARD_PORT
-    metrics_port: int = names.METRICS_PORT
 
 
 @dataclass(frozen=True)
