@@ -1,0 +1,115 @@
+"""Pods and logs: what they say of a revision."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sglang_operator.cluster import pods
+from sglang_operator.cluster.logs import KEPT_LINES, parse_log
+
+NOW = 1000.0
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "p",
+            "namespace": "default",
+            "labels": {"ray.io/node-type": "worker"},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {"nodeName": "node"},
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def waiting(reason: str, message: str = "", restarts: int = 0, ended: str = "") -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    container = {"name": "ray-worker", "image": "i", "state": state, "restartCount": restarts}
+    return pod(containerStatuses=[{**container, "lastState": {"terminated": {"reason": ended}} if ended else {}}])
+
+
+@pytest.mark.parametrize(
+    ("troubled", "reason"),
+    [
+        (waiting("ErrImageNeverPull", "not present with pull policy of Never"), "ImagePullFailed"),
+        (waiting("ImagePullBackOff", "failed to resolve reference: i: not found"), "ImagePullFailed"),
+        (waiting("InvalidImageName"), "ImagePullFailed"),
+        (waiting("CrashLoopBackOff", restarts=5, ended="Error"), "CrashLoop"),
+        (waiting("CrashLoopBackOff", restarts=1, ended="OOMKilled"), "OOMKilled"),
+    ],
+)
+def test_what_no_retry_mends_is_a_failure(troubled: dict[str, Any], reason: str) -> None:
+    found = pods.failure([pod(), troubled], NOW)
+    assert found is not None
+    assert (found.reason, found.at) == (reason, NOW)
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        waiting("ContainerCreating"),
+        waiting("ErrImagePull", "dial tcp: i/o timeout"),  # the registry is away
+        waiting("CrashLoopBackOff", restarts=1, ended="Error"),
+        pod(),
+    ],
+)
+def test_what_a_retry_may_mend_is_none(calm: dict[str, Any]) -> None:
+    assert pods.failure([calm], NOW) is None
+
+
+def test_a_pod_on_its_way_out_has_no_say() -> None:
+    going = waiting("InvalidImageName")
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert pods.failure([going], NOW) is None
+
+
+def test_the_scheduler_is_quoted() -> None:
+    said = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        "lastTransitionTime": "2026-01-01T00:00:10Z",
+    }
+    found = pods.unschedulable([pod(), pod(conditions=[said])])
+    assert found is not None
+    assert found.message == said["message"]
+    assert found.since == pods.last_change([pod(conditions=[said])])
+
+
+def line(event: str, **fields: Any) -> str:
+    return json.dumps({"time": "2026-01-01T00:00:00.000+00:00", "event": event, **fields})
+
+
+def test_a_log_tells_the_latest_step() -> None:
+    said = parse_log("\n".join([line("progress", step="model"), "noise", line("progress", step="load", message="m")]))
+    assert (said.step, said.message, said.failure) == ("load", "m", None)
+    assert said.at > 0
+
+
+def test_a_log_tells_why_a_replica_cannot_start_and_keeps_its_end() -> None:
+    failed = line("progress", step="failed", message="unknown argument", reason="BadArgument", remedy="correct it")
+    said = parse_log("\n".join([*map(str, range(100)), failed]))
+    assert said.failure is not None
+    assert said.failure.reason == "BadArgument"
+    assert said.failure.message == "unknown argument; correct it"
+    assert len(said.failure.log_tail) == KEPT_LINES
+    assert "BadArgument" in said.failure.log_tail[-1]
+
+
+def test_a_download_is_tried_again() -> None:
+    assert parse_log(line("progress", step="failed", message="x", reason="DownloadFailed", remedy="y")).failure is None
+
+
+@pytest.mark.parametrize(("deaths", "fails"), [(2, False), (3, True)])
+def test_an_engine_that_dies_again_and_again_is_a_failure(deaths: int, fails: bool) -> None:
+    said = parse_log("\n".join([line("engine_died", message="process 7 ended")] * deaths))
+    assert (said.failure is not None) is fails
+
+
+def test_half_a_line_is_no_event() -> None:
+    assert parse_log('{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog').step == ""

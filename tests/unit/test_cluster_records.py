@@ -1,0 +1,96 @@
+"""Records: what was written comes back, and only the user's own fields ask for a rollout."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from api_objects import endpoint, well_formed_specs
+from hypothesis import given
+
+from sglang_operator.api import InvalidEndpoint, parse_endpoint
+from sglang_operator.cluster.metadata import Owner
+from sglang_operator.cluster.records import (
+    DRAINING_SINCE,
+    WOKEN,
+    StoredRevision,
+    find_record,
+    new_record,
+    note_failure,
+    read_record,
+)
+from sglang_operator.cluster.types import Key
+from sglang_operator.lifecycle.observed import Failure, Record
+from sglang_operator.render import render_endpoint
+from sglang_operator.render.revision import changed_fields, recorded_fields
+
+OWNER = Owner(Key("default", "qwen3"), "uid-1")
+
+
+def stored(number: int = 1, notes: dict[str, str | None] | None = None, **spec: Any) -> StoredRevision:
+    parsed = parse_endpoint(endpoint(**spec))
+    ray_service = next(item for item in render_endpoint(parsed) if item["kind"] == "RayService")
+    written = json.loads(json.dumps(new_record(OWNER, number, parsed.written, ray_service)))  # as through the cluster
+    written["metadata"]["annotations"] = {name: text for name, text in (notes or {}).items() if text is not None}
+    return read_record(written)
+
+
+def changed(record: StoredRevision, **spec: Any) -> tuple[str, ...]:
+    return changed_fields(parse_endpoint(endpoint(**spec)).written, record.fields)
+
+
+def test_what_was_recorded_is_found_again() -> None:
+    record = stored(3, task="embed")
+    user = parse_endpoint(endpoint(task="embed", replicas=4)).written
+    assert find_record(user, [record, stored(1)]) == record
+    assert record.name == record.ray_service["metadata"]["name"]
+
+
+def test_another_task_needs_another_revision() -> None:
+    assert find_record(parse_endpoint(endpoint(task="embed")).written, [stored()]) is None
+    assert changed(stored(), task="embed") == ("task",)
+
+
+def test_a_field_that_a_record_does_not_know_counts_only_if_it_is_used() -> None:
+    """A later version adds a field: records of this one must not roll."""
+    old = copy.deepcopy(dict(stored().fields))
+    del old["restartToken"]
+    user = parse_endpoint(endpoint()).written
+    assert changed_fields(user, old) == ()
+    assert changed_fields(parse_endpoint(endpoint(restartToken="x")).written, old) == ("restartToken",)
+
+
+def test_a_default_that_changes_later_asks_for_no_rollout_of_what_the_server_has_stored() -> None:
+    """The API server stored the old default in the object, the record has it too."""
+    recorded = {**stored().fields, "head.memory": "2Gi"}
+    assert changed_fields(parse_endpoint(endpoint(head={"memory": "2Gi"})).written, recorded) == ()
+
+
+def test_an_optional_object_counts_by_being_there() -> None:
+    assert changed(stored(), model={"uri": "hf://Qwen/Qwen3-8B", "cache": {}})[0] == "model.cache"
+    with_cache = stored(model={"uri": "hf://Qwen/Qwen3-8B", "cache": {}})
+    assert changed(with_cache) == ("model.cache",)
+
+
+@given(well_formed_specs)
+def test_no_valid_spec_differs_from_its_own_record(spec: dict[str, Any]) -> None:
+    try:
+        user = parse_endpoint({**endpoint(), "spec": spec}).written
+    except InvalidEndpoint:
+        return
+    assert changed_fields(user, json.loads(json.dumps(recorded_fields(user)))) == ()
+
+
+def test_what_became_of_a_revision_is_read_back() -> None:
+    failure = Failure("BadArgument", "no such thing", 12.5, ("last line",))
+    notes = {**note_failure(failure), DRAINING_SINCE: "7.250", WOKEN: "true"}
+    assert stored(2, notes).record == Record(2, failure, 7.25, woken=True)
+    assert stored(2, note_failure(None)).record == Record(2)
+
+
+@pytest.mark.parametrize("foreign", [[], [{"uid": "uid-2"}]])
+def test_what_another_owns_is_not_ours(foreign: list[dict[str, str]]) -> None:
+    assert not OWNER.owns({"metadata": {"ownerReferences": foreign}})
+    assert OWNER.owns({"metadata": {"ownerReferences": [OWNER.reference]}})
