@@ -59,8 +59,10 @@ class Workers:
         self._tasks = [asyncio.create_task(self._work(), name=f"worker {index}") for index in range(self._count)]
 
     async def join(self) -> None:
-        """Wait until they are stopped. Raises what ended a worker: a mistake outside of the passes."""
-        await asyncio.gather(*self._tasks)
+        """Wait until they are stopped; cancelling this does not. Raises what ended a worker: a mistake of its own."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no more keys, let the running passes end within `grace_seconds`, cancel those that do not."""

@@ -1,0 +1,52 @@
+"""Which kinds this cluster has. Every authenticated client may ask that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.paths import ENDPOINT, KINDS, Kind
+
+log: Final = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 5.0
+KINDS_SECONDS: Final = 30.0
+
+
+async def wait_for_endpoints(api: Api, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Wait until the API server answers and knows SGLangEndpoints."""
+    while (problem := await _problem(api)) is not None:
+        log.warning("waiting: %s", problem)
+        await sleep(AGAIN_SECONDS)
+
+
+async def wait_for_late_kinds(api: Api, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    """Wait until the cluster has an optional kind that it did not have before."""
+    missing: set[str] = set()
+    while True:
+        try:
+            now = {kind.name for kind in KINDS.values() if kind.is_optional and not await _is_served(api, kind)}
+        except ApiError as error:
+            log.debug("which kinds are there cannot be asked: %s", error)
+        else:
+            if come := missing - now:
+                log.info("now in the cluster: %s", ", ".join(sorted(come)))
+                return
+            missing = now
+        await sleep(KINDS_SECONDS)
+
+
+async def _problem(api: Api) -> str | None:
+    try:
+        is_there = await _is_served(api, ENDPOINT)
+    except ApiError as error:
+        return str(error)
+    return None if is_there else f"this cluster has no {ENDPOINT.plural}: install the CRD, kubectl apply -f crds/"
+
+
+async def _is_served(api: Api, kind: Kind) -> bool:
+    found = await api.find(f"/apis/{kind.group}/{kind.version}")
+    return any(one["name"] == kind.plural for one in (found or {}).get("resources") or ())
