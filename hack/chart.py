@@ -92,6 +92,7 @@ def _comment_over(lines: list[str], line: int) -> str:
 def _values_schema(crd: str) -> dict[str, Any]:
     version = yaml.load(crd, yaml.CSafeLoader)["spec"]["versions"][0]
     spec = partial(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    del spec["properties"]["replicas"]  # the API server writes one into every endpoint: nothing is left to be filled in
     schema: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
     schema["properties"]["defaults"] = {**spec, "description": "Merged under the spec of each endpoint."}
     return schema

@@ -37,6 +37,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"defaults": {"upgrade": {"drainSecond": 5}}}, "drainSecond"),
     ({"defaults": {"upgrade": {"drainSeconds": "5"}}}, "drainSeconds"),
     ({"defaults": {"accelerator": {"vendor": "intel"}}}, "vendor"),
+    ({"defaults": {"replicas": 2}}, "replicas"),
     ({"defaults": {"engine": {"env": [{"value": "x"}]}}}, "name"),
     ({"defaults": {"resources": {"memory": "lots"}}}, "memory"),
     ({"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}}, "metrics.service.enabled"),

@@ -95,11 +95,16 @@ def test_schema_less_only_in_the_two_places_that_are_allowed() -> None:
     assert leaves == {"spec.engine.args", "spec.podTemplate.head", "spec.podTemplate.worker"}
 
 
-def test_parts_that_may_be_left_out_default_to_what_their_fields_default_to() -> None:
-    for path, part in fields(SCHEMA["properties"]["spec"]):
-        if "properties" in part and "default" in part:
-            fields_of_part = {name: sub["default"] for name, sub in part["properties"].items() if "default" in sub}
-            assert part["default"] == fields_of_part, path
+def outside_lists(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, part in schema.get("properties", {}).items():
+        yield from outside_lists(part, f"{path}.{name}")
+
+
+def test_no_defaults_that_would_hide_what_the_user_wrote() -> None:
+    """An API server writes them into each object; platform defaults go under what the user wrote, and nothing else."""
+    assert [path for path, part in outside_lists(SCHEMA, "") if "default" in part] == [".spec.replicas"]
+    assert SCHEMA["properties"]["spec"]["properties"]["replicas"]["default"] == 1
 
 
 def test_names_subresources_and_columns() -> None:

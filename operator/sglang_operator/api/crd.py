@@ -2,7 +2,9 @@
 
     python -m sglang_operator.api.crd > crds/serve.sglang.io_sglangendpoints.yaml
 
-A CRD wants a structural schema: no references, no unions with null, no keys that constrain property names.
+A CRD wants a structural schema: no references, no unions with null, no keys that constrain property names. It has no
+defaults outside list items: an API server would write them into every object, where nobody could tell them from what
+the user wrote, and platform defaults could not go under them (docs/adr/0007-no-defaults-in-the-crd.md).
 """
 
 from __future__ import annotations
@@ -91,14 +93,30 @@ def _object_schema() -> Schema:
             "apiVersion": {"type": "string", "description": "Version of the API: serve.sglang.io/v1alpha1."},
             "kind": {"type": "string", "description": "Kind of the object: SGLangEndpoint."},
             "metadata": {"type": "object"},
-            "spec": _schema_of(EndpointSpec),
-            "status": _schema_of(EndpointStatus),
+            "spec": _spec(),
+            "status": _without_defaults(schema_of(EndpointStatus)),
         },
         **_validations(SGLangEndpoint.__name__),
     }
 
 
-def _schema_of(model: type[Model]) -> Schema:
+def _spec() -> Schema:
+    """The spec with the one default that is needed: without a number there, the scale subresource answers an error."""
+    spec, replicas = _without_defaults(schema_of(EndpointSpec)), EndpointSpec.model_fields["replicas"]
+    spec["properties"]["replicas"]["default"] = replicas.default
+    return spec
+
+
+def _without_defaults(schema: Schema) -> Schema:
+    """The schema without the defaults of its fields; those of list items stay, as a list is the user's as a whole."""
+    kept = {key: value for key, value in schema.items() if key != "default"}
+    if "properties" in kept:
+        kept["properties"] = {name: _without_defaults(part) for name, part in kept["properties"].items()}
+    return kept
+
+
+def schema_of(model: type[Model]) -> Schema:
+    """The structural schema of a part of the API, with every default that its fields have in Python."""
     schema = model.model_json_schema(by_alias=True)
     return structural({"$ref": f"#/$defs/{model.__name__}"}, {**schema.get("$defs", {}), model.__name__: schema})
 
@@ -114,17 +132,9 @@ def structural(node: Mapping[str, Any], defs: Mapping[str, Schema]) -> Schema:
         schema["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if "properties" in schema:
         schema["properties"] = {name: structural(part, defs) for name, part in schema["properties"].items()}
-        if schema.get("default") == {}:
-            schema["default"] = _defaults(schema["properties"])
     if "items" in schema:
         schema["items"] = structural(schema["items"], defs)
     return schema | _additional(node, defs)
-
-
-def _defaults(properties: Mapping[str, Schema]) -> Schema:
-    """The default of a part that may be left out. Written out, as Kubernetes runs the CEL rules of a part over its
-    default before the defaults of its fields are filled in."""
-    return {name: schema["default"] for name, schema in properties.items() if "default" in schema}
 
 
 def _additional(node: Mapping[str, Any], defs: Mapping[str, Schema]) -> Schema:

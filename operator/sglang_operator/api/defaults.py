@@ -50,16 +50,8 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
 
 
 def as_written(live: Json) -> Json:
-    """An object of the cluster without what the API server has filled in, so that defaults can be merged under it.
-
-    The server stores the CRD's defaults in every object; a field that is at its default counts as not written. What
-    cannot be parsed is left as it is: `parse_with_defaults` says why.
-    """
-    try:
-        spec = SGLangEndpoint.model_validate(live).spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    except ValidationError:
-        return live
-    return {**live, "spec": spec}
+    """An object of the cluster as its user wrote it: it is that already, because the CRD has no defaults."""
+    return live
 
 
 def parse_defaults(text: str) -> dict[str, Any]:
@@ -73,7 +65,7 @@ def parse_defaults(text: str) -> dict[str, Any]:
         raise InvalidEndpoint(
             (FieldError(_ROOT, found, "must be a mapping", "write the fields of an endpoint's spec"),)
         )
-    if errors := (*_wrong_fields(found), *_wrong_args(found)):
+    if errors := (*_without_effect(found), *_wrong_fields(found), *_wrong_args(found)):
         raise InvalidEndpoint(errors)
     return found
 
@@ -82,6 +74,14 @@ def _under(default: Any, value: Any) -> Any:
     if not isinstance(default, Mapping) or not isinstance(value, Mapping):
         return value
     return {**default, **{name: _under(default.get(name), part) for name, part in value.items()}}
+
+
+def _without_effect(defaults: Json) -> Iterator[FieldError]:
+    """The API server writes a number of replicas into every endpoint, so none is left to be filled in."""
+    if "replicas" in defaults:
+        yield FieldError(
+            f"{_ROOT}.replicas", defaults["replicas"], "has no effect: every endpoint has its own", "remove it"
+        )
 
 
 def _wrong_fields(defaults: Json) -> Iterator[FieldError]:

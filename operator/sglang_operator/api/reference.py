@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sglang_operator.api.base import Model
-from sglang_operator.api.crd import crd
+from sglang_operator.api.crd import schema_of
 from sglang_operator.api.engine_args import PLATFORM_OWNED, table
 from sglang_operator.api.findings import fields_of, part_of
 from sglang_operator.api.rules import rules_of
@@ -33,6 +33,8 @@ _API: Final = """\
   descriptions (`kubectl explain sgl.spec`) the mark is [R]; a part without marks is marked as the field that holds it.
 - Durations are whole seconds, sizes are Kubernetes quantities in bytes (`16Gi`) unless a name says otherwise.
 - A field with the value null is as good as absent.
+- Defaults are the operator's, not the API server's: an object in the cluster has what you wrote, and `replicas`. The
+  platform team may have set other ones ([Install](../how-to/install.md#platform-defaults)).
 - Rules below a table are checked by the API server and, offline, by `kubectl sglang render` and `run` alike.
 
 """
@@ -72,9 +74,9 @@ The other spellings of these arguments (`tensor_parallel_size`) are refused too.
 
 def api_page() -> str:
     """docs/reference/api.md: every field of the CRD, part by part."""
-    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     name = ["## metadata", "", "Standard object metadata.", "", *_rules(SGLangEndpoint), ""]
-    parts = [*_parts("spec", schema["spec"], EndpointSpec), *_parts("status", schema["status"], EndpointStatus)]
+    models: Mapping[str, type[Model]] = {"spec": EndpointSpec, "status": EndpointStatus}
+    parts = [part for path, model in models.items() for part in _parts(path, schema_of(model), model)]
     return _API + "\n".join([*name, *(line for part in parts for line in _section(part))]).rstrip() + "\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, Generic, TypeVar
 
 from sglang_operator.api.base import Model
@@ -41,6 +42,13 @@ class Rule(Generic[M]):
     advice: Callable[[M], str] = lambda _: ""  # a remedy for the very value, where one can be given
 
 
+def _or(path: str, default: str) -> str:
+    """CEL for the value at `path`, or `default` where any part of the path is not written: the CRD has no defaults."""
+    first, *rest = path.removeprefix("self.").split(".")
+    steps = accumulate(rest, lambda whole, name: f"{whole}.{name}", initial=f"self.{first}")
+    return f"({' && '.join(f'has({step})' for step in steps)} ? {path} : {default})"
+
+
 def _product(spec: EndpointSpec) -> int:
     parallelism = spec.parallelism
     return (parallelism.tensor or 1) * parallelism.pipeline * parallelism.data
@@ -56,6 +64,15 @@ def _advise_uri(model: ModelSource) -> str:
         return f'did you mean "file://{model.uri}"?'
     return ""
 
+
+_NOTHING: Final = "''"
+_VENDOR: Final = _or("self.vendor", "'nvidia'")
+_STRICT: Final = "'Strict'"
+_CLUSTER_IP: Final = "'ClusterIP'"
+_COUNT: Final = _or("self.accelerator.count", "1")
+_TENSOR: Final = _or("self.parallelism.tensor", "0")
+_PIPELINE: Final = _or("self.parallelism.pipeline", "1")
+_DATA: Final = _or("self.parallelism.data", "1")
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
@@ -102,7 +119,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=EndpointSpec,
         field="model.cache.accessMode",
-        cel="!has(self.model.cache) || self.model.cache.accessMode != 'ReadWriteOnce' || self.replicas <= 1",
+        cel=f"{_or('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || self.replicas <= 1",
         holds=lambda s: s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or s.replicas <= 1,
         message="a ReadWriteOnce volume is mounted on one node only, which more than one replica does not fit",
         remedy="use a StorageClass that offers ReadWriteMany, or spec.replicas: 1",
@@ -110,7 +127,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Accelerator,
         field="products",
-        cel="self.vendor != 'cpu' || self.products.size() == 0",
+        cel=f"{_VENDOR} != 'cpu' || !has(self.products) || self.products.size() == 0",
         holds=lambda a: a.vendor != "cpu" or not a.products,
         message="vendor cpu has no accelerator products",
         remedy="remove it, or choose nodes with spec.scheduling.nodeSelector",
@@ -118,7 +135,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Accelerator,
         field="resourceName",
-        cel="self.vendor != 'cpu' || self.resourceName == ''",
+        cel=f"{_VENDOR} != 'cpu' || {_or('self.resourceName', _NOTHING)} == ''",
         holds=lambda a: a.vendor != "cpu" or not a.resource_name,
         message="vendor cpu requests no device",
         remedy="remove it; CPU cores are spec.resources.cpu",
@@ -126,8 +143,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=EndpointSpec,
         field="parallelism",
-        cel="!has(self.parallelism.tensor) || self.parallelism.tensor * self.parallelism.pipeline * "
-        "self.parallelism.data == self.accelerator.count",
+        cel=f"{_TENSOR} == 0 || {_TENSOR} * {_PIPELINE} * {_DATA} == {_COUNT}",
         holds=lambda s: s.parallelism.tensor is None or _product(s) == s.accelerator.count,
         message="tensor * pipeline * data must equal spec.accelerator.count",
         remedy="leave tensor out, it then becomes accelerator.count / (pipeline * data), or correct accelerator.count",
@@ -139,8 +155,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=EndpointSpec,
         field="parallelism",
-        cel="has(self.parallelism.tensor) || self.accelerator.count % (self.parallelism.pipeline * "
-        "self.parallelism.data) == 0",
+        cel=f"{_TENSOR} != 0 || {_COUNT} % ({_PIPELINE} * {_DATA}) == 0",
         holds=lambda s: s.parallelism.tensor is not None or s.accelerator.count % _product(s) == 0,
         message="pipeline * data must divide spec.accelerator.count",
         remedy="correct accelerator.count, parallelism.pipeline or parallelism.data",
@@ -188,7 +203,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Engine,
         field="argsCheck",
-        cel="self.argsCheck == 'Strict' || self.image != ''",
+        cel=f"{_or('self.argsCheck', _STRICT)} == 'Strict' || {_or('self.image', _NOTHING)} != ''",
         holds=lambda e: e.args_check == "Strict" or bool(e.image),
         message="Warn is for an image whose SGLang differs from the platform's",
         remedy="set spec.engine.image, or leave argsCheck at Strict",
@@ -196,8 +211,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Api,
         field="allowAnonymous",
-        cel="self.allowAnonymous || has(self.keysSecret) || "
-        "(!has(self.ingress) && !has(self.route) && self.service.type == 'ClusterIP')",
+        cel=f"{_or('self.allowAnonymous', 'false')} || has(self.keysSecret) || "
+        f"(!has(self.ingress) && !has(self.route) && {_or('self.service.type', _CLUSTER_IP)} == 'ClusterIP')",
         holds=lambda a: (
             a.allow_anonymous
             or a.keys_secret is not None
