@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from api_objects import endpoint
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster.compare import covers

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from api_objects import endpoint, well_formed_specs
 from hypothesis import given
+from unit.api_objects import endpoint, well_formed_specs
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
 from sglang_operator.cluster.metadata import Owner

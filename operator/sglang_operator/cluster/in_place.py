@@ -57,7 +57,7 @@ def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace)
 
 def written_values(live: Mapping[str, Any]) -> InPlace:
     """The values that a live RayService has: for writes that are to change none of them."""
-    (deployment,) = yaml.safe_load(live["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    (deployment,) = yaml.load(live["spec"]["serveConfigV2"], yaml.CSafeLoader)["applications"][0]["deployments"]
     notes = notes_of(live)
     return InPlace(
         replicas=int(deployment.get("num_replicas", 0)),
@@ -68,7 +68,7 @@ def written_values(live: Mapping[str, Any]) -> InPlace:
 
 
 def _serve_config(text: str, values: InPlace) -> str:
-    config = yaml.safe_load(text)
+    config = yaml.load(text, yaml.CSafeLoader)
     (deployment,) = config["applications"][0]["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
     counted = {"name": kept.pop("name"), **replica_count(values.replicas), **kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,11 +38,20 @@ Report = Callable[[Key, Mapping[str, Any] | None], None]
 AGAIN_SECONDS: Final = 0.2  # after writes: the next step is most often ready
 PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
 LOG_SECONDS: Final = 10.0  # while a model loads
+REMEMBERED: Final = 512  # specs: about 50 kB each
 REFUSED_SECONDS: Final = 30.0  # after the cluster refused a write that only a person can make possible
 
 
 def _unheard(_key: Key, _status: Mapping[str, Any] | None) -> None:
     """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A valid spec, and what it is rendered to."""
+
+    endpoint: Endpoint
+    rendered: tuple[Object, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,8 @@ class Reconciler:
     platform: Platform = field(default_factory=Platform)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     report: Report = _unheard
+    understood: OrderedDict[tuple[str, int], Understood] = field(default_factory=OrderedDict)
+    """What specs mean, while they are as they were: reading and rendering one takes more than the rest of a pass."""
 
     async def reconcile(self, key: Key) -> Result:
         """Bring `key` one step nearer to its spec. Raises ApiError if the cluster cannot be asked."""
@@ -98,23 +110,35 @@ class Reconciler:
             self.report(key, None)
             return Result()
         try:
-            endpoint = parse_with_defaults(as_written(live), self.defaults)
+            understood = self._understand(live)
         except InvalidEndpoint as error:
             await self._write_status(key, live, {}, [findings.rejected(error)])
             return Result()
-        this = await self._read(key, live, endpoint)
+        this = await self._read(key, live, understood)
         trouble, again = await self._write(this)
         await self._write_status(key, live, this.status, this.conditions(trouble))
         return Result(_soonest(again, _look_again(this)))
 
-    async def _read(self, key: Key, live: Object, endpoint: Endpoint) -> Pass:
+    def _understand(self, live: Object) -> Understood:
+        version = (live["metadata"]["uid"], live["metadata"]["generation"])
+        found = self.understood.pop(version, None)
+        if found is None:
+            endpoint = parse_with_defaults(as_written(live), self.defaults)
+            found = Understood(endpoint, render_endpoint(endpoint, self.platform))
+        self.understood[version] = found  # as the one used last
+        while len(self.understood) > REMEMBERED:
+            self.understood.popitem(last=False)
+        return found
+
+    async def _read(self, key: Key, live: Object, understood: Understood) -> Pass:
+        endpoint = understood.endpoint
         snapshot = await take_snapshot(self.api, key, live)
         recorded = find_record(endpoint.written, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
         view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
         plan = decide(wanted, view.observed, now)
-        return Pass(snapshot, endpoint, wanted, view, plan, render_endpoint(endpoint, self.platform), now)
+        return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now)
 
     async def _write(self, this: Pass) -> tuple[Condition | None, float | None]:
         """What is in the way, and after how many seconds to come back."""

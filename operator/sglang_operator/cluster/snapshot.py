@@ -75,7 +75,9 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object) -> Snapshot:
 async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:
     """None if the cluster does not have this kind."""
     try:
-        return tuple(await api.list(kind.of(key.namespace), _labels(key)))
+        items = await api.list(kind.of(key.namespace), _labels(key))
+        # The items of a list do not say what they are.
+        return tuple({**item, "apiVersion": kind.api_version, "kind": kind.name} for item in items)
     except ApiError as error:
         if error.is_absent and kind.is_optional:
             return None

@@ -132,7 +132,7 @@ def _report(facts: Facts, stored: StoredRevision) -> Object:
     if failure:
         told = {"reason": failure.reason, "message": failure.message, "log": list(failure.log_tail)}
         return {**report, **told, "time": stamp(failure.at)}
-    return {**report, "time": stored.recorded_at}
+    return {**report, "log": [], "time": stored.recorded_at}
 
 
 def _state(facts: Facts, stored: StoredRevision) -> str:
