@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import schemas
 import yaml
 from chart.conftest import ROOT, Chart
+
+from sglang_operator.api.defaults import parse_defaults
+from sglang_operator.app.main import run
 
 pytestmark = pytest.mark.chart
 
@@ -147,6 +151,31 @@ def test_command_line_of_other_values(chart: Chart) -> None:
         "--lease-name=sglang-operator-models",
     }
     assert expected <= set(args)
+
+
+def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
+    """The very command line of the pod, with a file in the place of the mounted one."""
+    defaults = tmp_path / "defaults.yaml"
+    defaults.write_text("{}\n")
+    args = container(chart.render({**EVERYTHING, "watchNamespaces": ["a", "b"]}))["args"]
+    here = [f"--defaults={defaults}" if arg.startswith("--defaults=") else arg for arg in args]
+    options = run.make_context("run", here).params
+    assert options == {
+        "namespaces": "a,b",
+        "defaults": defaults,
+        "workers": 8,
+        "resync_seconds": 60,
+        "leader_election": True,
+        "lease_name": "sglang-operator-models",
+        "lease_namespace": "",
+        "http_port": 8080,
+        "log_format": "text",
+        "log_level": "debug",
+    }
+
+
+def test_defaults_that_the_chart_takes_are_read_by_the_operator(chart: Chart) -> None:
+    assert parse_defaults(one(chart.render(EVERYTHING), "ConfigMap")["data"]["defaults.yaml"]) == EVERYTHING["defaults"]
 
 
 def test_probes_and_metrics_have_one_port(chart: Chart) -> None:
