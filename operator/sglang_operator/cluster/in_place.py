@@ -7,8 +7,9 @@ the recorded one with a closed list of values put in. Ray restarts replicas over
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import yaml
@@ -19,8 +20,7 @@ from sglang_operator.render.serve_config import live_args, replica_count
 from sglang_operator.render.yaml_text import to_yaml
 from sglang_serve.args import to_wire
 
-SETTINGS: Final = "serve.sglang.io/settings"  # digest of the settings last written
-RELEASED: Final = "serve.sglang.io/released"  # "true": worker pods were taken away for good
+IN_PLACE: Final = "serve.sglang.io/in-place"  # the values last written, as JSON: what a hand edit is put back to
 
 Object = dict[str, Any]
 _COUNTS: Final = frozenset({"num_replicas", "autoscaling_config"})
@@ -51,20 +51,15 @@ def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace)
     bound = 0 if values.released else values.replicas
     for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
         group["minReplicas"], group["maxReplicas"] = bound, bound
-    notes = {SETTINGS: values.settings, **({RELEASED: "true"} if values.released else {})}
-    return with_owner(owner, made, notes)
+    return with_owner(owner, made, {IN_PLACE: json.dumps(asdict(values), sort_keys=True)})
 
 
-def written_values(live: Mapping[str, Any]) -> InPlace:
-    """The values that a live RayService has: for writes that are to change none of them."""
-    (deployment,) = yaml.load(live["spec"]["serveConfigV2"], yaml.CSafeLoader)["applications"][0]["deployments"]
-    notes = notes_of(live)
-    return InPlace(
-        replicas=int(deployment.get("num_replicas", 0)),
-        user_config=deployment["user_config"],
-        settings=notes.get(SETTINGS, ""),
-        released=notes.get(RELEASED) == "true",
-    )
+def written_values(live: Mapping[str, Any]) -> InPlace | None:
+    """The values that were last written to a live RayService; None if somebody has spoilt the memory of them."""
+    try:
+        return InPlace(**json.loads(notes_of(live).get(IN_PLACE, "")))
+    except (ValueError, TypeError):
+        return None
 
 
 def _serve_config(text: str, values: InPlace) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
 from sglang_operator.cluster.children import NameTakenError, service_of, wanted_service
 from sglang_operator.cluster.compare import covers
-from sglang_operator.cluster.in_place import SETTINGS, InPlace, cluster_patch, live_ray_service, written_values
-from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of, notes_of
+from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, written_values
+from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.pods import is_worker
 from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, WOKEN, new_record, note_failure, read_record
@@ -118,9 +119,8 @@ class Writer:
     async def _free(self, action: do.FreeAccelerators) -> None:
         """Bounds of zero, on the RayService first, and by name on the RayCluster: the autoscaler obeys bounds."""
         await self._check(action.fence)
-        written = written_values(self._live(action.revision))
-        released = InPlace(written.replicas, written.user_config, written.settings, released=True)
-        await self._apply(action.revision, released, action.uid)
+        written = written_values(self._live(action.revision)) or self._values
+        await self._apply(action.revision, replace(written, released=True), action.uid)
 
     async def _retire(self, action: do.Retire) -> None:
         await self._check(action.fence)
@@ -148,9 +148,7 @@ class Writer:
                 await self._repair(live)
 
     async def _repair(self, live: Mapping[str, Any]) -> None:
-        is_current = notes_of(live).get(SETTINGS) == self._values.settings
-        written = written_values(live)
-        values = InPlace(**{**vars(self._values), "released": written.released}) if is_current else written
+        values = written_values(live) or self._values
         wanted = live_ray_service(self._owner, self._recorded[name_of(live)], values)
         if not covers(live, wanted):
             await self._apply(name_of(live), values)

@@ -1,0 +1,139 @@
+"""Passes of the real reconciler over a real API server, with the requests counted and faults to order."""
+
+from __future__ import annotations
+
+import copy
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.paths import ENDPOINT, KINDS, Kind
+from sglang_operator.cluster.probe import Prober
+from sglang_operator.cluster.reconcile import Reconciler
+from sglang_operator.cluster.types import Key, Result
+
+ROOT = Path(__file__).parents[2]
+WRITES = ("POST", "PATCH", "PUT", "DELETE")
+Object = dict[str, Any]
+
+
+class KilledError(BaseException):
+    """The process ended here."""
+
+
+@dataclass
+class Passes:
+    """One namespace, one endpoint at a time."""
+
+    api: Api
+    namespace: str
+    written: list[str]
+    kill_after: list[int]
+    """Writes until the next one ends the process; empty: never."""
+    prober: Prober = field(default_factory=Prober)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def operator(self) -> Reconciler:
+        """A new process: nothing in memory."""
+        return Reconciler(self.api, self.prober, time.time, **self.options)
+
+    def key(self, name: str = "smollm2") -> Key:
+        return Key(self.namespace, name)
+
+    async def create(self, example: str = "smollm2", **spec: Any) -> Key:
+        manifest = yaml.safe_load((ROOT / "examples" / f"{example}.yaml").read_text())
+        manifest["metadata"]["namespace"] = self.namespace
+        manifest["spec"].update(copy.deepcopy(spec))
+        await self.api.create(ENDPOINT.of(self.namespace), manifest)
+        return self.key(manifest["metadata"]["name"])
+
+    async def edit(self, key: Key, **spec: Any) -> None:
+        await self.api.patch(ENDPOINT.of(*key), {"spec": spec})
+
+    async def settle(self, key: Key, operator: Reconciler | None = None) -> Result:
+        """Pass after pass until one writes nothing."""
+        operator = operator or self.operator()
+        for _ in range(60):
+            before = len(self.written)
+            result = await operator.reconcile(key)
+            if len(self.written) == before:
+                return result
+        raise AssertionError(f"it never came to rest: {self.written[-10:]}")
+
+    async def objects(self, kind: Kind) -> list[Object]:
+        return [
+            item for item in await self.api.list(kind.of(self.namespace)) if "deletionTimestamp" not in item["metadata"]
+        ]
+
+    async def one(self, kind: Kind) -> Object:
+        (found,) = await self.objects(kind)
+        return found
+
+    async def condition(self, key: Key, name: str) -> Object:
+        status = (await self.api.get(ENDPOINT.of(*key)))["status"]
+        return next(one for one in status["conditions"] if one["type"] == name)
+
+    async def everything(self) -> dict[str, list[Object]]:
+        """All that the operator makes, without what differs from one run to the next."""
+        return {
+            name: [_essence(item) for item in await self._present(kind)]
+            for name, kind in KINDS.items()
+            if name not in ("SGLangEndpoint", "Pod", "RayCluster")
+        }
+
+    async def _present(self, kind: Kind) -> list[Object]:
+        try:
+            return await self.objects(kind)
+        except ApiError as error:
+            if error.is_absent:
+                return []
+            raise
+
+
+def _essence(item: Object) -> Object:
+    metadata = item["metadata"]
+    kept = {key: metadata[key] for key in ("name", "labels", "annotations") if key in metadata}
+    found = {key: item[key] for key in ("spec", "data", "revision") if key in item}
+    if "spec" in found:
+        found["spec"] = {key: value for key, value in found["spec"].items() if not key.startswith("clusterIP")}
+    return {"metadata": kept, **found}
+
+
+@asynccontextmanager
+async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
+    """A namespace of its own, removed at the end."""
+    configuration = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    written: list[str] = []
+    kill_after: list[int] = []
+
+    def guard() -> None:
+        if kill_after:
+            if kill_after[0] == 0:
+                raise KilledError
+            kill_after[0] -= 1
+
+    def observe(verb: str, path: str, status: int, _seconds: float) -> None:
+        if verb in WRITES and not path.startswith("/api/v1/namespaces/own") and status < 400:
+            written.append(f"{verb} {path}")
+
+    api = Api(configuration, guard, observe)
+    namespace = f"t-{uuid.uuid4().hex[:8]}"
+    await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    made = Passes(api, namespace, written, kill_after, options=options)
+    try:
+        yield made
+    finally:
+        kill_after.clear()
+        await api.delete(f"/api/v1/namespaces/{namespace}")
+        await made.prober.close()
+        await api.close()

@@ -1,0 +1,264 @@
+"""What a pass makes of an endpoint, on a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from apiserver.passes import KilledError, Passes, passes
+
+from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.paths import (
+    BUDGET,
+    ENDPOINT,
+    INGRESS,
+    POLICY,
+    RAY_SERVICE,
+    RECORD,
+    SERVICE,
+)
+from sglang_operator.render import Platform
+
+if TYPE_CHECKING:
+    from apiserver.conftest import ControlPlane
+
+Run = Callable[[Callable[[Passes], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def run(control_plane: ControlPlane) -> Run:
+    """Runs a test's body in a namespace of its own."""
+
+    def run_in(body: Callable[[Passes], Awaitable[None]], **options: Any) -> None:
+        async def main() -> None:
+            async with passes(control_plane.kubeconfig, **options) as made:
+                await body(made)
+
+        asyncio.run(main())
+
+    return run_in
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not await check():  # noqa: ASYNC110 - the cluster, not a task of ours, makes it true
+            await asyncio.sleep(0.1)
+
+
+def test_an_endpoint_becomes_its_objects_and_then_nothing_is_written(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        record, ray_service = await on.one(RECORD), await on.one(RAY_SERVICE)
+        service, policy = await on.one(SERVICE), await on.one(POLICY)
+        assert record["metadata"]["name"] == ray_service["metadata"]["name"]
+        assert record["revision"] == 1
+        assert service["spec"]["selector"]["serve.sglang.io/revision"] == ""  # nothing serves yet
+        for made in (record, ray_service, service, policy):
+            (owner,) = made["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["controller"]) == ("SGLangEndpoint", True)
+        assert (await on.condition(key, "Ready"))["reason"] == "NotServing"
+        assert (await on.condition(key, "Progressing"))["reason"] == "StartingRevision"
+        before = len(on.written)
+        await on.operator().reconcile(key)  # another process
+        assert len(on.written) == before
+
+    run(body)
+
+
+def test_a_change_of_the_count_goes_in_place(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        before = await on.one(RAY_SERVICE)
+        await on.edit(key, replicas=3)
+        await on.settle(key)
+        after = await on.one(RAY_SERVICE)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        (group,) = after["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        assert (group["minReplicas"], group["maxReplicas"]) == (3, 3)
+        (deployment,) = yaml.safe_load(after["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+        assert deployment["num_replicas"] == 3
+        assert (await on.one(RECORD))["revision"] == 1
+        assert (await on.one(BUDGET))["spec"]["minAvailable"] == 2
+
+    run(body)
+
+
+def test_a_revision_that_never_served_goes_before_the_next_one_comes(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        first = (await on.one(RAY_SERVICE))["metadata"]["name"]
+        await on.edit(key, restartToken="again")
+
+        async def replaced() -> bool:
+            await on.settle(key)
+            return [item["metadata"]["name"] for item in await on.objects(RAY_SERVICE)] not in ([first], [])
+
+        await until(replaced)
+        assert (await on.one(RAY_SERVICE))["metadata"]["name"] != first
+        assert sorted(item["revision"] for item in await on.objects(RECORD)) == [1, 2]
+
+    run(body)
+
+
+def test_what_somebody_edits_or_deletes_is_put_back(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create(replicas=2)
+        await on.settle(key)
+        wanted = await on.everything()
+        name = (await on.one(RAY_SERVICE))["metadata"]["name"]
+        await on.api.patch(
+            SERVICE.of(*key),
+            {"spec": {"selector": {"app": "mine"}}, "metadata": {"labels": {"serve.sglang.io/endpoint": "smollm2"}}},
+        )
+        await on.api.patch(RAY_SERVICE.of(on.namespace, name), {"spec": {"serveConfigV2": "applications: []"}})
+        await on.api.delete(POLICY.of(*key))
+        await on.api.patch(BUDGET.of(*key), {"spec": {"minAvailable": 0}})
+        await on.settle(key)
+        after = await on.everything()
+        assert after["RayService"] == wanted["RayService"]
+        assert after["NetworkPolicy"] == wanted["NetworkPolicy"]
+        assert after["PodDisruptionBudget"] == wanted["PodDisruptionBudget"]
+        selector = after["Service"][0]["spec"]["selector"]
+        assert selector["serve.sglang.io/revision"] == ""
+
+    run(body)
+
+
+def test_a_wrong_spec_is_explained_and_changes_nothing(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        wanted = await on.everything()
+        await on.edit(key, engine={"args": {"no_such_argument": 1}})
+        await on.settle(key)
+        accepted = await on.condition(key, "Accepted")
+        assert (accepted["status"], accepted["reason"]) == ("False", "InvalidSpec")
+        assert "spec.engine.args.no_such_argument" in accepted["message"]
+        assert await on.everything() == wanted
+        assert (await on.condition(key, "Ready"))["observedGeneration"] == 1  # what is known of the rest stays
+        await on.edit(key, engine={"args": None})
+        await on.settle(key)
+        assert (await on.condition(key, "Accepted"))["status"] == "True"
+
+    run(body)
+
+
+def test_an_object_of_somebody_else_is_left_alone(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        foreign = {"metadata": {"name": "smollm2"}, "spec": {"ports": [{"port": 1}], "selector": {"app": "theirs"}}}
+        await on.api.create(SERVICE.of(on.namespace), {"apiVersion": "v1", "kind": "Service", **foreign})
+        key = await on.create()
+        await on.settle(key)
+        progressing = await on.condition(key, "Progressing")
+        assert progressing["reason"] == "NameTaken"
+        assert "Service smollm2" in progressing["message"]
+        assert (await on.one(SERVICE))["spec"]["selector"] == {"app": "theirs"}
+        await on.api.delete(SERVICE.of(*key))
+        await on.settle(key)
+        assert (await on.condition(key, "Progressing"))["reason"] == "StartingRevision"
+
+    run(body)
+
+
+def test_what_the_spec_no_longer_asks_for_goes(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create(api={"allowAnonymous": True, "ingress": {"host": "a.example.com"}}, replicas=2)
+        await on.settle(key)
+        assert (await on.one(INGRESS))["spec"]["rules"][0]["host"] == "a.example.com"
+        await on.edit(key, api={"ingress": None}, replicas=1)
+        await on.settle(key)
+        assert await on.objects(INGRESS) == []
+        assert await on.objects(BUDGET) == []
+
+    run(body)
+
+
+def test_while_paused_nothing_is_written_but_status(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create(paused=True)
+        await on.settle(key)
+        assert await on.objects(RAY_SERVICE) == []
+        assert (await on.condition(key, "Progressing"))["reason"] == "Paused"
+        await on.edit(key, paused=False)
+        await on.settle(key)
+        assert len(await on.objects(RAY_SERVICE)) == 1
+
+    run(body)
+
+
+def test_deleting_the_endpoint_removes_all_without_the_operator(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create(replicas=2)
+        await on.settle(key)
+        await on.api.delete(ENDPOINT.of(*key))
+
+        async def gone() -> bool:
+            return not any(items for kind, items in (await on.everything()).items() if kind != "PersistentVolumeClaim")
+
+        await until(gone)
+
+    run(body)
+
+
+def test_killed_after_any_write_the_next_process_finishes(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        reference = await on.create(replicas=2)
+        await on.settle(reference)
+        wanted = await on.everything()
+        await on.api.delete(ENDPOINT.of(*reference))
+        writes = len(on.written)
+        assert writes > 5
+        for kill_after in range(writes):
+
+            async def gone() -> bool:
+                return not any((await on.everything()).values())
+
+            await until(gone)
+            key = await on.create(replicas=2)
+            on.kill_after[:] = [kill_after]
+            with suppress(KilledError):
+                await on.settle(key)
+            on.kill_after.clear()
+            await on.settle(key)
+            assert await on.everything() == wanted, f"killed after {kill_after} writes"
+            await on.api.delete(ENDPOINT.of(*key))
+
+    run(body)
+
+
+def test_newer_defaults_of_the_operator_move_no_endpoint(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        before = await on.everything()
+        images = {vendor: f"registry.example.com/{vendor}:next" for vendor in ("nvidia", "amd", "cpu")}
+        on.options = {"platform": replace(Platform(), images=images), "defaults": {"head": {"memory": "8Gi"}}}
+        await on.settle(key)
+        after = await on.everything()
+        assert after["RayService"] == before["RayService"]
+        assert after["ControllerRevision"] == before["ControllerRevision"]
+
+    run(body)
+
+
+def test_a_service_that_moved_meanwhile_refuses_the_plan(run: Run) -> None:
+    """Two processes believe that they lead: the one that acts on what it read before is refused."""
+
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        service = await on.one(SERVICE)
+        stale = {**service, "metadata": {"name": key.name, "resourceVersion": "1"}}
+        with pytest.raises(ApiError) as caught:
+            await on.api.apply(SERVICE.of(*key), {"apiVersion": "v1", "kind": "Service", **stale})
+        assert caught.value.is_conflict
+
+    run(body)
