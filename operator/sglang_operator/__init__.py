@@ -1,4 +1,4 @@
 """sglang-operator: serves SGLang models on Kubernetes through KubeRay.
 
-Layers: api < render < lifecycle < cluster < cli.
+Layers: api < render < lifecycle < cluster < cli, app.
 """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -48,8 +47,8 @@ class TextFormatter(logging.Formatter):
         return f"{line} [{endpoint} {identifier}]" if endpoint else line
 
 
-def configure(form: LogFormat, level: str, stream: TextIO = sys.stderr) -> None:
-    """Send everything of this process to `stream`."""
+def configure(form: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Send everything of this process to `stream`, stderr if none is given."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

@@ -13,6 +13,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -20,7 +21,7 @@ from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import CONFLICT, ERROR, RESULTS
 
 PREFIX: Final = "sglang_operator_"
-OTHER: Final = "other"
+OTHER: Final = "other"  # what is about no kind: discovery
 # A pass asks some pods and the API server: from a few requests to many with slow answers.
 PASS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -29,6 +30,7 @@ class Metrics:
     """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, of no use here
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -34,14 +35,22 @@ class HttpServer:
     async def start(self) -> int:
         """Listen on every address. Returns the port. Raises OSError if it is taken."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, port=self._port).start()
-        port: int = self._runner.addresses[0][1]
+        listening = _listen(self._port)
+        await web.SockSite(self._runner, listening).start()
+        port: int = listening.getsockname()[1]
         log.info("health and metrics on port %d", port)
         return port
 
     async def stop(self) -> None:
         """Stop listening."""
         await self._runner.cleanup()
+
+
+def _listen(port: int) -> socket.socket:
+    """One socket for IPv4 and IPv6: two would get two ports where any will do."""
+    is_dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=is_dual)
 
 
 def _probe(trouble: Trouble) -> Handler:

@@ -1,0 +1,102 @@
+"""`sglang-operator run`: options, environment, and what it says when called wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sglang_operator.app import main
+from sglang_operator.app.options import Options, identity, parse_namespaces
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """The options that the operator was started with."""
+    seen: list[Options] = []
+
+    def start(options: Options) -> int:
+        seen.append(options)
+        return 0
+
+    monkeypatch.setattr(main, "start", start)
+    return seen
+
+
+def call(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main.group, ["run", *arguments], env=environment)
+
+
+def test_without_options_it_serves_the_cluster(started: list[Options]) -> None:
+    assert call().exit_code == 0
+    assert started == [Options()]
+
+
+def test_every_option_is_an_environment_variable_too(started: list[Options], tmp_path: Path) -> None:
+    file = tmp_path / "defaults.yaml"
+    file.touch()
+    environment = {
+        "NAMESPACES": "a,b",
+        "DEFAULTS": str(file),
+        "WORKERS": "7",
+        "RESYNC_SECONDS": "60",
+        "LEADER_ELECTION": "false",
+        "LEASE_NAME": "mine",
+        "LEASE_NAMESPACE": "here",
+        "HTTP_PORT": "0",
+        "LOG_FORMAT": "text",
+        "LOG_LEVEL": "debug",
+    }
+    arguments = [
+        part
+        for name, value in environment.items()
+        if name != "LEADER_ELECTION"
+        for part in (f"--{name.lower().replace('_', '-')}", value)
+    ]
+    assert call(*arguments, "--no-leader-election").exit_code == 0
+    assert call(**{f"SGLANG_OPERATOR_{name}": value for name, value in environment.items()}).exit_code == 0
+    assert started[0] == started[1]
+    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", 0, "text", "debug")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--workers", "0"), "0 is not in the range 1<=x<=64"),
+        (("--defaults", "missing.yaml"), "File 'missing.yaml' does not exist"),
+        (("--log-format", "xml"), "'xml' is not one of 'json', 'text'"),
+        (("--resync-seconds", "1"), "1.0 is not in the range x>=10"),
+    ],
+)
+@pytest.mark.usefixtures("started")
+def test_a_wrong_option_is_named(arguments: tuple[str, ...], says: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_wrong_defaults_are_said_with_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "defaults.yaml"
+    file.write_text("acelerator: {count: 1}\n")
+    assert main.start(Options(defaults=file, log_format="text")) == 2
+    said = capsys.readouterr().err
+    assert "defaults.yaml" in said
+    assert "defaults.acelerator" in said
+    assert "did you mean" in said
+
+
+def test_the_help_teaches() -> None:
+    output = call("--help").output
+    for part in ("--namespaces team-a,team-b", "from a laptop", "SGLANG_OPERATOR_LOG_LEVEL", "Exit status 1"):
+        assert part in output
+
+
+def test_namespaces_are_a_list_without_blanks_or_repetition() -> None:
+    assert parse_namespaces(" a, b,,a ") == ("a", "b")
+    assert parse_namespaces("") == ()
+
+
+def test_a_pod_goes_by_its_name_and_other_processes_by_one_of_their_own() -> None:
+    assert identity({"POD_NAME": "sglang-operator-7d-x"}) == "sglang-operator-7d-x"
+    assert identity({}) != identity({})
