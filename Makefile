@@ -76,7 +76,7 @@ test: lint engine model image-tools ## Everything that CI runs: lint, types, uni
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)
-	$(BIN)/pytest -m "not engine and not image" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not engine and not image and not chart" $(PYTEST_ARGS)
 
 .PHONY: test-chart
 test-chart: venv ## The Helm chart with Helm 4 and 3 (fetched once)
