@@ -102,7 +102,7 @@ class Passes:
 def _essence(item: Object) -> Object:
     metadata = item["metadata"]
     kept = {key: metadata[key] for key in ("name", "labels", "annotations") if key in metadata}
-    found = {key: item[key] for key in ("spec", "data", "revision") if key in item}
+    found: Object = {key: item[key] for key in ("spec", "data", "revision") if key in item}
     if "spec" in found:
         found["spec"] = {key: value for key, value in found["spec"].items() if not key.startswith("clusterIP")}
     return {"metadata": kept, **found}
@@ -112,7 +112,7 @@ def _essence(item: Object) -> Object:
 async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
     """A namespace of its own, removed at the end."""
     configuration = Configuration()
-    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
     written: list[str] = []
     kill_after: list[int] = []
 

@@ -16,6 +16,7 @@ from sglang_operator.cluster.records import (
     DRAINING_SINCE,
     WOKEN,
     StoredRevision,
+    changes,
     find_record,
     new_record,
     note_failure,
@@ -24,7 +25,7 @@ from sglang_operator.cluster.records import (
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import render_endpoint
-from sglang_operator.render.revision import changed_fields, recorded_fields
+from sglang_operator.render.revision import changed_fields, recorded_fields, written_fields
 
 OWNER = Owner(Key("default", "qwen3"), "uid-1")
 
@@ -38,7 +39,7 @@ def stored(number: int = 1, notes: dict[str, str | None] | None = None, **spec: 
 
 
 def changed(record: StoredRevision, **spec: Any) -> tuple[str, ...]:
-    return changed_fields(parse_endpoint(endpoint(**spec)).written, record.fields)
+    return changes(parse_endpoint(endpoint(**spec)).written, record)
 
 
 def test_what_was_recorded_is_found_again() -> None:
@@ -58,14 +59,21 @@ def test_a_field_that_a_record_does_not_know_counts_only_if_it_is_used() -> None
     old = copy.deepcopy(dict(stored().fields))
     del old["restartToken"]
     user = parse_endpoint(endpoint()).written
-    assert changed_fields(user, old) == ()
-    assert changed_fields(parse_endpoint(endpoint(restartToken="x")).written, old) == ("restartToken",)
+    assert changed_fields(user, old, ()) == ()
+    assert changed_fields(parse_endpoint(endpoint(restartToken="x")).written, old, ()) == ("restartToken",)
 
 
-def test_a_default_that_changes_later_asks_for_no_rollout_of_what_the_server_has_stored() -> None:
-    """The API server stored the old default in the object, the record has it too."""
-    recorded = {**stored().fields, "head.memory": "2Gi"}
-    assert changed_fields(parse_endpoint(endpoint(head={"memory": "2Gi"})).written, recorded) == ()
+def test_a_default_that_changes_later_asks_for_no_rollout() -> None:
+    """The record was written when the default was another one, and the user wrote nothing then or now."""
+    then = {**stored().fields, "head.memory": "2Gi"}
+    assert changed_fields(parse_endpoint(endpoint()).written, then, ()) == ()
+    assert changed_fields(parse_endpoint(endpoint(head={"memory": "2Gi"})).written, then, ()) == ()
+    assert changed_fields(parse_endpoint(endpoint(head={"memory": "4Gi"})).written, then, ()) == ("head.memory",)
+
+
+def test_a_field_that_is_not_written_any_more_takes_the_default() -> None:
+    assert changed(stored(head={"memory": "2Gi"})) == ("head.memory",)
+    assert changed(stored(head={"memory": "4Gi"})) == ()
 
 
 def test_an_optional_object_counts_by_being_there() -> None:
@@ -80,7 +88,7 @@ def test_no_valid_spec_differs_from_its_own_record(spec: dict[str, Any]) -> None
         user = parse_endpoint({**endpoint(), "spec": spec}).written
     except InvalidEndpoint:
         return
-    assert changed_fields(user, json.loads(json.dumps(recorded_fields(user)))) == ()
+    assert changed_fields(user, json.loads(json.dumps(recorded_fields(user))), written_fields(user)) == ()
 
 
 def test_what_became_of_a_revision_is_read_back() -> None:

@@ -49,11 +49,6 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
     return dataclasses.replace(merged, written=own.written, warnings=(*merged.warnings, *left_out))
 
 
-def as_written(live: Json) -> Json:
-    """An object of the cluster as its user wrote it: it is that already, because the CRD has no defaults."""
-    return live
-
-
 def parse_defaults(text: str) -> dict[str, Any]:
     """The defaults in a YAML document, an empty one being none. Raises InvalidEndpoint with every finding."""
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.api.defaults import as_written, parse_with_defaults
+from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import Children, NameTakenError
@@ -123,7 +123,7 @@ class Reconciler:
         version = (live["metadata"]["uid"], live["metadata"]["generation"])
         found = self.understood.pop(version, None)
         if found is None:
-            endpoint = parse_with_defaults(as_written(live), self.defaults)
+            endpoint = parse_with_defaults(live, self.defaults)
             found = Understood(endpoint, render_endpoint(endpoint, self.platform))
         self.understood[version] = found  # as the one used last
         while len(self.understood) > REMEMBERED:

@@ -15,7 +15,7 @@ from sglang_operator.cluster.metadata import Owner, owned
 from sglang_operator.cluster.paths import RECORD
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import names
-from sglang_operator.render.revision import changed_fields, recorded_fields
+from sglang_operator.render.revision import changed_fields, recorded_fields, written_fields
 
 FORMAT: Final = 1  # of `data`; a later format must still read this one
 FAILURE: Final = "serve.sglang.io/failure"
@@ -32,7 +32,9 @@ class StoredRevision:
     name: str
     record: Record
     fields: Mapping[str, Any]
-    """The user's [R] fields by path, as they were then."""
+    """Values of the [R] fields by path, as they were then, defaults included."""
+    written: frozenset[str]
+    """Those of them that the user had written."""
     ray_service: Mapping[str, Any]
     """The RayService as first rendered: it is what is applied, repaired, restored and rolled back to."""
     recorded_at: str
@@ -52,6 +54,7 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
             woken=notes.get(WOKEN) == "true",
         ),
         fields=data["fields"],
+        written=frozenset(data["written"]),
         ray_service=data["rayService"],
         recorded_at=metadata.get("creationTimestamp", ""),
     )
@@ -65,15 +68,25 @@ def new_record(owner: Owner, number: int, user: EndpointSpec, ray_service: Mappi
         "kind": RECORD.name,
         "metadata": owned(owner, revision, {names.REVISION: revision}),
         "revision": number,
-        "data": {"format": FORMAT, "fields": recorded_fields(user), "rayService": dict(ray_service)},
+        "data": {
+            "format": FORMAT,
+            "fields": recorded_fields(user),
+            "written": sorted(written_fields(user)),
+            "rayService": dict(ray_service),
+        },
     }
 
 
 def find_record(user: EndpointSpec, records: Iterable[StoredRevision]) -> StoredRevision | None:
     """The record of what the user asks for, the newest if there are several. Nothing but the user's own fields counts:
     other defaults, templates or images of the operator are no reason for a rollout."""
-    same = [stored for stored in records if not changed_fields(user, stored.fields)]
+    same = [stored for stored in records if not changes(user, stored)]
     return max(same, key=lambda stored: stored.record.number, default=None)
+
+
+def changes(user: EndpointSpec, stored: StoredRevision) -> tuple[str, ...]:
+    """Paths of the fields in which the spec differs from what was recorded."""
+    return changed_fields(user, stored.fields, stored.written)
 
 
 def note_failure(failure: Failure | None) -> dict[str, str | None]:

@@ -11,11 +11,10 @@ from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cluster.metadata import stamp
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.cluster.pods import NODE_TYPE, WORKER, has_node, is_worker
-from sglang_operator.cluster.records import StoredRevision
+from sglang_operator.cluster.records import StoredRevision, changes
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
 from sglang_operator.render import names
-from sglang_operator.render.revision import changed_fields
 
 REPORTED: Final = 5  # revisions
 HTTP_PORT: Final = 80
@@ -122,7 +121,7 @@ def _updating(facts: Facts) -> Object | None:
         "revision": facts.wanted,
         "step": sight.said.step or "Pending",
         "progress": sight.said.message,
-        "changed": list(changed_fields(facts.user, serving.fields)) if serving else [],
+        "changed": list(changes(facts.user, serving)) if serving else [],
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -99,15 +99,32 @@ def recorded_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def changed_fields(spec: BaseModel, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+def written_fields(part: BaseModel, prefix: str = "") -> frozenset[str]:
+    """YAML paths of the [R] fields that somebody wrote, whatever their value."""
+    found: set[str] = set()
+    for name in part.model_fields_set:
+        field = type(part).model_fields[name]
+        path, value = f"{prefix}{field.alias or name}", getattr(part, name)
+        if path in IN_PLACE:
+            continue
+        if not isinstance(value, BaseModel) or field.default is None:
+            found.add(path)
+        if isinstance(value, BaseModel):
+            found |= written_fields(value, f"{path}.")
+    return frozenset(found)
+
+
+def changed_fields(spec: BaseModel, recorded: Mapping[str, Any], written: Collection[str]) -> tuple[str, ...]:
     """YAML paths of the [R] fields in which `spec` differs from a record, sorted; () means no rollout is needed.
 
-    A field that the record does not know entered the API after it was written: it counts only if it is used.
+    `recorded` has the values then, defaults included, and `written` the paths that the user had written. What the user
+    wrote neither then nor now keeps the default of then. A field that the record does not know entered the API later:
+    it counts if it has another value than its default.
     """
     now, used = recorded_fields(spec), _paths(rollout_fields(spec))
-    return tuple(
-        sorted(path for path, value in now.items() if (value != recorded[path] if path in recorded else path in used))
-    )
+    said = written_fields(spec) | frozenset(written)
+    known = (path for path in now.keys() & recorded.keys() if path in said and now[path] != recorded[path])
+    return tuple(sorted({*known, *(path for path in now.keys() - recorded.keys() if path in used)}))
 
 
 def _paths(fields: Mapping[str, Any], prefix: str = "") -> set[str]:
