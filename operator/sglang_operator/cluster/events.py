@@ -18,11 +18,11 @@ Object = dict[str, Any]
 
 
 def transitions(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Conditions whose status or reason is another one than before. A first calm state is no news."""
+    """Conditions whose status or reason is another one than before. What is new has no transition yet."""
     known = {one["type"]: (one["status"], one["reason"]) for one in before}
     for one in after:
         was, now = known.get(one["type"]), (one["status"], one["reason"])
-        if was != now and (was is not None or one["type"] == "Progressing"):
+        if was is not None and was != now:
             yield one
 
 

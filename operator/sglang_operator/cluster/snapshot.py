@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sglang_operator.cluster.api import Api, ApiError
@@ -52,21 +52,24 @@ class Snapshot:
 async def take_snapshot(api: Api, key: Key, endpoint: Object) -> Snapshot:
     """Read all of it, at once: a handful of lists by label. Raises ApiError."""
     uid = endpoint["metadata"]["uid"]
-    stored = await api.list(RECORD.of(key.namespace), _labels(key))
-    records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
-    kinds = (RAY_SERVICE, RAY_CLUSTER, POD, *PRUNED)
-    service, lists = await asyncio.gather(
-        api.find(SERVICE.of(key.namespace, key.name)),
-        asyncio.gather(*(_list(api, kind, key) for kind in kinds)),
+    stored, service = await asyncio.gather(
+        api.list(RECORD.of(key.namespace), _labels(key)), api.find(SERVICE.of(key.namespace, key.name))
     )
+    records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
+    first = Snapshot(endpoint=endpoint, records=records, service=service)
+    # A revision is recorded before anything is made of it, so without a record there is nothing to read.
+    return await _with_lists(api, key, first) if records else first
+
+
+async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
+    kinds = (RAY_SERVICE, RAY_CLUSTER, POD, *PRUNED)
+    lists = await asyncio.gather(*(_list(api, kind, key) for kind in kinds))
     found = dict(zip((kind.name for kind in kinds), lists, strict=True))
-    return Snapshot(
-        endpoint=endpoint,
-        records=records,
+    return replace(
+        snapshot,
         ray_services=found[RAY_SERVICE.name] or (),
         ray_clusters=found[RAY_CLUSTER.name] or (),
         pods=found[POD.name] or (),
-        service=service,
         others={kind.name: found[kind.name] or () for kind in PRUNED},
         absent=frozenset(name for name, items in found.items() if items is None),
     )
