@@ -70,8 +70,12 @@ class Passes:
         raise AssertionError(f"it never came to rest: {self.written[-10:]}")
 
     async def objects(self, kind: Kind) -> list[Object]:
+        """Those that stay and that KubeRay has not made."""
         return [
-            item for item in await self.api.list(kind.of(self.namespace)) if "deletionTimestamp" not in item["metadata"]
+            item
+            for item in await self.api.list(kind.of(self.namespace))
+            if "deletionTimestamp" not in item["metadata"]
+            and not any(owner["kind"].startswith("Ray") for owner in item["metadata"].get("ownerReferences") or ())
         ]
 
     async def one(self, kind: Kind) -> Object:
