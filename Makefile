@@ -76,11 +76,15 @@ test: lint engine model image-tools ## Everything that CI runs: lint, types, uni
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)
-	$(BIN)/pytest -m "not engine and not image and not chart" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not engine and not image and not chart and not apiserver and not cluster" $(PYTEST_ARGS)
 
 .PHONY: test-chart
 test-chart: venv ## The Helm chart with Helm 4 and 3 (fetched once)
 	$(BIN)/pytest tests/chart $(PYTEST_ARGS)
+
+.PHONY: test-apiserver
+test-apiserver: venv ## A real API server with real KubeRay; built from source the first time (Go)
+	$(BIN)/pytest -m apiserver $(PYTEST_ARGS)
 
 .PHONY: test-engine
 test-engine: venv engine model ## Real SGLang on CPU behind a real Ray Serve
