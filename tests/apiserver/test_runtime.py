@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import signal
 import ssl
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from apiserver.operator_process import OperatorProcess, counter_of, operators, u
 from sglang_operator.cluster import paths
 
 if TYPE_CHECKING:
-    from apiserver.conftest import ControlPlane
+    from localcluster import ControlPlane
 
 Start = Callable[..., OperatorProcess]
 Object = dict[str, Any]
@@ -32,16 +31,10 @@ OFTEN = {"AGAIN": "0.05"}
 
 
 class Namespace:
-    """A namespace of one test."""
+    """The namespace of one test, as the API server has it."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self._client = _client(kubeconfig)
-        self.name = f"t-{uuid.uuid4().hex[:8]}"
-        self._post("/api/v1/namespaces", {"metadata": {"name": self.name}})
-
-    def delete(self) -> None:
-        self._client.delete(f"/api/v1/namespaces/{self.name}").raise_for_status()
-        self._client.close()
+    def __init__(self, http: httpx.Client, name: str) -> None:
+        self._client, self.name = http, name
 
     def create_endpoint(self, name: str = ENDPOINT) -> None:
         self._post(paths.ENDPOINT.of(self.name), {**MANIFEST, "metadata": {"name": name}})
@@ -83,78 +76,77 @@ def _client(kubeconfig: Path) -> httpx.Client:
 
 
 @pytest.fixture
-def namespace(control_plane: ControlPlane) -> Iterator[Namespace]:
-    made = Namespace(control_plane.kubeconfig)
-    yield made
-    made.delete()
+def place(control_plane: ControlPlane, namespace: str) -> Iterator[Namespace]:
+    with _client(control_plane.kubeconfig) as http:
+        yield Namespace(http, namespace)
 
 
 @pytest.fixture
-def start(control_plane: ControlPlane, namespace: Namespace, tmp_path: Path) -> Iterator[Start]:
-    with operators(control_plane.kubeconfig, tmp_path, namespace.name) as start:
+def start(control_plane: ControlPlane, place: Namespace, tmp_path: Path) -> Iterator[Start]:
+    with operators(control_plane.kubeconfig, tmp_path, place.name) as start:
         yield start
 
 
-def test_endpoints_and_what_belongs_to_them_lead_to_passes(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint("before")
+def test_endpoints_and_what_belongs_to_them_lead_to_passes(place: Namespace, start: Start) -> None:
+    place.create_endpoint("before")
     start("a")
-    until(lambda: namespace.passes("a", "before") == 1)
-    namespace.create_endpoint()
-    until(lambda: namespace.passes("a") == 1)
-    namespace.create_service("foreign", {"app": "x"})
-    namespace.create_service("ours", {"serve.sglang.io/endpoint": ENDPOINT})
-    until(lambda: namespace.passes("a") == 2)
-    assert namespace.passes("a", "before") == 1, "it was not concerned"
+    until(lambda: place.passes("a", "before") == 1)
+    place.create_endpoint()
+    until(lambda: place.passes("a") == 1)
+    place.create_service("foreign", {"app": "x"})
+    place.create_service("ours", {"serve.sglang.io/endpoint": ENDPOINT})
+    until(lambda: place.passes("a") == 2)
+    assert place.passes("a", "before") == 1, "it was not concerned"
 
 
-def test_in_the_whole_cluster_too(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_in_the_whole_cluster_too(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     start("a", SERVES="")
-    until(lambda: namespace.passes("a") == 1)
-    namespace.create_service("ours", {"serve.sglang.io/endpoint": ENDPOINT})
-    until(lambda: namespace.passes("a") == 2)
+    until(lambda: place.passes("a") == 1)
+    place.create_service("ours", {"serve.sglang.io/endpoint": ENDPOINT})
+    until(lambda: place.passes("a") == 2)
 
 
-def test_nothing_is_left_on_an_endpoint(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
-    before = namespace.endpoint()
+def test_nothing_is_left_on_an_endpoint(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
+    before = place.endpoint()
     start("a")
-    until(lambda: namespace.passes("a") == 1)
-    assert namespace.endpoint() == before
+    until(lambda: place.passes("a") == 1)
+    assert place.endpoint() == before
     assert not {"finalizers", "annotations"} & set(before["metadata"])
 
 
-def test_a_resync_finds_what_no_event_tells(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_a_resync_finds_what_no_event_tells(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     start("a", RESYNC="0.5")
-    until(lambda: namespace.passes("a") >= 3)
+    until(lambda: place.passes("a") >= 3)
 
 
-def test_one_leads_and_both_are_ready(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_one_leads_and_both_are_ready(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     leader, standby = _leader_and_standby(start)
-    until(lambda: namespace.passes("a") == 1)
+    until(lambda: place.passes("a") == 1)
     assert (leader.get("/readyz"), standby.get("/readyz"), standby.get("/healthz")) == ("ok\n",) * 3
     assert "sglang_operator_leader 1.0" in leader.get("/metrics")
     assert "sglang_operator_leader 0.0" in standby.get("/metrics")
-    labels = f'{{name="{ENDPOINT}",namespace="{namespace.name}"}}'
+    labels = f'{{name="{ENDPOINT}",namespace="{place.name}"}}'
     assert f"sglang_operator_endpoint_ready{labels} 1.0" in leader.get("/metrics")
-    assert namespace.passes("b") == 0
+    assert place.passes("b") == 0
 
 
-def test_told_to_stop_it_ends_its_passes_and_the_next_one_leads_at_once(namespace: Namespace, start: Start) -> None:
+def test_told_to_stop_it_ends_its_passes_and_the_next_one_leads_at_once(place: Namespace, start: Start) -> None:
     leader, standby = _leader_and_standby(start, SLOW="1")
-    namespace.create_endpoint()
+    place.create_endpoint()
     until(lambda: "longest_running_seconds 0.0" not in leader.get("/metrics"))
-    assert namespace.passes("a") == 0
+    assert place.passes("a") == 0
     leader.send(signal.SIGTERM)
     status, seconds = leader.wait()
     assert (status, seconds < 5) == (0, True), seconds
-    assert namespace.passes("a") == 1, "the pass that ran was cut off"
+    assert place.passes("a") == 1, "the pass that ran was cut off"
     assert leader.says("released lease") > leader.says("cancelled")
     assert standby.wait_for("leading") < 3
-    assert namespace.holders() == ["b"]
-    until(lambda: namespace.passes("b") == 1)
+    assert place.holders() == ["b"]
+    until(lambda: place.passes("b") == 1)
 
 
 def test_who_waits_for_the_lease_stops_too(start: Start) -> None:
@@ -164,36 +156,36 @@ def test_who_waits_for_the_lease_stops_too(start: Start) -> None:
     assert (status, seconds < 5) == (0, True), seconds
 
 
-def test_killed_the_next_one_leads_within_20_seconds(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_killed_the_next_one_leads_within_20_seconds(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     leader, standby = _leader_and_standby(start, **OFTEN)
-    until(lambda: namespace.passes("a"))
+    until(lambda: place.passes("a"))
     leader.kill()
     assert standby.wait_for("leading") < 20
-    until(lambda: namespace.passes("b"))
+    until(lambda: place.passes("b"))
 
 
-def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     leader, standby = _leader_and_standby(start, **OFTEN)
-    until(lambda: namespace.passes("a") > 3)
+    until(lambda: place.passes("a") > 3)
     leader.send(signal.SIGSTOP)
     standby.wait_for("leading")
-    until(lambda: namespace.passes("b") > 3)
-    written = namespace.passes("a")
+    until(lambda: place.passes("b") > 3)
+    written = place.passes("a")
     leader.send(signal.SIGCONT)
     status, _ = leader.wait()
     assert status == 1
     assert leader.says("is lost")
-    assert namespace.passes("a") == written
-    assert namespace.holders() == ["b"]
+    assert place.passes("a") == written
+    assert place.holders() == ["b"]
 
 
-def test_without_election_there_is_no_lease(namespace: Namespace, start: Start) -> None:
-    namespace.create_endpoint()
+def test_without_election_there_is_no_lease(place: Namespace, start: Start) -> None:
+    place.create_endpoint()
     start("a", ELECTION="no")
-    until(lambda: namespace.passes("a") == 1)
-    assert namespace.holders() == []
+    until(lambda: place.passes("a") == 1)
+    assert place.holders() == []
 
 
 def _leader_and_standby(start: Start, **environment: str) -> tuple[OperatorProcess, OperatorProcess]:
