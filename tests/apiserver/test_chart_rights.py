@@ -1,0 +1,106 @@
+"""The operator with the rights that the chart gives it, and no others: nothing that it asks for is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import helm
+import pytest
+import yaml
+from chart.conftest import CHART, ROOT
+from localcluster import ControlPlane
+from localcluster.kubectl import until
+
+Json = dict[str, Any]
+SECONDS = 120
+RELEASE = "sglang-operator"
+FORBIDDEN = 403
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A cluster of its own: an operator of the whole cluster would work on the endpoints of other tests."""
+    with ControlPlane(tmp_path_factory.mktemp("rights"), kuberay=False) as plane:
+        yield plane
+
+
+@contextmanager
+def installed(plane: ControlPlane, namespace: str, scratch: Path, **values: Any) -> Iterator[list[str]]:
+    """The chart in `namespace`. Gives the arguments of its operator, but for what only a pod has."""
+    arguments = helm.set_values(scratch / "values.yaml", {"crds": {"install": False}, **values})
+    place = ("--namespace", namespace)
+    helm.run(helm.VERSIONS[0], "install", RELEASE, str(CHART), *arguments, *place, kubeconfig=plane.kubeconfig)
+    (deployment,) = plane.kubectl.objects("deployments", f"--namespace={namespace}")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    yield [arg for arg in container["args"] if not arg.startswith(("--defaults=", "--http-port="))]
+    helm.run(helm.VERSIONS[0], "uninstall", RELEASE, *place, kubeconfig=plane.kubeconfig)
+
+
+@contextmanager
+def operator(plane: ControlPlane, namespace: str, scratch: Path, arguments: list[str]) -> Iterator[Path]:
+    """The process of the pod, as its service account. Gives its log; at the end it is asked to stop."""
+    kubeconfig, log = plane.kubeconfig_of(namespace, RELEASE), scratch / "operator.log"
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAME": "test", "POD_NAMESPACE": namespace}
+    command = [str(Path(sys.executable).parent / "sglang-operator"), "run", *arguments, "--http-port=0"]
+    with log.open("w") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process:
+        try:
+            yield log
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0, log.read_text()
+        finally:
+            process.kill()
+
+
+def everything(namespace: str) -> Json:
+    """An endpoint with every kind of object that there is."""
+    text = (ROOT / "tests" / "golden" / "nvidia-everything" / "input.yaml").read_text(encoding="utf-8")
+    manifest: Json = yaml.safe_load(text)
+    manifest["metadata"] = {"name": manifest["metadata"]["name"], "namespace": namespace}
+    return manifest
+
+
+def refused(plane: ControlPlane, namespace: str) -> list[str]:
+    """What the operator asked for without the right to."""
+    user = f"system:serviceaccount:{namespace}:{RELEASE}"
+    return sorted(
+        {
+            f"{event['verb']} {event['requestURI'].partition('?')[0]}"
+            for event in plane.requests(user)
+            if event.get("responseStatus", {}).get("code") == FORBIDDEN
+        }
+    )
+
+
+@pytest.mark.parametrize("mode", ["cluster", "namespaces"])
+def test_nothing_that_the_operator_asks_for_is_refused(plane: ControlPlane, tmp_path: Path, mode: str) -> None:
+    own, served = f"system-{mode}", f"team-{mode}"
+    for namespace in (own, served):
+        plane.make_namespace(namespace)
+    values = {"watchNamespaces": [served]} if mode == "namespaces" else {}
+    with installed(plane, own, tmp_path, **values) as arguments, operator(plane, own, tmp_path, arguments) as log:
+        plane.kubectl.apply([everything(served)])
+        wanted = "rayservices,networkpolicies,controllerrevisions,persistentvolumeclaims"
+        found = until(
+            lambda: kinds if len(kinds := here(plane, served, wanted)) == 4 else set(), SECONDS, f"{wanted}: {log}"
+        )
+        assert found
+        until(lambda: here(plane, served, "events"), SECONDS, "an event of the endpoint")
+        until(lambda: conditions(plane, served), SECONDS, "its status")
+    assert refused(plane, own) == []
+
+
+def here(plane: ControlPlane, namespace: str, kinds: str) -> set[str]:
+    return {one["kind"] for one in plane.kubectl.objects(kinds, f"--namespace={namespace}")}
+
+
+def conditions(plane: ControlPlane, namespace: str) -> list[Json]:
+    (endpoint,) = plane.kubectl.objects("sglangendpoints", f"--namespace={namespace}")
+    found: list[Json] = endpoint.get("status", {}).get("conditions", [])
+    return found
