@@ -1,0 +1,205 @@
+"""What the operator costs: many endpoints at once, on a real API server with real KubeRay beside it.
+
+    PYTHONPATH=hack/cluster python bench/operator.py --endpoints 1 100 1000 --idle-seconds 600
+
+For each count a fresh control plane. Times come from the API server's audit log: from the answer to the POST of an
+endpoint to the one of its RayService. KubeRay's CPU over the same time is the baseline: absolute times depend on the
+machine. No pod runs, so this is the cost of watching and writing alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+from localcluster import ControlPlane
+
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.paths import ENDPOINT
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "bench"
+ACCOUNT = "operator"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+START_SECONDS = 60
+LIMIT_SECONDS = 900
+QUIET_SECONDS = 20  # without a write: it has come to rest
+
+
+@dataclass
+class Row:
+    """One count of endpoints; times in seconds unless the name says otherwise."""
+
+    endpoints: int
+    p50: float = 0
+    p99: float = 0
+    all_made: float = 0
+    requests_each: float = 0
+    cpu_ms_each: float = 0
+    kuberay_cpu_ms_each: float = 0
+    memory_mb: float = 0
+    settled_requests_each: float = 0
+    idle_seconds: float = 0
+    idle_writes: int = 0
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--endpoints", type=int, nargs="+", default=[1, 100, 1000])
+    options.add_argument("--idle-seconds", type=float, default=600)
+    given = options.parse_args()
+    for number in given.endpoints:
+        print(json.dumps(asdict(measure(number, given.idle_seconds))), flush=True)
+
+
+def measure(number: int, idle_seconds: float) -> Row:
+    with tempfile.TemporaryDirectory() as directory, ControlPlane(Path(directory) / "c") as plane:
+        kubeconfig = account(plane)
+        with operator(kubeconfig) as process:
+            return _measure(plane, process, number, idle_seconds)
+
+
+def _measure(plane: ControlPlane, process: psutil.Process, number: int, idle_seconds: float) -> Row:
+    row = Row(number)
+    kuberay = psutil.Process(plane.process("ray-operator").pid)
+    before, kuberay_before = cpu(process), cpu(kuberay)
+    asyncio.run(create(plane.kubeconfig, number))
+    made = wait_for_all(plane, number)
+    row.cpu_ms_each = 1000 * (cpu(process) - before) / number
+    row.kuberay_cpu_ms_each = 1000 * (cpu(kuberay) - kuberay_before) / number
+    row.p50, row.p99 = quantile(made, 50), quantile(made, 99)
+    row.all_made = max(answered(plane, "rayservices").values()) - min(answered(plane, "sglangendpoints").values())
+    row.requests_each = mine(plane, until=max(answered(plane, "rayservices").values())) / number
+    wait_for_rest(plane)
+    row.settled_requests_each = mine(plane) / number
+    row.memory_mb = process.memory_info().rss / 1e6
+    writes = len(written(plane))
+    time.sleep(idle_seconds)
+    row.idle_seconds, row.idle_writes = idle_seconds, len(written(plane)) - writes
+    return row
+
+
+def account(plane: ControlPlane) -> Path:
+    """A kubeconfig of the operator's own, so that the audit log tells its requests from others."""
+    plane.make_namespace(NAMESPACE)
+    plane.kubectl("create", "serviceaccount", ACCOUNT, f"--namespace={NAMESPACE}")
+    plane.kubectl(
+        "create",
+        "clusterrolebinding",
+        ACCOUNT,
+        "--clusterrole=cluster-admin",
+        f"--serviceaccount={NAMESPACE}:{ACCOUNT}",
+    )
+    return plane.kubeconfig_of(NAMESPACE, ACCOUNT)
+
+
+@contextmanager
+def operator(kubeconfig: Path) -> Iterator[psutil.Process]:
+    command = [str(Path(sys.executable).with_name("sglang-operator")), "run", "--lease-namespace", NAMESPACE]
+    command += ["--http-port=18080", "--log-level=warning"]
+    process = subprocess.Popen(command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+    try:
+        wait_for_leader()
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for_leader() -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if "sglang_operator_leader 1" in httpx.get("http://127.0.0.1:18080/metrics").text:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise SystemExit("the operator does not lead")
+
+
+async def create(kubeconfig: Path, number: int) -> None:
+    configuration = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    api = Api(configuration)
+    manifest = yaml.safe_load((ROOT / "examples/nvidia.yaml").read_text())
+    bodies = [{**manifest, "metadata": {"name": f"e{index}", "namespace": NAMESPACE}} for index in range(number)]
+    await asyncio.gather(*(api.create(ENDPOINT.of(NAMESPACE), body) for body in bodies))
+    await api.close()
+
+
+def wait_for_all(plane: ControlPlane, number: int) -> list[float]:
+    """Seconds from each endpoint to its RayService."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        made, asked = answered(plane, "rayservices"), answered(plane, "sglangendpoints")
+        if len(made) >= number:
+            return sorted(at - asked[name.rpartition("-")[0]] for name, at in made.items())
+        time.sleep(1)
+    raise SystemExit(f"only {len(made)} of {number} RayServices after {LIMIT_SECONDS} s")
+
+
+def wait_for_rest(plane: ControlPlane) -> None:
+    deadline, last = time.monotonic() + LIMIT_SECONDS, -1
+    while len(written(plane)) != last and time.monotonic() < deadline:
+        last = len(written(plane))
+        time.sleep(QUIET_SECONDS)
+
+
+def answered(plane: ControlPlane, kind: str) -> dict[str, float]:
+    """Unix seconds of the answer to each POST of a kind, by name."""
+    return {
+        event["objectRef"]["name"]: at(event)
+        for event in plane.requests()
+        if event["verb"] == "create" and event["objectRef"]["resource"] == kind
+    }
+
+
+def mine(plane: ControlPlane, until: float = float("inf")) -> int:
+    """Requests of the operator, watches and its Lease aside."""
+    return sum(
+        event["verb"] != "watch" and not _is_lease(event) and at(event) <= until for event in plane.requests(USER)
+    )
+
+
+def written(plane: ControlPlane) -> list[Any]:
+    return [event for event in plane.requests(USER, writes=True) if not _is_lease(event)]
+
+
+def _is_lease(event: dict[str, Any]) -> bool:
+    return bool(event.get("objectRef", {}).get("resource") == "leases")
+
+
+def at(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["stageTimestamp"]).timestamp()
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def quantile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
+
+
+if __name__ == "__main__":
+    main()
