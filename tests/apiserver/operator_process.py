@@ -34,20 +34,31 @@ POLL = 0.05
 def make_reconcile(given: Surroundings) -> Reconcile:
     """Counts passes in a ConfigMap; `AGAIN` seconds later it wants to look again, `SLOW` seconds it takes."""
     passes: dict[Key, int] = {}
+    writing: list[asyncio.Task[None]] = []
     again = float(os.environ["AGAIN"]) if os.environ.get("AGAIN") else None
 
     async def reconcile(key: Key) -> Result:
         if await given.api.find(ENDPOINT.of(*key)) is None:
             given.report(key, None)
             return Result()
+        # It cannot be cancelled, and the process waits for it: when the lease is lost, only the guard is in its way.
+        writing.append(asyncio.create_task(count(key)))
+        await asyncio.shield(writing[-1])
+        given.report(key, {"conditions": [{"type": "Ready", "status": "True"}]})
+        return Result(again)
+
+    async def end() -> None:
+        await asyncio.gather(*writing, return_exceptions=True)
+
+    given.stack.push_async_callback(end)
+
+    async def count(key: Key) -> None:
         await asyncio.sleep(float(os.environ.get("SLOW", "0")))
         passes[key] = passes.get(key, 0) + 1
         name = counter_of(key.name, os.environ["POD_NAME"])
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": key.namespace}}
         path = f"/api/v1/namespaces/{key.namespace}/configmaps/{name}"
         await given.api.apply(path, {**body, "data": {"passes": str(passes[key])}})
-        given.report(key, {"conditions": [{"type": "Ready", "status": "True"}]})
-        return Result(again)
 
     return reconcile
 

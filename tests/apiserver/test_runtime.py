@@ -167,7 +167,7 @@ def test_killed_the_next_one_leads_within_20_seconds(place: Namespace, start: St
 
 def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on(place: Namespace, start: Start) -> None:
     place.create_endpoint()
-    leader, standby = _leader_and_standby(start, **OFTEN)
+    leader, standby = _leader_and_standby(start, **OFTEN, SLOW="0.3")
     until(lambda: place.passes("a") > 3)
     leader.send(signal.SIGSTOP)
     standby.wait_for("leading")

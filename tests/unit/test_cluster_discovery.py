@@ -1,0 +1,66 @@
+"""Kinds that are not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.discovery import wait_for_endpoints, wait_for_late_kinds
+
+RAY, GATEWAY, OURS = "/apis/ray.io/v1", "/apis/gateway.networking.k8s.io/v1", "/apis/serve.sglang.io/v1alpha1"
+RAY_KINDS, ROUTES, ENDPOINTS = ("rayclusters", "rayservices"), ("gateways", "httproutes"), ("sglangendpoints",)
+Cluster = Mapping[str, Sequence[str]] | ApiError
+
+
+class Times:
+    """Stands for an API server that changes whenever somebody sleeps."""
+
+    def __init__(self, *clusters: Cluster) -> None:
+        self._clusters = clusters
+        self.naps: list[float] = []
+
+    async def find(self, path: str) -> dict[str, Any] | None:
+        now = self._clusters[len(self.naps)]
+        if isinstance(now, ApiError):
+            raise now
+        return {"resources": [{"name": name} for name in now[path]]} if path in now else None
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        if len(self.naps) == len(self._clusters):
+            raise asyncio.CancelledError
+
+    @property
+    def api(self) -> Api:
+        return cast("Api", self)
+
+
+def test_it_ends_when_a_kind_has_come() -> None:
+    times = Times({}, {RAY: ["rayjobs"]}, {RAY: RAY_KINDS})
+    asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+    assert times.naps == [30, 30]
+
+
+def test_a_kind_that_was_there_is_no_news_and_one_that_goes_neither() -> None:
+    times = Times({RAY: RAY_KINDS}, {RAY: RAY_KINDS}, {})
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+
+
+def test_a_server_that_does_not_answer_says_nothing_about_kinds() -> None:
+    silent = ApiError(0, "ClientError", "no route")
+    times = Times(silent, {GATEWAY: ROUTES}, silent, {GATEWAY: ROUTES}, {GATEWAY: ROUTES, RAY: RAY_KINDS})
+    asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+    assert len(times.naps) == 4
+
+
+def test_it_waits_for_the_server_and_the_crd_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    times = Times(ApiError(0, "ClientError", "no route"), {}, {OURS: ENDPOINTS})
+    asyncio.run(wait_for_endpoints(times.api, times.sleep))
+    assert times.naps == [5, 5]
+    assert "waiting: 0 ClientError: no route" in caplog.text
+    assert "has no sglangendpoints: install the CRD, kubectl apply -f crds/" in caplog.text
