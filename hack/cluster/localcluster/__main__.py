@@ -1,4 +1,4 @@
-"""`python -m localcluster up|down|status|kubeconfig`: a control plane that stays until it is taken down."""
+"""`python -m localcluster up|down|status|kubeconfig`: a cluster that stays until it is taken down."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import sys
 from pathlib import Path
 
 from localcluster import tools
-from localcluster.components import COMPONENTS
-from localcluster.controlplane import ControlPlane
+from localcluster.cluster import LocalCluster
 from localcluster.missing import Missing
+from localcluster.say import say
+
+EXAMPLE = "tests/cluster/endpoint.yaml"
+NEXT = """\
+export KUBECONFIG={kubeconfig}
+export PATH={programs}:$PATH  # for kubectl of the cluster's version
+kubectl get nodes
+kubectl apply -f {example}
+"""
 
 
 def main() -> int:
@@ -17,33 +25,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="localcluster", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status", "kubeconfig"))
     parser.add_argument("--directory", type=Path, default=tools.cache() / "run", help="where its files are kept")
+    parser.add_argument("--nodes", type=int, default=1, help="how many nodes (default 1)")
     options = parser.parse_args()
-    plane = ControlPlane(options.directory, scheduler=True, outlives=True)
     try:
-        {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[options.command](plane)
+        cluster = LocalCluster(options.directory, nodes=options.nodes, outlives=True)
+        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[options.command](cluster)
     except Missing as missing:
-        print(f"local cluster: {missing}", file=sys.stderr)
+        say(str(missing))
         return 1
+
+
+def _up(cluster: LocalCluster) -> int:
+    cluster.open()
+    kubeconfig = cluster.control_plane.kubeconfig
+    print(NEXT.format(kubeconfig=kubeconfig, programs=tools.directory(), example=EXAMPLE))
     return 0
 
 
-def _up(plane: ControlPlane) -> None:
-    plane.open()
-    print(f"export KUBECONFIG={plane.kubeconfig}")
+def _down(cluster: LocalCluster) -> int:
+    cluster.close()
+    return 0
 
 
-def _down(plane: ControlPlane) -> None:
-    plane.close()
+def _status(cluster: LocalCluster) -> int:
+    """Exit code 1 unless all of it runs."""
+    processes = list(cluster.processes())
+    for process in processes:
+        print(f"{process.name:26} {f'runs, pid {process.pid}' if process.pid else 'does not run'}  {process.log}")
+    return 0 if processes and all(process.pid for process in processes) else 1
 
 
-def _status(plane: ControlPlane) -> None:
-    for name in COMPONENTS:
-        pid = plane.process(name).pid
-        print(f"{name:26} {f'runs, pid {pid}' if pid else 'does not run'}")
-
-
-def _kubeconfig(plane: ControlPlane) -> None:
-    print(plane.kubeconfig)
+def _kubeconfig(cluster: LocalCluster) -> int:
+    print(cluster.control_plane.kubeconfig)
+    return 0
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def etcd(of: Setting) -> Component:
         "--unsafe-no-fsync",
         "--log-level=warn",
     ]
-    return Component("etcd", [str(program("etcd")), *flags], lambda: _answers(f"{clients}/health"))
+    return Component("etcd", [str(program("etcd")), *flags], lambda: answers(f"{clients}/health"))
 
 
 def kube_apiserver(of: Setting) -> Component:
@@ -149,7 +149,7 @@ def kube_scheduler(of: Setting) -> Component:
         f"--bind-address={LOOPBACK}",
         f"--secure-port={port}",
     ]
-    ready = lambda: _answers(f"https://{LOOPBACK}:{port}/readyz", context=_trusting())  # noqa: E731
+    ready = lambda: answers(f"https://{LOOPBACK}:{port}/readyz", context=_trusting())  # noqa: E731
     return Component("kube-scheduler", [str(program("kube-scheduler")), *flags], ready)
 
 
@@ -165,7 +165,7 @@ def ray_operator(of: Setting) -> Component:
     return Component(
         "ray-operator",
         [str(program("ray-operator")), *flags],
-        lambda: _answers(f"http://{health}/readyz"),
+        lambda: answers(f"http://{health}/readyz"),
         {"KUBECONFIG": str(of.kubeconfig("kuberay-operator"))},
     )
 
@@ -183,7 +183,7 @@ COMPONENTS: Final[Mapping[str, Callable[[Setting], Component]]] = {
 def exists(of: Setting, path: str) -> bool:
     """Whether the API server answers 200 to the administrator's GET of `path`."""
     context = ssl.create_default_context(cafile=str(of.credentials.authority))
-    return _answers(of.server + path, context=context, token=of.credentials.token(ADMIN))
+    return answers(of.server + path, context=context, token=of.credentials.token(ADMIN))
 
 
 def _trusting() -> ssl.SSLContext:
@@ -194,7 +194,8 @@ def _trusting() -> ssl.SSLContext:
     return context
 
 
-def _answers(url: str, *, context: ssl.SSLContext | None = None, token: str = "") -> bool:
+def answers(url: str, *, context: ssl.SSLContext | None = None, token: str = "") -> bool:
+    """Whether a GET of `url` is answered with 200."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     # No proxy of the environment stands between this machine and itself.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))

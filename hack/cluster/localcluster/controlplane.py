@@ -44,7 +44,7 @@ class ControlPlane:
         outlives: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        chosen = ports.choose(directory, components.PORTS, address)
+        chosen = ports.choose(directory, components.PORTS)
         self.setting = Setting(directory, chosen, address, services)
         self.kubectl = Kubectl(self.kubeconfig)
         self._crds = crds

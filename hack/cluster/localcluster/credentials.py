@@ -61,9 +61,9 @@ class Credentials:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._make_authority()
         names = ",".join([*(f"IP:{address}" for address in addresses), "DNS:localhost", "DNS:kubernetes.default.svc"])
-        self._make_certificate("apiserver", "/CN=kube-apiserver", names)
-        self._make_certificate("kubelet-client", "/O=system:masters/CN=kube-apiserver", "DNS:kube-apiserver")
-        self._make_certificate("service-accounts", "/CN=service-accounts", "DNS:service-accounts")
+        self.make_certificate("apiserver", "/CN=kube-apiserver", names)
+        self.make_certificate("kubelet-client", "/O=system:masters/CN=kube-apiserver", "DNS:kube-apiserver")
+        self.make_certificate("service-accounts", "/CN=service-accounts", "DNS:service-accounts")
         users = {**USERS, **{f"system:node:{node}": "system:nodes" for node in nodes}}
         rows = [f'{secrets.token_hex(16)},{user},{user},"{groups}"\n' for user, groups in users.items()]
         self.tokens.write_text("".join(rows), encoding="utf-8")
@@ -90,7 +90,8 @@ class Credentials:
             "req", "-x509", *KEY, "-days", DAYS, "-subj", "/CN=local", "-keyout", str(key), "-out", str(certificate)
         )
 
-    def _make_certificate(self, name: str, subject: str, names: str) -> None:
+    def make_certificate(self, name: str, subject: str, names: str) -> None:
+        """Certificate and key of `name`, for server and client."""
         (certificate, key), (authority, authority_key) = self.certificate(name), self.certificate("ca")
         _openssl(
             *("req", "-x509", *KEY, "-days", DAYS, "-subj", subject, "-addext", f"subjectAltName={names}"),

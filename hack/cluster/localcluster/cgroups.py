@@ -1,0 +1,59 @@
+"""A cgroup for each node's pods, in whatever version of cgroups this machine has.
+
+Two kubelets with the same cgroup end each other's pods as orphans, so each gets one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+MOUNTS: Final = Path("/proc/mounts")
+UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")
+CONTROLLERS: Final = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
+
+
+def make(name: str) -> None:
+    """The cgroup /`name`, unless it is there."""
+    if UNIFIED.is_file():
+        _delegate(UNIFIED.parent)
+        _delegate_made(UNIFIED.parent / name)
+        return
+    for hierarchy in _hierarchies():
+        group = hierarchy / name
+        group.mkdir(exist_ok=True)
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and no process can enter it then
+            if (hierarchy / setting).is_file():
+                (group / setting).write_text((hierarchy / setting).read_text())
+
+
+def remove(name: str) -> None:
+    """The cgroup /`name` with everything below it. Its processes have ended."""
+    roots = [UNIFIED.parent] if UNIFIED.is_file() else [*_hierarchies()]
+    for top in (root / name for root in roots):
+        if top.is_dir():
+            below = [path for path in top.rglob("*") if path.is_dir()]
+            for group in sorted(below, key=lambda path: len(path.parts), reverse=True):
+                group.rmdir()
+            top.rmdir()
+
+
+def _hierarchies() -> Iterator[Path]:
+    """Where each controller of version 1 is mounted."""
+    for line in MOUNTS.read_text(encoding="utf-8").splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup":
+            yield Path(where)
+
+
+def _delegate_made(group: Path) -> None:
+    group.mkdir(exist_ok=True)
+    _delegate(group)
+
+
+def _delegate(group: Path) -> None:
+    """Let children of a version 2 group be limited by whatever the group itself may limit."""
+    offered = (group / "cgroup.controllers").read_text(encoding="ascii").split()
+    wanted = " ".join(f"+{controller}" for controller in CONTROLLERS if controller in offered)
+    (group / "cgroup.subtree_control").write_text(wanted, encoding="ascii")

@@ -1,0 +1,157 @@
+"""Builds the images that pods need with buildah, and keeps them; root only, no daemon, no registry.
+
+The Dockerfiles are the project's own, on a Debian made from packages. Layers are kept, so a change of our Python files
+costs seconds, and an image that has not changed nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import yaml
+
+from localcluster.nodefiles import PAUSE
+from localcluster.say import say
+from localcluster.shell import Broken, run
+from localcluster.tools import cache
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+FILES: Final = Path(__file__).resolve().parents[1] / "images"
+CHART: Final = ROOT / "charts" / "sglang-operator"
+DEBIAN: Final = "localhost/debian:bookworm"
+SUITE: Final = "bookworm"  # of the Debian that our Dockerfiles are FROM
+BUILD_SECONDS: Final = 1800.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image under the name by which pods ask for it."""
+
+    name: str
+    identity: str
+    """Changes with its content."""
+    layout: Path
+    """An OCI layout with it, layers not compressed: they are never sent anywhere."""
+
+    @contextmanager
+    def archive(self) -> Iterator[IO[bytes]]:
+        """The layout as a stream of tar, so that it never lies on the disk twice."""
+        with subprocess.Popen(["tar", "-C", str(self.layout), "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
+            assert packing.stdout  # noqa: S101 - it was asked for
+            yield packing.stdout
+
+
+def serving_name() -> str:
+    """What the renderer emits for endpoints with `vendor: cpu`."""
+    from sglang_operator.render.platform import default_images  # noqa: PLC0415 - the fast flavour does without
+
+    return default_images()["cpu"]
+
+
+def operator_name() -> str:
+    """What the chart emits."""
+    image = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["image"]
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    return f"{image['registry']}/{image['repository']}:{image['tag'] or version}"
+
+
+def pause() -> Image:
+    """What holds a pod's network."""
+
+    def make() -> None:
+        with _scratch() as context:
+            shutil.copy("/bin/busybox", context / "busybox")
+            _bud(PAUSE, FILES / "pause.Dockerfile", context)
+
+    return _built(PAUSE, make)
+
+
+def serving() -> Image:
+    """Dockerfile.cpu."""
+    return _built(serving_name(), lambda: _project(serving_name(), ROOT / "Dockerfile.cpu"))
+
+
+def operator() -> Image:
+    """operator/Dockerfile."""
+    return _built(operator_name(), lambda: _project(operator_name(), ROOT / "operator" / "Dockerfile"))
+
+
+def _project(name: str, dockerfile: Path) -> None:
+    """Build one of our Dockerfiles, with uv's cache of this machine."""
+    _make_debian()
+    uv = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache" / "uv"))
+    uv.mkdir(parents=True, exist_ok=True)
+    base, _, tag = DEBIAN.partition(":")
+    _bud(name, dockerfile, ROOT, f"--build-arg=BASE={base}", f"--build-arg=BASE_TAG={tag}", f"--volume={uv}:/uv-cache")
+
+
+def _make_debian() -> None:
+    """Debian from packages, unless it is there; it trusts the certificates that this machine trusts."""
+    if _identity(DEBIAN):
+        return
+    say(f"building a Debian {SUITE} from packages")
+    with _scratch() as context:
+        rootfs = str(context / "rootfs.tar")
+        packages = "--include=ca-certificates"
+        run("mmdebstrap", "--quiet", "--variant=minbase", packages, SUITE, rootfs, seconds=BUILD_SECONDS)
+        trusted = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+        shutil.copy(trusted, context / "trusted.pem")
+        _bud(DEBIAN, FILES / "debian.Dockerfile", context)
+
+
+def _built(name: str, make: Callable[[], None]) -> Image:
+    """The image `name` as `make` builds it now; written out only if that has changed it."""
+    began = time.monotonic()
+    make()
+    identity = _identity(name)
+    layout = _home() / "layouts" / identity.removeprefix("sha256:")
+    if not layout.is_dir():
+        partial = layout.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        _buildah("push", "--quiet", "--disable-compression", "--format=oci", name, f"oci:{partial}:{name}")
+        partial.rename(layout)
+    say(f"image {name}: {time.monotonic() - began:.0f} s")
+    return Image(name, identity, layout)
+
+
+def _bud(name: str, dockerfile: Path, context: Path, *options: str) -> None:
+    how = ("--isolation=chroot", "--network=host", "--layers", "--format=docker", f"--tag={name}", *options)
+    _buildah("bud", *how, f"--file={dockerfile}", str(context))
+
+
+def _identity(name: str) -> str:
+    """The image's id, empty if there is none."""
+    try:
+        return _buildah("inspect", "--type=image", "--format={{.FromImageID}}", name).strip()
+    except Broken:
+        return ""
+
+
+def _buildah(*arguments: str) -> str:
+    home = _home()
+    scratch = home / "tmp"  # cache mounts and layers on their way lie here
+    scratch.mkdir(parents=True, exist_ok=True)
+    where: Sequence[str] = (f"--root={home}/storage", f"--runroot={home}/run", "--storage-driver=overlay")
+    environment: Mapping[str, str] = {"TMPDIR": str(scratch)}
+    return run("buildah", *where, *arguments, seconds=BUILD_SECONDS, environment=environment)
+
+
+def _home() -> Path:
+    return cache() / "images"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="localcluster-") as made:
+        yield Path(made)

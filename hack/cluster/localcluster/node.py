@@ -1,0 +1,117 @@
+"""A node: containerd, kubelet and kube-proxy in namespaces of their own, as on a machine of its own. Root only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+from localcluster import cgroups
+from localcluster.kubectl import Kubectl
+from localcluster.network import Network
+from localcluster.nodefiles import SOCKET, NodeFiles
+from localcluster.processes import Failed, Process
+
+PACKAGES: Final = Path(__file__).resolve().parents[1]
+SECONDS: Final = 120.0
+# --kill-child: the node ends with the process that we know, and --pid: all that runs on it ends with its first one.
+NAMESPACES: Final = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
+
+
+class Node:
+    """One node, which can be started again after it was killed."""
+
+    def __init__(self, files: NodeFiles, outlives: bool) -> None:
+        self._files = files
+        environment = {"PYTHONPATH": str(PACKAGES)}
+        machine = [sys.executable, "-m", "localcluster.machine", str(files.plan)]
+        command = ["unshare", *NAMESPACES, "--", *machine]
+        self.process = Process(files.name, command, files.directory, environment, outlives=outlives)
+
+    @property
+    def name(self) -> str:
+        """As `kubectl get nodes` shows it."""
+        return self._files.name
+
+    @property
+    def cgroup(self) -> str:
+        """Where its pods are."""
+        return self._files.cgroup
+
+    def start(self, models: Path) -> None:
+        """Start it, unless it runs; its kubelet then registers itself."""
+        if self.process.pid is not None:
+            return
+        cgroups.make(self._files.cgroup)
+        self._files.write(models)
+        self.process.start()
+        self.process.wait_for(lambda: bool(self._first_process()), SECONDS)
+        self._network.connect(self._files.number, self._pid())
+
+    def wait_until_ready(self, kubectl: Kubectl) -> None:
+        """Wait until its kubelet says that pods can run."""
+        self.process.wait_for(lambda: self._is_ready(kubectl), SECONDS)
+
+    def kill(self) -> None:
+        """End it with all that runs on it, as a power cut would."""
+        self.process.kill()
+
+    def has_images(self) -> set[str]:
+        """The names of the images that pods can use here."""
+        return set(self._inside("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "ls", "-q").split())
+
+    def wait_for_runtime(self) -> None:
+        """Wait until images can be brought."""
+        self.process.wait_for(self._has_runtime, SECONDS)
+
+    def bring(self, image: IO[bytes], seconds: float) -> None:
+        """Read an image as an OCI archive."""
+        importing = ("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "-")
+        self._inside(*importing, source=image, seconds=seconds)
+
+    @property
+    def _network(self) -> Network:
+        return self._files.network
+
+    def _is_ready(self, kubectl: Kubectl) -> bool:
+        found = kubectl.objects("node", self.name)
+        conditions: list[Mapping[str, str]] = found[0]["status"].get("conditions", []) if found else []
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    def _first_process(self) -> str:
+        """The pid, as we see it, of the one child of unshare, once it has a network of its own."""
+        pid = self.process.pid
+        try:
+            child = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()
+            ours, its = (Path(f"/proc/{one}/ns/net").readlink() for one in ("self", child))
+        except OSError:
+            return ""
+        return child if ours != its else ""
+
+    def _pid(self) -> int:
+        return int(self._first_process())
+
+    def _has_runtime(self) -> bool:
+        return bool(self._first_process()) and self._try_inside("ctr", "--address", SOCKET, "version")
+
+    def _try_inside(self, *command: str) -> bool:
+        return self._call(command, None, SECONDS).returncode == 0
+
+    def _inside(self, *command: str, source: IO[bytes] | None = None, seconds: float = SECONDS) -> str:
+        done = self._call(command, source, seconds)
+        if done.returncode:
+            raise Failed(f"{' '.join(command)} on {self.name}: {done.stderr.decode().strip()}")
+        return done.stdout.decode()
+
+    def _call(
+        self, command: tuple[str, ...], source: IO[bytes] | None, seconds: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["nsenter", f"--target={self._pid()}", "--mount", "--", *command],
+            stdin=source or subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
