@@ -100,3 +100,10 @@ def test_namespaces_are_a_list_without_blanks_or_repetition() -> None:
 def test_a_pod_goes_by_its_name_and_other_processes_by_one_of_their_own() -> None:
     assert identity({"POD_NAME": "sglang-operator-7d-x"}) == "sglang-operator-7d-x"
     assert identity({}) != identity({})
+
+
+def test_every_option_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/operations/operator.md").read_text()
+    names = [name for option in main.run.params for name in (*option.opts, *option.secondary_opts)]
+    assert len(names) > 10
+    assert [name for name in names if name not in page and name != "--leader-election"] == []

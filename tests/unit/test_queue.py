@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +30,7 @@ class FakeTime:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self._order = itertools.count()
         self._timers: list[tuple[float, int, FakeTimer, Callable[[], None]]] = []
 
     def clock(self) -> float:
@@ -36,7 +38,7 @@ class FakeTime:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> FakeTimer:
         timer = FakeTimer()
-        heapq.heappush(self._timers, (self.now + seconds, len(self._timers), timer, callback))
+        heapq.heappush(self._timers, (self.now + seconds, next(self._order), timer, callback))
         return timer
 
     @property
