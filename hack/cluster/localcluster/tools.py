@@ -1,6 +1,6 @@
 """Builds the programs of a cluster from pinned Go modules, each when it is first asked for, and keeps them.
 
-They lie in the cache under a digest of what pins them, so that clones share them and a changed pin makes new ones.
+They lie in the cache under a digest of what pins them, so that clones share them and a changed pin makes its own anew.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROGRAMS: Final = {
     "kubelet": (KUBERNETES, "k8s.io/kubernetes/cmd/kubelet"),
     "kube-proxy": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy"),
     "ray-operator": (KUBERAY, "github.com/ray-project/kuberay/ray-operator"),
-    "coredns": (COREDNS, "github.com/coredns/coredns"),
+    "coredns": (COREDNS, "./coredns"),
 }
 # CRDs that come with modules: the name under which we keep them -> (folder, module, path in the module).
 CRDS: Final = {
@@ -63,17 +63,17 @@ def cache() -> Path:
 
 
 @functools.cache
-def directory() -> Path:
-    """Where the programs of this checkout's pins lie."""
+def directory(folder: str = KUBERNETES) -> Path:
+    """Where the programs that the go.mod in `folder` pins lie."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in ("*/go.*", "*/*/*.go") for path in MODULES.glob(pattern)):
+    for path in sorted(path for pattern in ("go.*", "*/*.go") for path in (MODULES / folder).glob(pattern)):
         digest.update(path.read_bytes())
-    return cache() / f"bin-{digest.hexdigest()[:12]}"
+    return cache() / f"bin-{folder}-{digest.hexdigest()[:12]}"
 
 
 def program(name: str) -> Path:
     """The program `name`, which `build` has made."""
-    return directory() / name
+    return directory(PROGRAMS[name][0]) / name
 
 
 def version(folder: str, module: str) -> str:
@@ -89,18 +89,19 @@ def build(names: Sequence[str]) -> None:
     if not _absent(names):
         return
     require(["go"], GO)
-    with _lock():
-        absent = _absent(names)
-        for folder in dict.fromkeys(PROGRAMS[name][0] for name in absent):
-            _build_from(folder, [name for name in absent if PROGRAMS[name][0] == folder])
+    for folder in dict.fromkeys(PROGRAMS[name][0] for name in names):
+        with _lock(folder):
+            if absent := [name for name in _absent(names) if PROGRAMS[name][0] == folder]:
+                _build_from(folder, absent)
 
 
 def crds(name: str) -> Path:
     """The folder with the CRDs `name`."""
-    kept = directory() / "crds" / name
+    folder = CRDS[name][0]
+    kept = directory(folder) / "crds" / name
     if not kept.is_dir():
         require(["go"], GO)
-        with _lock():
+        with _lock(folder):
             if not kept.is_dir():
                 _copy_crds(name, kept)
     return kept
@@ -111,18 +112,18 @@ def _absent(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
-    directory().mkdir(parents=True, exist_ok=True)
-    with (directory() / ".lock").open("w") as lock:
+def _lock(folder: str) -> Iterator[None]:
+    directory(folder).mkdir(parents=True, exist_ok=True)
+    with (directory(folder) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build_from(folder: str, names: Sequence[str]) -> None:
     """One `go build` for all programs of a go.mod, so that what they share is compiled once."""
-    say(f"building {', '.join(names)} from source (minutes the first time, then kept in {directory()})")
+    say(f"building {', '.join(names)} from source (minutes the first time, then kept in {directory(folder)})")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=directory()) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=directory(folder)) as scratch:
         _go(folder, ["build", *_flags(folder), "-o", f"{scratch}/", *(PROGRAMS[name][1] for name in names)])
         for name in names:  # a rename: an interrupted build is never taken for a whole one
             (Path(scratch) / name).rename(program(name))
