@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeVar
 
 IMPORT_PATH = "sglang_serve.server:build"
 DEPLOYMENT = "SGLangServer"
-# Two lines of HAProxy's configuration: Ray Serve puts this setting's value after `retry-on` in its defaults section. It
-# also sets `option splice-request` there, under which HAProxy 2.8 misses in one of ten cases that a client has gone
+# Three lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
+# sets `option splice-request` there, under which HAProxy 2.8 misses in one of ten cases that a client has gone
 # which waits for its first byte, and the engine works on for nobody (docs/adr/0006-no-splice-request.md).
-HAPROXY_RETRY_ON = "conn-failure empty-response\nno option splice-request"
+# `option httpclose`: each response ends its connection, so that no client stays on a revision that traffic has left
+# (docs/adr/0008-one-request-per-connection.md).
+HAPROXY_RETRY_ON = "conn-failure empty-response\nno option splice-request\noption httpclose"
 SERVE_MIDDLEWARES = "sglang_serve.asgi:serve_middlewares"  # what Ray Serve puts before its own handling of a request
 
 # Where the pod mounts things; the environment carries them so that a laptop can point elsewhere with the same app args.

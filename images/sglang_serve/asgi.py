@@ -1,4 +1,5 @@
-"""Puts our middleware around SGLang's app: request log, keys, body limit, known models, from the outside in.
+"""Puts our middleware around SGLang's app: report, request log, keys, body limit, known models, from the outside
+in.
 
 Pure ASGI throughout: Starlette's BaseHTTPMiddleware hides a client's disconnect from the app, and its generation would
 run on. The replica calls `install` as the last step before Serve runs the app's lifespan: Starlette builds its stack
@@ -15,6 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.auth import AuthMiddleware, Policy
 from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
@@ -36,6 +38,7 @@ class Context:
     live: Callable[[], LiveArgs]
     is_served: Callable[[str], bool]  # model names, and adapters'
     write: Callable[[str], None]  # takes one line of the request log, without a newline
+    replica: report.Replica  # answers /-/replica
 
 
 def install(app: Starlette, context: Context) -> None:
@@ -48,6 +51,7 @@ def install(app: Starlette, context: Context) -> None:
     app.add_middleware(BodyLimitMiddleware, max_bytes=lambda: context.live().max_body_bytes)
     app.add_middleware(AuthMiddleware, policy=context.policy)
     app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)
+    app.add_middleware(report.ReportMiddleware, replica=context.replica)
 
 
 class DropHeaderMiddleware:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sglang_serve import args, asgi, auth, health, leftovers, models, ports
+from sglang_serve import args, asgi, auth, health, leftovers, models, ports, report
 from sglang_serve.engine_args import engine_args, engine_environment
 from sglang_serve.errors import classify, first_child_error
 from sglang_serve.progress import Progress, log_line, write_line
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class Replica:
     """Everything of SGLangServer that is not Ray Serve's. `name` is unique among the replicas of this machine."""
 
-    def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str]) -> None:
+    def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str], node_ip: str = "") -> None:
         self._args = serve_args
+        self._node_ip = node_ip
         self._env = env
         self._live = args.LiveArgs()
         self._origin = Origin(serve_args.endpoint, serve_args.revision, name)
@@ -95,6 +96,7 @@ class Replica:
             live=lambda: self._live,
             is_served=self._running.serves,
             write=write_line,
+            replica=report.Replica(self._origin, self._node_ip, lambda: self._live.config_id, self.check_health),
         )
 
     def reconfigure(self, live: args.LiveArgs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import serve
 
 from sglang_serve import args
@@ -18,7 +19,8 @@ class SGLangServer:
     """The deployment: what Ray Serve calls, and `Replica` does."""
 
     async def __init__(self, wire: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._replica = Replica(args.serve_args(wire), serve.get_replica_context().replica_id.unique_id, os.environ)
+        name = serve.get_replica_context().replica_id.unique_id
+        self._replica = Replica(args.serve_args(wire), name, os.environ, ray.util.get_node_ip_address())
         await self._replica.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

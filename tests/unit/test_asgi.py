@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, serve_middlewares
 from sglang_serve.auth import Policy
@@ -28,6 +29,8 @@ class Replica:
     def __init__(self, keys_dir: Path) -> None:
         self.live = LiveArgs()
         self.lines: list[str] = []
+        self.probes = 0
+        self.broken = False
         self.app = Starlette(routes=[Route("/v1/completions", headers, methods=["POST"])])
         self.app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"])
         context = Context(
@@ -36,9 +39,15 @@ class Replica:
             live=lambda: self.live,
             is_served="tiny".__eq__,
             write=self.lines.append,
+            replica=report.Replica(Origin("e", "r", "1"), "10.0.0.7", lambda: self.live.config_id, self.probe),
         )
         install(self.app, context)
         self.client = TestClient(self.app, headers={"Authorization": "Bearer a-key"})
+
+    async def probe(self) -> None:
+        self.probes += 1
+        if self.broken:
+            raise RuntimeError("the engine sent nothing")
 
     def ask(self, model: str = "tiny", **extra: str) -> int:
         return self.client.post("/v1/completions", json={"model": model}, headers=extra).status_code
@@ -85,3 +94,36 @@ def test_serve_never_sees_the_header_that_stops_it_watching_for_disconnects() ->
     seen = TestClient(app).get("/", headers={DISCONNECT_DISABLED: "?1", "X-Other": "1"}).json()
     assert DISCONNECT_DISABLED not in seen
     assert seen["x-other"] == "1"
+
+
+def test_a_replica_reports_itself_without_a_key_and_without_a_line_in_the_log(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    served.live = LiveArgs(config_id="abc")
+    reply = TestClient(served.app).get("/-/replica")
+    assert reply.status_code == 200
+    told = reply.json()
+    assert told.pop("idle_seconds") >= 0
+    assert told == {
+        "endpoint": "e",
+        "revision": "r",
+        "replica": "1",
+        "node_ip": "10.0.0.7",
+        "config_id": "abc",
+        "in_flight": 0,
+    }
+    assert (served.lines, served.probes) == ([], 0)
+
+
+def test_the_engine_is_asked_at_most_once_a_second(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    client = TestClient(served.app)
+    assert [client.get("/-/replica?generate=1").status_code for _ in range(5)] == [200] * 5
+    assert served.probes == 1
+
+
+def test_a_silent_engine_is_a_503_that_says_so(tmp_path: Path) -> None:
+    served = replica(tmp_path)
+    served.broken = True
+    reply = TestClient(served.app).get("/-/replica?generate=1")
+    assert reply.status_code == 503
+    assert "sent nothing" in reply.json()["error"]
