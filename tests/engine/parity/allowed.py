@@ -45,7 +45,7 @@ WHOLE = (
     ),
 )
 # A part of the answer is another one.
-PARTS = ("request-id", "server-info")
+PARTS = ("request-id", "one-request-per-connection", "server-info")
 # What they need is no part of a normal exchange: test_access.py shows them; front-errors no test meets yet.
 SHOWN_ELSEWHERE = frozenset({"body-limit", "websocket-keys", "unknown-model", "front-errors"})
 NAMES = frozenset({*PARTS, *(difference.name for difference in WHOLE)})
@@ -56,8 +56,10 @@ def unexplained(ask: Ask, mode: str, native: Answer, served: Answer) -> tuple[li
     for whole in WHOLE:
         if whole.expected(ask, mode):
             return ([] if whole.holds(served) else [f"{whole.name}: served {served}"]), {whole.name}
-    found = differences(ask, native, _without_request_id(ask, served))
+    found = differences(ask, native, _without_close(native, _without_request_id(ask, served)))
     met = {"request-id"} if "x-request-id" in served.headers else set()
+    if served.headers.get("connection") == "close":
+        met.add("one-request-per-connection")
     if "server_info" in ask.path:
         allowed = {line for line in found if _is_start_field(line)}
         return [line for line in found if line not in allowed], met | ({"server-info"} if allowed else set())
@@ -71,6 +73,13 @@ def _without_request_id(ask: Ask, served: Answer) -> Answer:
     if given is None or headers.get("x-request-id") == given:
         headers.pop("x-request-id", None)
     return replace(served, headers=headers)
+
+
+def _without_close(native: Answer, served: Answer) -> Answer:
+    """HAProxy ends the connection after every answer, and says so."""
+    if "connection" in native.headers or served.headers.get("connection") != "close":
+        return served
+    return replace(served, headers={name: value for name, value in served.headers.items() if name != "connection"})
 
 
 def _is_start_field(line: str) -> bool:
