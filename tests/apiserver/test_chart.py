@@ -148,7 +148,7 @@ def test_what_is_stored_is_what_the_user_wrote(release: Release) -> None:
 
 def test_rights_in_the_whole_cluster(release: Release) -> None:
     release.install()
-    everywhere = committed("endpoints", "cluster", "nodes")
+    everywhere = committed("endpoints", "cluster")
     assert release.rights("default") == everywhere
     assert release.rights(release.namespace) == everywhere | committed("lease")
 

@@ -53,13 +53,8 @@ def roles(objects: Iterable[Json], kind: str, namespace: str | None = None) -> I
 
 def test_rights_in_the_whole_cluster(chart: Chart) -> None:
     objects = chart.render()
-    assert rights(roles(objects, "ClusterRole")) == committed("endpoints", "cluster", "nodes")
+    assert rights(roles(objects, "ClusterRole")) == committed("endpoints", "cluster")
     assert rights(roles(objects, "Role", "serving")) == committed("lease")
-
-
-def test_rights_without_nodes(chart: Chart) -> None:
-    found = rights(roles(chart.render({"rbac": {"nodes": False}}), "ClusterRole"))
-    assert found == committed("endpoints", "cluster")
 
 
 def test_rights_in_namespaces(chart: Chart) -> None:
