@@ -20,6 +20,7 @@ APPLY: Final = "application/apply-patch+yaml"  # without it the server takes an 
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 TIMEOUT_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 2.0  # below the margin that the lease keeps for a write under way
 PAGE: Final = 500  # items of one answer to a list
 CONNECTIONS: Final = 32
 USER_AGENT: Final = "sglang-operator"
@@ -138,7 +139,6 @@ class Api:
             query = {**query, "continue": token} if token else {}
 
     async def _write(self, verb: str, path: str, body: Any, content_type: str) -> Object:
-        self._guard()
         return _object(await self._send(verb, path, json.dumps(body, separators=(",", ":")).encode(), content_type))
 
     async def _send(self, verb: str, path: str, body: bytes | None = None, content_type: str = "") -> bytes:
@@ -157,6 +157,8 @@ class Api:
         headers = {"Accept": "application/json", **({"Content-Type": content_type} if content_type else {})}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
         url = f"{self._client.configuration.host}{path}"
+        if verb != "GET":
+            self._guard()  # here, because what comes before may take a while; so may the connection, up to its limit
         async with self._connections().request(verb, url, data=body, headers=headers) as answer:
             return answer.status, await answer.read()
 
@@ -164,7 +166,7 @@ class Api:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._client.rest_client.ssl_context, limit=CONNECTIONS),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
                 headers={"User-Agent": USER_AGENT},
                 trust_env=True,
             )
