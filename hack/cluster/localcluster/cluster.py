@@ -68,6 +68,13 @@ class LocalCluster:
         return self._parts().control_plane
 
     @property
+    def models(self) -> Path:
+        """What `make model` makes: pods find it in /run/models of their node."""
+        models = tools.cache().parent / "models"
+        models.mkdir(parents=True, exist_ok=True)
+        return models
+
+    @property
     def nodes(self) -> list[Node]:
         """The nodes, to be killed and started again."""
         return self._parts().nodes
@@ -172,7 +179,7 @@ class LocalCluster:
 
     def _bring(self, image: Image, node: Node) -> None:
         """Start the node if need be, and give it the image unless it has it."""
-        node.start(_models())
+        node.start(self.models)
         node.wait_for_runtime()
         mark = self._directory / node.name / "images" / image.identity.removeprefix("sha256:")
         if not mark.is_file():
@@ -180,13 +187,6 @@ class LocalCluster:
                 node.bring(archive, IMPORT_SECONDS)
             mark.parent.mkdir(exist_ok=True)
             mark.touch()
-
-
-def _models() -> Path:
-    """What `make model` makes: pods find it in /run/models of their node."""
-    models = tools.cache().parent / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    return models
 
 
 def _require_all() -> None:

@@ -1,0 +1,154 @@
+"""Who acts in the cluster tests: the operator as a process of this machine, users with kubectl, clients under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cluster.load import Count, Lost
+
+ROOT = Path(__file__).parents[2]
+LOAD = str(Path(__file__).with_name("load.py"))
+OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
+Object = dict[str, Any]
+
+
+def wait_until(holds: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+    """Wait until something holds, and return it. Fails with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
+        time.sleep(0.5)
+    return found
+
+
+@dataclass
+class Operator:
+    """`sglang-operator run` with an administrator's kubeconfig. Its log survives a kill."""
+
+    kubeconfig: Path
+    log: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [OPERATOR, "run", "--no-leader-election", f"--http-port={self.port}", "--log-format=text"]
+        with self.log.open("ab") as log:
+            env = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def passes(self) -> int:
+        """How many it has made; 0 while it does not answer."""
+        try:
+            text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5).text
+        except httpx.HTTPError:
+            return 0
+        return int(sum(map(float, re.findall(r"^sglang_operator_reconcile_total\{.*\} (.*)$", text, re.MULTILINE))))
+
+    def restart(self) -> None:
+        """As a crash of its pod."""
+        self.end(signal.SIGKILL)
+        self.start()
+
+
+@dataclass
+class User:
+    """Somebody with kubectl and one endpoint."""
+
+    kubectl: Callable[..., str]
+    namespace: str
+    name: str = ""
+
+    def run(self, *words: str, stdin: str = "") -> str:
+        return self.kubectl("--namespace", self.namespace, *words, stdin=stdin)
+
+    def read(self, kind: str, *words: str) -> Object:
+        found: Object = json.loads(self.run("get", kind, *words, "--output=json"))
+        return found
+
+    def apply(self, manifest: Object) -> None:
+        self.name = manifest["metadata"]["name"]
+        self.run("apply", "--filename=-", stdin=json.dumps(manifest))
+
+    def edit(self, **spec: Any) -> None:
+        self.run("patch", "sgl", self.name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
+    @property
+    def status(self) -> Object:
+        found: Object = self.read("sgl", self.name).get("status", {})
+        return found
+
+    def condition(self, name: str) -> Object:
+        return next((one for one in self.status.get("conditions", ()) if one["type"] == name), {})
+
+    @property
+    def serving(self) -> str:
+        return str(self.status.get("serving", {}).get("revision", ""))
+
+    def ray_services(self) -> list[str]:
+        return sorted(item["metadata"]["name"] for item in self.read("rayservices")["items"])
+
+    def url(self) -> str:
+        return f"http://{self.read('service', self.name)['spec']['clusterIP']}"
+
+    def wait_for(self, name: str, status: str, reason: str = "", seconds: float = 300) -> Object:
+        """Wait for a condition; fails with all that status says."""
+
+        def holds() -> bool:
+            found = self.condition(name)
+            return found.get("status") == status and reason in ("", found.get("reason"))
+
+        wait_until(holds, seconds, lambda: f"{name}={status} {reason}: {json.dumps(self.status, indent=1)}")
+        return self.condition(name)
+
+    def wait_for_rollout(self, before: str, seconds: float = 400) -> str:
+        """Wait until another revision than `before` serves and nothing else is left; returns its name."""
+
+        def done() -> bool:
+            serving = self.serving
+            return serving not in ("", before) and self.ray_services() == [serving]
+
+        wait_until(done, seconds, lambda: f"a rollout away from {before}: {json.dumps(self.status, indent=1)}")
+        return self.serving
+
+
+@dataclass
+class Working:
+    """A load that runs; `count` once it has ended."""
+
+    count: Count = field(default_factory=Count)
+
+
+@contextmanager
+def load(url: str, *, kept: int = 2, fresh: int = 2, long: int = 1) -> Iterator[Working]:
+    """Clients at work while the body runs. Their streams are read to the end before `count` is there."""
+    command = [sys.executable, LOAD, url, f"--kept={kept}", f"--fresh={fresh}", f"--long={long}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    working = Working()
+    try:
+        yield working
+        out, _ = process.communicate(timeout=600)
+        told = json.loads(out)
+        working.count = Count(**{**told, "lost": [Lost(**one) for one in told["lost"]]})
+        print(working.count)
+    finally:
+        process.kill()
+        process.wait()

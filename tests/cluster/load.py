@@ -1,0 +1,125 @@
+"""Streaming clients at work while something happens, and the count of what they lost.
+
+Run as a script it is one such load: it prints one JSON line when its standard input closes.
+
+    python tests/cluster/load.py http://10.96.0.10 --kept 2 --fresh 2 --long 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+
+import aiohttp  # kopf brings it; less CPU than httpx, and the engine shares the machine
+
+TOKENS = 60  # of a short stream
+LONG_TOKENS = 6000  # of one that is to live through whatever happens
+SILENT_SECONDS = 120.0  # without a byte: lost
+
+
+@dataclass
+class Lost:
+    """One request that did not end as it should have."""
+
+    at: float
+    client: str
+    what: str
+
+
+@dataclass
+class Count:
+    """What a load came to."""
+
+    requests: int = 0
+    longest_seconds: float = 0.0
+    clients: int = 0
+    lost: list[Lost] = field(default_factory=list)
+
+    @property
+    def bound(self) -> float:
+        """95 % upper bound of the share that is lost, when none was: the exact one of a binomial."""
+        return float(1 - 0.05 ** (1 / max(self.requests, 1)))
+
+    def __str__(self) -> str:
+        rate = f"< {100 * self.bound:.2f} %" if not self.lost else f"{100 * len(self.lost) / self.requests:.2f} %"
+        return (
+            f"{len(self.lost)} of {self.requests} requests lost ({rate}), {self.clients} clients, longest stream "
+            f"{self.longest_seconds:.0f} s"
+        )
+
+
+class Load:
+    """Clients of one URL. Some keep a connection alive and send back to back, some open a new one for each request."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._url = f"{url}/v1/chat/completions"
+        self._headers = headers
+        self._stopping = False
+        self.count = Count()
+
+    async def run(self, kept: int, fresh: int, long: int) -> Count:
+        """Until standard input closes; streams that run then are read to their end."""
+        clients = [self._client(f"kept-{number}", TOKENS, keep=True) for number in range(kept)]
+        clients += [self._client(f"fresh-{number}", TOKENS, keep=False) for number in range(fresh)]
+        clients += [self._client(f"long-{number}", LONG_TOKENS, keep=False) for number in range(long)]
+        self.count.clients = len(clients)
+        stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        stop.add_done_callback(lambda _: setattr(self, "_stopping", True))
+        await asyncio.gather(*clients, stop)
+        return self.count
+
+    async def _client(self, name: str, tokens: int, *, keep: bool) -> None:
+        connector = aiohttp.TCPConnector(force_close=not keep)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENT_SECONDS, sock_connect=10)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as session:
+            number = 0
+            while not self._stopping:
+                number += 1
+                began = time.time()
+                what = await self._ask(session, f"{name} asks {number}", tokens)
+                self.count.requests += 1
+                self.count.longest_seconds = max(self.count.longest_seconds, time.time() - began)
+                if what:
+                    self.count.lost.append(Lost(time.time(), name, what))
+                    await asyncio.sleep(0.2)  # as a client that tries again
+
+    async def _ask(self, session: aiohttp.ClientSession, text: str, tokens: int) -> str:
+        """What went wrong, "" if nothing: 200, a finish_reason, and [DONE]."""
+        body = {
+            "model": "any",
+            "messages": [{"role": "user", "content": text}],
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "stream": True,
+        }
+        finished = done = False
+        try:
+            async with session.post(self._url, json=body) as reply:
+                if reply.status != 200:
+                    return f"status {reply.status}: {(await reply.text())[:200]}"
+                async for line in reply.content:
+                    finished = finished or b'"finish_reason":"length"' in line
+                    done = done or line.startswith(b"data: [DONE]")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        return "" if finished and done else f"the stream ended early: finish_reason {finished}, [DONE] {done}"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("url")
+    options.add_argument("--key", default="")
+    for kind in ("kept", "fresh", "long"):
+        options.add_argument(f"--{kind}", type=int, default=0)
+    given = options.parse_args()
+    headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
+    count = asyncio.run(Load(given.url, headers).run(given.kept, given.fresh, given.long))
+    print(json.dumps(asdict(count)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Rollouts of a real engine in real pods, under streaming load: what is lost, what is tried, what is said."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from cluster.actors import Operator, User, load, wait_until
+
+DEADLINE = 900
+PASSES = 20  # after a failure: none of them tries again
+pytestmark = pytest.mark.timeout(DEADLINE)
+
+
+def test_an_endpoint_serves(serving: User) -> None:
+    assert serving.status["readyReplicas"] == 1
+    assert serving.condition("Degraded")["status"] == "False"
+
+
+def test_upgrades_lose_nothing(serving: User) -> None:
+    with load(serving.url()) as working:
+        for change in ({"env": [{"name": "COLOR", "value": "green"}]}, {"args": {"random_seed": 7}}):
+            before = serving.serving
+            serving.edit(engine=change)
+            serving.wait_for_rollout(before)
+    assert working.count.lost == [], str(working.count)
+    assert working.count.requests > 20
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"args": {"attention_backend": "no_such_backend"}, "argsCheck": "Warn"}, "BadArgument"),
+        ({"image": "localhost/no-such-image:1"}, "ImagePullFailed"),
+    ],
+)
+def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
+    serving: User, operator: Operator, broken: dict[str, object], reason: str
+) -> None:
+    before, engine = serving.serving, serving.read("sgl", serving.name)["spec"]["engine"]
+    with load(serving.url()) as working:
+        serving.edit(engine=broken)
+        degraded = serving.wait_for("Degraded", "True", "RevisionFailing")
+        assert reason in degraded["message"]
+        failed = serving.status["revisions"][0]
+        assert (failed["state"], failed["reason"]) == ("Failed", reason)
+        attempts = {item["metadata"]["uid"] for item in serving.read("rayservices")["items"]}
+        operator.restart()
+        look_again(serving, operator, PASSES)
+        assert {item["metadata"]["uid"] for item in serving.read("rayservices")["items"]} <= attempts
+        assert serving.serving == before
+        serving.edit(engine={**dict.fromkeys(broken), **engine})  # back to what serves: no rollout
+        serving.wait_for("Degraded", "False")
+    assert working.count.lost == [], str(working.count)
+    assert serving.serving == before
+
+
+def look_again(user: User, operator: Operator, passes: int) -> None:
+    """Make the operator look at the endpoint so many times."""
+    for number in range(passes):
+        before = operator.passes()
+        user.run("annotate", "sgl", user.name, f"look={number}", "--overwrite")
+        wait_until(lambda: operator.passes() > before, 60, "a pass")  # noqa: B023 - called here only
+
+
+def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, operator: Operator) -> None:
+    before, done = serving.serving, threading.Event()
+    chosen = random.Random(0)
+
+    def kill() -> None:
+        while not done.wait(chosen.uniform(2, 12)):
+            operator.restart()
+
+    with load(serving.url()) as working:
+        serving.edit(engine={"env": [{"name": "COLOR", "value": "blue"}]})
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            serving.wait_for_rollout(before)
+        finally:
+            done.set()
+            killer.join()
+    assert working.count.lost == [], str(working.count)
+
+
+@pytest.fixture(scope="module")
+def serving(endpoint: User) -> User:
+    """The endpoint, answering."""
+    endpoint.wait_for("Ready", "True", seconds=600)
+    return endpoint
