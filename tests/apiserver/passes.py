@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 import uuid
@@ -58,6 +59,13 @@ class Passes:
 
     async def edit(self, key: Key, **spec: Any) -> None:
         await self.api.patch(ENDPOINT.of(*key), {"spec": spec})
+
+    async def remove(self, key: Key) -> None:
+        """Delete the endpoint, and wait until all that it owned is gone."""
+        await self.api.delete(ENDPOINT.of(*key))
+        async with asyncio.timeout(60):
+            while any((await self.everything()).values()):  # noqa: ASYNC110 - the garbage collector makes it true
+                await asyncio.sleep(0.1)
 
     async def settle(self, key: Key, operator: Reconciler | None = None) -> Result:
         """Pass after pass until one writes nothing."""

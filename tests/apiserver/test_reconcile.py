@@ -15,7 +15,6 @@ from apiserver.passes import KilledError, Passes, passes
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.paths import (
     BUDGET,
-    ENDPOINT,
     INGRESS,
     POLICY,
     RAY_SERVICE,
@@ -198,12 +197,7 @@ def test_deleting_the_endpoint_removes_all_without_the_operator(run: Run) -> Non
     async def body(on: Passes) -> None:
         key = await on.create(replicas=2)
         await on.settle(key)
-        await on.api.delete(ENDPOINT.of(*key))
-
-        async def gone() -> bool:
-            return not any(items for kind, items in (await on.everything()).items() if kind != "PersistentVolumeClaim")
-
-        await until(gone)
+        await on.remove(key)
 
     run(body)
 
@@ -213,15 +207,10 @@ def test_killed_after_any_write_the_next_process_finishes(run: Run) -> None:
         reference = await on.create(replicas=2)
         await on.settle(reference)
         wanted = await on.everything()
-        await on.api.delete(ENDPOINT.of(*reference))
         writes = len(on.written)
+        await on.remove(reference)
         assert writes > 5
         for kill_after in range(writes):
-
-            async def gone() -> bool:
-                return not any((await on.everything()).values())
-
-            await until(gone)
             key = await on.create(replicas=2)
             on.kill_after[:] = [kill_after]
             with suppress(KilledError):
@@ -229,7 +218,7 @@ def test_killed_after_any_write_the_next_process_finishes(run: Run) -> None:
             on.kill_after.clear()
             await on.settle(key)
             assert await on.everything() == wanted, f"killed after {kill_after} writes"
-            await on.api.delete(ENDPOINT.of(*key))
+            await on.remove(key)
 
     run(body)
 
