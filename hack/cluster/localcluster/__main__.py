@@ -6,17 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from localcluster import tools
+from localcluster import kind, tools
 from localcluster.cluster import LocalCluster
+from localcluster.kubectl import Refused
 from localcluster.missing import Missing
+from localcluster.processes import Failed
 from localcluster.say import say
+from localcluster.shell import Broken
 
 EXAMPLE = "tests/cluster/endpoint.yaml"
 NEXT = """\
 export KUBECONFIG={kubeconfig}
-export PATH={programs}:$PATH  # for kubectl of the cluster's version
+export PATH=$PWD/.venv/bin:{programs}:$PATH
 kubectl get nodes
-kubectl apply -f {example}
+kubectl sglang render -f {example} | kubectl apply --server-side -f -
 """
 
 
@@ -29,16 +32,17 @@ def main() -> int:
     options = parser.parse_args()
     try:
         cluster = LocalCluster(options.directory, nodes=options.nodes, outlives=True)
+        if kind.is_used(options.directory) or (options.command == "up" and kind.is_possible()):
+            return _with_kind(options.command, options.directory, cluster.models)
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[options.command](cluster)
-    except Missing as missing:
-        say(str(missing))
+    except (Missing, Failed, Broken, Refused) as error:
+        say(str(error))
         return 1
 
 
 def _up(cluster: LocalCluster) -> int:
     cluster.open()
-    kubeconfig = cluster.control_plane.kubeconfig
-    print(NEXT.format(kubeconfig=kubeconfig, programs=tools.directory(), example=EXAMPLE))
+    _say_next(cluster.control_plane.kubeconfig)
     return 0
 
 
@@ -58,6 +62,20 @@ def _status(cluster: LocalCluster) -> int:
 def _kubeconfig(cluster: LocalCluster) -> int:
     print(cluster.control_plane.kubeconfig)
     return 0
+
+
+def _with_kind(command: str, directory: Path, models: Path) -> int:
+    if command == "up":
+        _say_next(kind.up(directory, models))
+    elif command == "down":
+        kind.down(directory)
+    else:
+        print(kind.kubeconfig(directory))
+    return 0
+
+
+def _say_next(kubeconfig: Path) -> None:
+    print(NEXT.format(kubeconfig=kubeconfig, programs=tools.directory(), example=EXAMPLE), end="")
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def _make_debian() -> None:
 def _built(name: str, make: Callable[[], None]) -> Image:
     """The image `name` as `make` builds it now; written out only if that has changed it."""
     began = time.monotonic()
+    say(f"image {name}: building" + ("" if _identity(name) else " (minutes the first time)"))
     make()
     identity = _identity(name)
     layout = _home() / "layouts" / identity.removeprefix("sha256:")
@@ -121,7 +122,7 @@ def _built(name: str, make: Callable[[], None]) -> Image:
         partial.parent.mkdir(parents=True, exist_ok=True)
         _buildah("push", "--quiet", "--disable-compression", "--format=oci", name, f"oci:{partial}:{name}")
         partial.rename(layout)
-    say(f"image {name}: {time.monotonic() - began:.0f} s")
+    say(f"image {name}: built in {time.monotonic() - began:.0f} s")
     return Image(name, identity, layout)
 
 
