@@ -28,9 +28,7 @@ def is_possible() -> bool:
     if not shutil.which("kind") or not shutil.which("docker"):
         return False
     try:
-        return (
-            subprocess.run(["docker", "info"], capture_output=True, timeout=PROBE_SECONDS, check=False).returncode == 0
-        )
+        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return False
     return asked.returncode == 0
