@@ -60,7 +60,7 @@ def debian(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     trusted = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
     shutil.copy(trusted, context / "trusted.pem")
-    return builder.build("debian", HERE / "debian.Dockerfile", context)
+    return builder.build("debian", ROOT / "hack" / "cluster" / "images" / "debian.Dockerfile", context)
 
 
 @pytest.fixture(scope="session")

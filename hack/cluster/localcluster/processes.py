@@ -63,6 +63,8 @@ class Process:
         if self.pid is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._child = _launcher().submit(self._launch).result()
+            while self._child.poll() is None and _alive(self._record) != self._child.pid:
+                time.sleep(STEP_SECONDS / 10)  # from here on, others find it too
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Ask it to end, and kill it if it has not after `seconds`."""
