@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import traceback
 from collections.abc import Mapping
@@ -43,6 +44,9 @@ class Replica:
             self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
             await self._warm_up(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
+            # What is left of an engine must stay uncollected: of a ZeroMQ context and its open sockets that are garbage
+            # together, the collector may end the context first, and that waits for its sockets forever.
+            gc.freeze()
             traceback.print_exception(error)  # into the log; status and Serve's message get one line
             failure = classify(error, first_child_error(self._directory.errors))
             self._progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)

@@ -1,14 +1,16 @@
 """Starts one replica after the other, without Ray, and says what came of each. Run by the engine environment's Python.
 
 In, on stdin: a JSON list of ServeArgs. Out: one JSON line for each, {"reason", "message",
-"remedy", "left": what is left of it}; "reason" is "" if it started.
+"remedy", "left": what is left of it}; "reason" is "" if it started. At SIGABRT it and its children print their stacks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,11 @@ def left(state: Path) -> list[str]:
 def main() -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # at SIGABRT stacks are wanted, not gigabytes of memory
     state = Path(os.environ[args.ENV_STATE_DIR])
     for number, case in enumerate(json.load(sys.stdin)):
         result = asyncio.run(start(number, case))
+        gc.collect()  # as it comes sooner or later by itself: what a failed engine leaves must not block it
         out.write(json.dumps({**result, "left": left(state)}) + "\n")
     os._exit(0)
 

@@ -17,13 +17,14 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from engine import patience
 
 from sglang_serve.args import ENV_STATE_DIR, ModelArgs, ServeArgs, to_wire
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "start_replicas.py"
-SECONDS = 600  # for all of them, on two busy cores
-pytestmark = pytest.mark.timeout(SECONDS + 60)
+SECONDS = 300  # for each: imports in three processes are a minute of computing, on two cores that others use too
+pytestmark = pytest.mark.timeout(6 * SECONDS)  # five of them start processes
 
 # What the hub answers for a model, by its name; 0: it hangs up. X-Error-Code is how it tells refusals apart.
 HUB = {
@@ -84,20 +85,27 @@ def results(engine_python: Path, tiny_model: Path, hub: str) -> Iterator[Mapping
     with tempfile.TemporaryDirectory(prefix="f-") as scratch:
         cases = make_cases(tiny_model, Path(scratch))
         env = {**os.environ, ENV_STATE_DIR: f"{scratch}/s", "PYTHONPATH": f"{ROOT}/images"}
-        env |= {"HF_HOME": f"{scratch}/hf", "HF_ENDPOINT": hub}
+        env |= {"HF_HOME": f"{scratch}/hf", "HF_ENDPOINT": hub, "PYTHONFAULTHANDLER": "1"}
         env.pop("HF_HUB_OFFLINE", None)
-        done = subprocess.run(
-            [engine_python, SCRIPT],
-            input=json.dumps(list(cases.values())),
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        assert len(lines) == len(cases), f"exit code {done.returncode}: {done.stderr[-4000:]}"
+        lines = [json.loads(line) for line in run(engine_python, list(cases.values()), env)]
+        assert len(lines) == len(cases)
         yield dict(zip(cases, lines, strict=True))
+
+
+def run(python: Path, cases: list[dict[str, Any]], env: Mapping[str, str]) -> list[bytes]:
+    """The lines of start_replicas.py; if it is stuck or fails, the test says where."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(json.dumps(cases).encode())
+        given.seek(0)
+        with subprocess.Popen(
+            [python, SCRIPT], stdin=given, stdout=subprocess.PIPE, stderr=said, bufsize=0, env=env
+        ) as program:
+            try:
+                lines = list(patience.lines(program, SECONDS))
+            except patience.Stuck as stuck:
+                pytest.fail(f"{stuck}, stdout and stderr:\n{patience.tail(said)}")
+        assert program.returncode == 0, patience.tail(said)
+        return lines
 
 
 def make_cases(model: Path, scratch: Path) -> dict[str, dict[str, Any]]:
