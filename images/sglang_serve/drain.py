@@ -1,4 +1,5 @@
 """`python -m sglang_serve.drain`: the preStop hook of worker pods. A pod that goes away first hands over its replica.
+`sglang_serve.drain_head` is the head's.
 
 The end of a pod says nothing to Ray Serve: the raylet dies at SIGTERM and running streams with it. So the hook declares
 the node preempted, upon which Serve stops the replica in order (it leaves HAProxy, running streams finish), and waits

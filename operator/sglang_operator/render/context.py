@@ -72,6 +72,10 @@ class HeadPod:
     shared_memory: str
     object_store_bytes: int
     env: list[dict[str, Any]]
+    drain_seconds: int
+    """How long preStop may wait for workers that drain: until their pods are gone."""
+    grace_seconds: int
+    """How long the kubelet waits for preStop and the rest."""
     accelerator_labels: tuple[str, ...] = ACCELERATOR_NODE_LABELS
     """A head never takes a node that has one of these: it would keep an accelerator's cores and memory busy."""
 
@@ -180,6 +184,8 @@ def head_pod(endpoint: Endpoint, platform: Platform) -> HeadPod:
         shared_memory=HEAD_SHARED_MEMORY,
         object_store_bytes=object_store_bytes(HEAD_SHARED_MEMORY),
         env=env_list(head_environment(endpoint)),
+        drain_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
+        grace_seconds=graceful_shutdown_seconds(endpoint) + 2 * KILL_SECONDS,
     )
 
 

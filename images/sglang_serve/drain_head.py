@@ -1,0 +1,81 @@
+"""`python -m sglang_serve.drain_head`: the preStop hook of the head pod. It goes last.
+
+Whoever deletes a RayService deletes all its pods at once. Workers then drain (`sglang_serve.drain`), and that needs the
+control store and Serve's controller, which are the head's: without them running streams break after a minute. So the
+head stays while a worker drains. If the head alone is deleted, no worker drains, and it goes after the time that a
+worker may take to say so; meanwhile everything serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_serve import drain
+
+ASK_SECONDS = drain.REQUEST_SECONDS + 5  # a worker that is deleted with the head has asked to be drained by then
+RPC_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The other nodes of the Ray cluster, by their ids."""
+
+    alive: Collection[str]
+    draining: Collection[str]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0 when no worker needs this head any more, 1 if one still does after `--seconds`."""
+    parser = argparse.ArgumentParser(prog="python -m sglang_serve.drain_head", description="Let workers drain first.")
+    parser.add_argument("--seconds", type=float, required=True, help="how long workers may take")
+    seconds = parser.parse_args(argv).seconds
+    node = drain.find_node(drain.PROC)
+    if node is None:
+        drain.say("no Ray here")
+        return 0
+    try:
+        return wait(ray_workers(node), seconds)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises when its control store is gone
+        drain.say(f"the control store does not answer: {error}")
+        return 0
+
+
+def wait(look: Callable[[], Workers], seconds: float) -> int:
+    """As `main`; `look` is asked every second."""
+    began = time.monotonic()
+    while needs_head(look(), waited := time.monotonic() - began):
+        if waited > seconds:
+            drain.say(f"workers still drain after {seconds:.0f} s")
+            return 1
+        time.sleep(drain.POLL_SECONDS)
+    drain.say("no worker needs the head")
+    return 0
+
+
+def needs_head(workers: Workers, waited: float) -> bool:
+    """Whether a worker drains, or may be about to."""
+    return bool(workers.draining) or (bool(workers.alive) and waited < ASK_SECONDS)
+
+
+def ray_workers(head: drain.Node) -> Callable[[], Workers]:
+    """A function that asks the control store."""
+    from ray._raylet import GcsClient  # noqa: PLC0415 - the workers' hook does without this import
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo  # noqa: PLC0415
+
+    client = GcsClient(address=head.gcs_address)
+
+    def look() -> Workers:
+        nodes: Mapping[Any, Any] = client.get_all_node_info(timeout=RPC_SECONDS)
+        alive = {key.hex() for key, node in nodes.items() if node.state == GcsNodeInfo.ALIVE} - {head.node_id}
+        return Workers(alive, alive & client.get_draining_nodes(timeout=RPC_SECONDS).keys())
+
+    return look
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The head's preStop hook: it stays while a worker drains, and no longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sglang_serve import drain, drain_head
+from sglang_serve.drain_head import ASK_SECONDS, Workers, needs_head
+
+NONE = Workers((), ())
+SERVING = Workers(("a", "b"), ())
+DRAINING = Workers(("a", "b"), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("workers", "waited", "needed"),
+    [
+        (NONE, 0, False),
+        (NONE, ASK_SECONDS + 1, False),
+        (SERVING, 0, True),  # all pods are deleted at once, and a worker takes its time to say so
+        (SERVING, ASK_SECONDS + 1, False),  # the head alone is deleted
+        (DRAINING, 0, True),
+        (DRAINING, ASK_SECONDS + 1, True),
+    ],
+)
+def test_the_head_is_needed_while_a_worker_drains(workers: Workers, waited: float, needed: bool) -> None:
+    assert needs_head(workers, waited) is needed
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(drain, "PROC", tmp_path)
+    monkeypatch.setattr(drain, "POLL_SECONDS", 0.01)
+    return tmp_path
+
+
+def test_it_waits_until_the_last_worker_is_gone(proc: Path) -> None:
+    seen = [SERVING, DRAINING, DRAINING, NONE]
+    assert drain_head.wait(lambda: seen.pop(0), 60) == 0
+    assert seen == []
+
+
+def test_it_waits_no_longer_than_it_may(proc: Path) -> None:
+    assert drain_head.wait(lambda: DRAINING, 0.05) == 1
+
+
+def test_without_ray_there_is_nothing_to_wait_for(proc: Path) -> None:
+    assert drain_head.main(["--seconds", "60"]) == 0
+
+
+def test_without_control_store_there_is_nothing_to_wait_for(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (proc / "1").mkdir()
+    (proc / "1" / "cmdline").write_bytes(b"/opt/raylet\0--node_id=abc\0--gcs-address=10.0.0.1:6379\0")
+
+    def gone() -> Workers:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(drain_head, "ray_workers", lambda _: gone)
+    assert drain_head.main(["--seconds", "60"]) == 0
