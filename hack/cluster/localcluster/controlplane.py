@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 import uuid
@@ -166,7 +167,9 @@ class ControlPlane:
 
     def _make_credentials(self) -> None:
         credentials = self.setting.credentials
-        credentials.make(sorted({components.LOOPBACK, self.setting.address}), self._nodes)
+        # Pods reach the API server by the first address of the Services.
+        inside = str(ipaddress.ip_network(self.setting.services)[1])
+        credentials.make(sorted({components.LOOPBACK, self.setting.address, inside}), self._nodes)
         for user in [*USERS, *(f"system:node:{node}" for node in self._nodes)]:
             credentials.write_kubeconfig(self.setting.kubeconfig(user), self.server, credentials.token(user))
 
