@@ -11,6 +11,8 @@ from typing import Final
 
 MOUNTS: Final = Path("/proc/mounts")
 UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")
+# A group weighs as much as one process outside of it, unless told otherwise: then a busy machine would starve all pods.
+WEIGHT: Final = 10  # of an ordinary process
 CONTROLLERS: Final = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
@@ -18,7 +20,10 @@ def make(name: str) -> None:
     """The cgroup /`name`, unless it is there."""
     if UNIFIED.is_file():
         _delegate(UNIFIED.parent)
-        _delegate_made(UNIFIED.parent / name)
+        group = UNIFIED.parent / name
+        group.mkdir(exist_ok=True)
+        _delegate(group)
+        (group / "cpu.weight").write_text(str(WEIGHT * 100))
         return
     for hierarchy in _hierarchies():
         group = hierarchy / name
@@ -26,6 +31,8 @@ def make(name: str) -> None:
         for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, and no process can enter it then
             if (hierarchy / setting).is_file():
                 (group / setting).write_text((hierarchy / setting).read_text())
+        if (group / "cpu.shares").is_file():
+            (group / "cpu.shares").write_text(str(WEIGHT * 1024))
 
 
 def remove(name: str) -> None:
@@ -45,11 +52,6 @@ def _hierarchies() -> Iterator[Path]:
         _, where, kind, *_ = line.split()
         if kind == "cgroup":
             yield Path(where)
-
-
-def _delegate_made(group: Path) -> None:
-    group.mkdir(exist_ok=True)
-    _delegate(group)
 
 
 def _delegate(group: Path) -> None:

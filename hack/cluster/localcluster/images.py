@@ -115,11 +115,11 @@ def _built(name: str, make: Callable[[], None]) -> Image:
     say(f"image {name}: building" + ("" if _identity(name) else " (minutes the first time)"))
     make()
     identity = _identity(name)
-    layout = _home() / "layouts" / identity.removeprefix("sha256:")
+    layout = _home() / "layouts" / name.replace("/", "_") / identity.removeprefix("sha256:")
     if not layout.is_dir():
         partial = layout.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial.parent, ignore_errors=True)  # the one before: gigabytes that nobody asks for again
+        partial.parent.mkdir(parents=True)
         _buildah("push", "--quiet", "--disable-compression", "--format=oci", name, f"oci:{partial}:{name}")
         partial.rename(layout)
     say(f"image {name}: built in {time.monotonic() - began:.0f} s")
