@@ -1,4 +1,4 @@
-"""Deploys an application's config once more, with another number of replicas. Run by the engine environment's Python.
+"""Deploys an application's config once more, changed. Run by the engine environment's Python.
 
     python tests/engine/scale.py GCS_ADDRESS < serve_config.json
 

@@ -6,10 +6,13 @@ The rules are unit-tested; this shows that HAProxy, Ray Serve and SGLang's app l
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -166,3 +169,52 @@ def test_server_info_shows_no_key(client: httpx.Client) -> None:
     info = client.get("/server_info", headers=ALICE).text
     assert "alice-key" not in info
     assert "admin-key" not in info
+
+
+def raw(path: str, body: bytes = b"", *headers: str) -> bytes:
+    """The head of a request as a client with keep-alive writes it."""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: tiny", "Authorization: Bearer alice-key", *headers]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def connection(app: ServeApp) -> socket.socket:
+    where = urlsplit(app.url)
+    return socket.create_connection((where.hostname, where.port), timeout=SECONDS)
+
+
+def read_to_end(opened: socket.socket) -> bytes:
+    """Times out unless the other side ends the connection."""
+    return b"".join(iter(lambda: opened.recv(65_536), b""))
+
+
+def is_last(answer: bytes) -> bool:
+    """Whether this is one whole answer that says that no other follows on its connection."""
+    head, _, body = answer.lower().partition(b"\r\n\r\n")
+    is_whole = body.endswith(b"0\r\n\r\n") if b"transfer-encoding: chunked" in head else body
+    return head.startswith(b"http/1.1 200") and b"\r\nconnection: close" in head and bool(is_whole)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_each_answer_ends_its_connection(app: ServeApp, is_stream: bool) -> None:
+    """Why: docs/adr/0008-one-request-per-connection.md."""
+    body = json.dumps({**PROMPT, "stream": is_stream}).encode()
+    with connection(app) as opened:
+        opened.sendall(raw("/v1/completions", body) + body)
+        assert is_last(read_to_end(opened))
+
+
+def test_a_client_that_waits_to_be_told_to_continue_is_told(app: ServeApp) -> None:
+    body = json.dumps(PROMPT).encode()
+    with connection(app) as opened:
+        opened.sendall(raw("/v1/completions", body, "Expect: 100-continue"))
+        assert opened.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        opened.sendall(body)
+        assert is_last(read_to_end(opened))
+
+
+def test_clients_that_keep_connections_notice_nothing(app: ServeApp) -> None:
+    with httpx.Client(base_url=app.url, timeout=SECONDS, headers=ALICE) as client, ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: client.get("/v1/models").status_code, range(400)))
+    assert statuses == [200] * 400

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -45,12 +46,26 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     slow_down(app)
     began = time.monotonic()
     stream = Stream(app.url, max_tokens=int(STREAM_SECONDS / STEP_SECONDS))
-    scale(app, engine_python, 2)
-    wait_until(lambda: len(replicas_that_answer(app)) == 2, 60, "both replicas answer")
-    scale(app, engine_python, 1)
+    deploy(app, engine_python, num_replicas=2)
+    wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
+    assert sorted(report["in_flight"] for report in reports(app).values()) == [0, 1], "one has the stream"
+    deploy(app, engine_python, num_replicas=1)
     assert stream.is_running, "the stream was too short to see both events"
     stream.require_complete(STREAM_SECONDS * 3)
     assert time.monotonic() - began >= STREAM_SECONDS
+
+
+@pytest.mark.timeout(300)
+def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
+    wait_until(lambda: len(reports(app)) == 1, 60, "the other replica has gone")
+    (before,) = reports(app).values()
+    assert before["endpoint"] == "tiny"
+    assert before["node_ip"]
+    deploy(app, engine_python, num_replicas=1, user_config={"config_id": "another"})
+    wait_until(lambda: config_ids(app) == {"another"}, 30, "the change has arrived")
+    (after,) = reports(app, "?generate=1").values()
+    assert after["replica"] == before["replica"], "not restarted for it"
+    assert after["in_flight"] == 0
 
 
 @pytest.mark.timeout(300)
@@ -75,10 +90,10 @@ def slow_down(app: ServeApp) -> None:
     httpx.post(f"{app.url}/slow_down", json=body, headers=headers, timeout=30).raise_for_status()
 
 
-def scale(app: ServeApp, engine_python: Path, replicas: int) -> None:
-    """As KubeRay does when the number in serveConfigV2 changes."""
+def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:
+    """As KubeRay does when serveConfigV2 changes: these settings of the deployment."""
     config = json.loads(json.dumps(app.serve_config))
-    config["applications"][0]["deployments"][0]["num_replicas"] = replicas
+    config["applications"][0]["deployments"][0].update(settings)
     (raylet,) = (process for process in app.processes() if process.name() == "raylet")
     done = subprocess.run(
         [engine_python, SCRIPT, gcs_address(raylet)],
@@ -103,10 +118,14 @@ def gcs_address(raylet: psutil.Process) -> str:
     return address
 
 
-def replicas_that_answer(app: ServeApp) -> set[str]:
-    """By the request log: each line names its replica."""
+def reports(app: ServeApp, query: str = "") -> dict[str, dict[str, Any]]:
+    """What the replicas that answer say of themselves, by name."""
+    found = {}
     for _ in range(20):
-        httpx.get(f"{app.url}/v1/models", timeout=30).raise_for_status()
-    lines = app.log.read_text(errors="replace").splitlines()
-    found = [line[line.index("{") :] for line in lines if '"event":"request"' in line]
-    return {json.loads(line)["replica"] for line in found}
+        report = httpx.get(f"{app.url}/-/replica{query}", timeout=30).raise_for_status().json()
+        found[report["replica"]] = report
+    return found
+
+
+def config_ids(app: ServeApp) -> set[str]:
+    return {report["config_id"] for report in reports(app).values()}
