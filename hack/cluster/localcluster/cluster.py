@@ -110,6 +110,7 @@ class LocalCluster:
 
     def close(self) -> None:
         """End and remove all of it. Images and programs stay in the cache."""
+        images.release()
         if not self._number_file.is_file():
             return
         for node in self.nodes:

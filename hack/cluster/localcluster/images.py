@@ -6,6 +6,7 @@ costs seconds, and an image that has not changed nothing.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import ssl
@@ -86,6 +87,15 @@ def operator() -> Image:
     return _built(operator_name(), lambda: _project(operator_name(), ROOT / "operator" / "Dockerfile"))
 
 
+def release() -> None:
+    """Remove what a killed build has left: its container and its mounts. Does nothing while another process builds."""
+    if not (_home() / "storage").is_dir():
+        return
+    with _lock(wait=False) as alone:
+        if alone:
+            _remove_leftovers()
+
+
 def _project(name: str, dockerfile: Path) -> None:
     """Build one of our Dockerfiles, with uv's cache of this machine."""
     _make_debian()
@@ -111,8 +121,14 @@ def _make_debian() -> None:
 
 def _built(name: str, make: Callable[[], None]) -> Image:
     """The image `name` as `make` builds it now; written out only if that has changed it."""
+    with _lock():
+        return _built_alone(name, make)
+
+
+def _built_alone(name: str, make: Callable[[], None]) -> Image:
     began = time.monotonic()
     say(f"image {name}: building" + ("" if _identity(name) else " (minutes the first time)"))
+    _remove_leftovers()
     make()
     identity = _identity(name)
     layout = _home() / "layouts" / name.replace("/", "_") / identity.removeprefix("sha256:")
@@ -146,6 +162,26 @@ def _buildah(*arguments: str) -> str:
     where: Sequence[str] = (f"--root={home}/storage", f"--runroot={home}/run", "--storage-driver=overlay")
     environment: Mapping[str, str] = {"TMPDIR": str(scratch)}
     return run("buildah", *where, *arguments, seconds=BUILD_SECONDS, environment=environment)
+
+
+def _remove_leftovers() -> None:
+    _buildah("rm", "--all")
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{_home()}/")]):
+        run("umount", "--lazy", mount)
+
+
+@contextmanager
+def _lock(*, wait: bool = True) -> Iterator[bool]:
+    """Whether nobody else builds; with `wait`, once nobody does."""
+    _home().mkdir(parents=True, exist_ok=True)
+    with (_home() / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _home() -> Path:
