@@ -85,8 +85,9 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools cluster-tools ## Everything that CI runs: lint, types, unit, golden, engine, images
-	$(BIN)/pytest $(PYTEST_ARGS)
+test: lint engine model image-tools ## Everything that CI runs: all tiers but the cluster with a node (make test-cluster)
+	@echo "not in this run: the cluster tier, real pods on a node (20 minutes more): make test-cluster"
+	$(BIN)/pytest -m "not cluster" $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)

@@ -49,7 +49,8 @@ def blocked(error: ApiError | NameTakenError) -> Condition:
 
 
 def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]) -> Condition:
-    """Whether the same spec would be rendered otherwise by this operator with these defaults."""
+    """Whether the same spec would be rendered otherwise by this operator with these defaults. `serving` is the record
+    of the revision that serves if the spec asks for that one: another one differs because the spec does."""
     if serving is None or _template(serving.ray_service) == _template(rendered):
         message = "the serving revision is what this operator would make of the spec"
         return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)

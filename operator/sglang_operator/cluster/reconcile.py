@@ -73,8 +73,8 @@ class Pass:
 
     def conditions(self, trouble: Condition | None) -> list[Condition]:
         """What it found; what is in the way says more than how far the rollout is."""
-        selected = self.view.observed.service.revision
-        serving = next((stored for stored in self.snapshot.records if stored.name == selected), None)
+        names = {self.view.observed.service.revision} & {self.wanted.revision}
+        serving = next((stored for stored in self.snapshot.records if stored.name in names), None)
         ray_service = next(item for item in self.rendered if item["kind"] == RAY_SERVICE.name)
         found = (
             findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None),
