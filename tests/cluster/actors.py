@@ -21,6 +21,7 @@ from cluster.load import Count, Lost
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
+KUBECTL_SECONDS = 240  # on two cores on which an engine serves and another one loads
 Object = dict[str, Any]
 
 
@@ -30,7 +31,7 @@ def wait_until(holds: Callable[[], Any], seconds: float, what: str | Callable[[]
     while not (found := holds()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.5)
+        time.sleep(2)
     return found
 
 
@@ -78,7 +79,7 @@ class User:
     name: str = ""
 
     def run(self, *words: str, stdin: str = "") -> str:
-        return self.kubectl("--namespace", self.namespace, *words, stdin=stdin)
+        return self.kubectl("--namespace", self.namespace, *words, stdin=stdin, seconds=KUBECTL_SECONDS)
 
     def read(self, kind: str, *words: str) -> Object:
         found: Object = json.loads(self.run("get", kind, *words, "--output=json"))
@@ -88,8 +89,10 @@ class User:
         self.name = manifest["metadata"]["name"]
         self.run("apply", "--filename=-", stdin=json.dumps(manifest))
 
-    def edit(self, **spec: Any) -> None:
-        self.run("patch", "sgl", self.name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+    def edit(self, field: str, value: Any) -> None:
+        """Replace a field of the spec as a whole."""
+        operations = json.dumps([{"op": "add", "path": f"/spec/{field}", "value": value}])
+        self.run("patch", "sgl", self.name, "--type=json", f"--patch={operations}")
 
     @property
     def status(self) -> Object:
@@ -138,7 +141,7 @@ class Working:
 
 
 @contextmanager
-def load(url: str, *, kept: int = 2, fresh: int = 2, long: int = 1) -> Iterator[Working]:
+def load(url: str, *, kept: int = 1, fresh: int = 1, long: int = 1) -> Iterator[Working]:
     """Clients at work while the body runs. Their streams are read to the end before `count` is there."""
     command = [sys.executable, LOAD, url, f"--kept={kept}", f"--fresh={fresh}", f"--long={long}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

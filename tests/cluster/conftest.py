@@ -25,7 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
-    """In a directory that stays the same, so that what a killed run has left is removed by the next one."""
+    """In a directory that stays the same, so that what a killed run has left is removed by the next one.
+
+    With SGLANG_TEST_CLUSTER=kept the one of `make cluster`, as it is, images included.
+    """
+    if os.environ.get("SGLANG_TEST_CLUSTER") == "kept":
+        yield LocalCluster(tools.cache() / "run", outlives=True)
+        return
     tools.cache().mkdir(parents=True, exist_ok=True)
     with (tools.cache() / ".tests").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field
 import aiohttp  # kopf brings it; less CPU than httpx, and the engine shares the machine
 
 TOKENS = 60  # of a short stream
-LONG_TOKENS = 6000  # of one that is to live through whatever happens
+LONG_TOKENS = 1500  # of one that is to live through whatever happens
 SILENT_SECONDS = 120.0  # without a byte: lost
+THINK_SECONDS = 0.5  # between two requests: the node has two cores, and the next revision loads on them
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Count:
 
 
 class Load:
-    """Clients of one URL. Some keep a connection alive and send back to back, some open a new one for each request."""
+    """Clients of one URL. Some keep a connection alive between requests, some open a new one for each."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url = f"{url}/v1/chat/completions"
@@ -85,7 +86,7 @@ class Load:
                 self.count.longest_seconds = max(self.count.longest_seconds, time.time() - began)
                 if what:
                     self.count.lost.append(Lost(time.time(), name, what))
-                    await asyncio.sleep(0.2)  # as a client that tries again
+                await asyncio.sleep(THINK_SECONDS)
 
     async def _ask(self, session: aiohttp.ClientSession, text: str, tokens: int) -> str:
         """What went wrong, "" if nothing: 200, a finish_reason, and [DONE]."""
