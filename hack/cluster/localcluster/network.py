@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from localcluster.shell import run
+from localcluster.shell import Broken, run
 
 CLUSTERS: Final = range(10)  # so many fit on one machine, each with its number
 NODES: Final = 4  # so many fit into one cluster
@@ -65,6 +65,8 @@ class Network:
     def connect(self, node: int, pid: int) -> None:
         """A cable from the bridge to `eth0` in the network namespace of `pid`; it goes with that namespace."""
         link = self.link(node)
+        if is_link(link):  # of a namespace that the kernel is still taking down
+            _delete(link)
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         run("ip", "link", "set", link, "master", self.bridge, "up")
         run("ip", "route", "replace", self.pods_of(node), "via", self.node(node))
@@ -76,7 +78,16 @@ class Network:
         links = [self.link(node) for node in range(NODES)]
         for link in [*links, self.bridge]:
             if is_link(link):
-                run("ip", "link", "delete", link)
+                _delete(link)
+
+
+def _delete(link: str) -> None:
+    """The kernel may be faster."""
+    try:
+        run("ip", "link", "delete", link)
+    except Broken:
+        if is_link(link):
+            raise
 
 
 def is_link(name: str) -> bool:

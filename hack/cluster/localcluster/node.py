@@ -12,7 +12,7 @@ from localcluster import cgroups
 from localcluster.kubectl import Kubectl
 from localcluster.network import Network
 from localcluster.nodefiles import SOCKET, NodeFiles
-from localcluster.processes import Failed, Process
+from localcluster.processes import Failed, Process, ended, pidfd_of
 
 PACKAGES: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 120.0
@@ -56,7 +56,11 @@ class Node:
 
     def kill(self) -> None:
         """End it with all that runs on it, as a power cut would."""
+        first = self._first_process()
+        watched = pidfd_of(int(first)) if first else None
         self.process.kill()
+        if watched is not None and not ended(watched, SECONDS):  # the first process is the last to go
+            raise Failed(f"{self.name}: something on it does not end, although it was killed")
 
     def has_images(self) -> set[str]:
         """The names of the images that pods can use here."""

@@ -121,7 +121,9 @@ class Process:
             except subprocess.TimeoutExpired:
                 return False
             self._child = None
-        return _ended(self._record, seconds)
+        if (pid := _alive(self._record)) is None or (watched := pidfd_of(pid)) is None:
+            return True
+        return ended(watched, seconds) or _alive(self._record) is None
 
 
 def _alive(record: Path) -> int | None:
@@ -147,16 +149,17 @@ def _send(pid: int, number: signal.Signals) -> None:
         return  # it has just ended
 
 
-def _ended(record: Path, seconds: float) -> bool:
-    """Wait for a process that may not be our child."""
-    pid = _alive(record)
-    if pid is None:
-        return True
+def pidfd_of(pid: int) -> int | None:
+    """A descriptor by which the end of any process can be waited for; None if it has ended."""
     try:
-        descriptor = os.pidfd_open(pid)
+        return os.pidfd_open(pid)
     except ProcessLookupError:
-        return True
+        return None
+
+
+def ended(descriptor: int, seconds: float) -> bool:
+    """Wait for the end of the process behind a descriptor, and close it."""
     try:
-        return bool(select.select([descriptor], [], [], seconds)[0]) or _alive(record) is None
+        return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
