@@ -138,12 +138,12 @@ def _flags(folder: str) -> list[str]:
         major, minor, _ = number.removeprefix("v").split(".")
         values = {"gitVersion": number, "gitMajor": major, "gitMinor": minor}
         linker += "".join(f" -X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
-    return ["-gcflags=all=-dwarf=false", f"-ldflags={linker}"]
+    return ["-buildvcs=false", "-gcflags=all=-dwarf=false", f"-ldflags={linker}"]
 
 
 def _go(folder: str, arguments: Sequence[str]) -> str:
     """Run go in `folder`, say now and then that it still runs, return what it printed."""
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    environment = {"GOTOOLCHAIN": "local", **os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     began = time.monotonic()
     with subprocess.Popen(
         ["go", *arguments],
