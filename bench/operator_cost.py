@@ -1,6 +1,6 @@
 """What the operator costs: many endpoints at once, on a real API server with real KubeRay beside it.
 
-    PYTHONPATH=hack/cluster python bench/operator.py --endpoints 1 100 1000 --idle-seconds 600
+    PYTHONPATH=hack/cluster python bench/operator_cost.py --endpoints 1 100 1000 --idle-seconds 600
 
 For each count a fresh control plane. Times come from the API server's audit log: from the answer to the POST of an
 endpoint to the one of its RayService. KubeRay's CPU over the same time is the baseline: absolute times depend on the
