@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -131,7 +132,7 @@ def _built_alone(name: str, make: Callable[[], None]) -> Image:
     _remove_leftovers()
     make()
     identity = _identity(name)
-    layout = _home() / "layouts" / name.replace("/", "_") / identity.removeprefix("sha256:")
+    layout = _home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
     if not layout.is_dir():
         partial = layout.with_suffix(".partial")
         shutil.rmtree(partial.parent, ignore_errors=True)  # the one before: gigabytes that nobody asks for again
