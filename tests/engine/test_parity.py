@@ -89,18 +89,23 @@ def exchange(request: pytest.FixtureRequest, engine_python: Path, tmp_path_facto
     secrets = _write_keys(tmp_path_factory.mktemp("secrets"), mode.keys)
     manifest = endpoint(model, mode.model, task=mode.task, api=dict(mode.api), engine={"args": ENGINE})
     served = ServeApp(manifest, engine_python, keys_dir=secrets / "keys", admin_key_file=secrets / "admin")
-    with _both_started(native, served):
+    with _both_started(native, served, at_once=mode.model == "tiny"):
         result = Exchange(request.param, mode, _ask_all(native.url, mode), _ask_all(served.url, mode))
         _ask_streams_again(result, native.url, served.url)
     return result
 
 
 @contextmanager
-def _both_started(native: NativeServer, served: ServeApp) -> Iterator[None]:
-    """Both at once: each start waits for one process after the other, and leaves a core idle."""
+def _both_started(native: NativeServer, served: ServeApp, *, at_once: bool) -> Iterator[None]:
+    """Both at once, if the model is small: each start waits for one process after the other, and leaves a core idle.
+
+    Not so a larger one, which computes with a thread for each core while it starts.
+    """
     with ExitStack() as stack:
         with ThreadPoolExecutor(1) as pool:
             starting = pool.submit(stack.enter_context, native)
+            if not at_once:
+                starting.result()
             stack.enter_context(served)
             starting.result()
         yield
