@@ -14,7 +14,7 @@ from typing import Final
 MOUNTS: Final = Path("/proc/mounts")
 UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")
 # A group weighs as much as one process outside of it, unless told otherwise: then a busy machine would starve all pods.
-WEIGHT: Final = 10  # of an ordinary process
+WEIGHT: Final = 3  # ordinary processes
 BUSY_SECONDS: Final = 30.0
 STEP_SECONDS: Final = 0.05
 CONTROLLERS: Final = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from localcluster import cgroups, images, network, tools
+from localcluster import cgroups, images, imagestore, network, tools
 from localcluster.components import COMPONENTS, answers
 from localcluster.controlplane import ControlPlane
 from localcluster.images import Image
@@ -22,11 +20,10 @@ from localcluster.network import Network
 from localcluster.node import Node
 from localcluster.nodefiles import CNI_PLUGINS, NodeFiles, node_name
 from localcluster.processes import Process
-from localcluster.say import say
+from localcluster.say import step
 
 NEEDED: Final = ("containerd", "ctr", "runc", "ip", "nft", "nsenter", "unshare", "buildah", "mmdebstrap", "busybox")
 REMEDY: Final = "run `make cluster-tools` as root on Debian or Ubuntu"
-IMPORT_SECONDS: Final = 900.0
 DNS_SECONDS: Final = 60.0
 COREFILE: Final = """\
 .:53 {{
@@ -96,15 +93,13 @@ class LocalCluster:
         """Build what is missing, start what does not run, wait until pods can run."""
         _require_all()
         tools.build([*COMPONENTS, "kubectl", "kubelet", "kube-proxy", "coredns"])
-        with _step("network"):
+        with step("network made"):
             self._choose_network().make()
         self.control_plane.open()
-        with _step("DNS"):
+        with step("DNS ready"):
             self._start_dns()
-        for image in (images.pause(), images.operator(), images.serving()):
-            for node in self.nodes:
-                self._bring(image, node)
-        with _step("nodes"):
+        self._start_nodes([images.pause(), images.operator(), images.serving()])
+        with step("nodes ready"):
             for node in self.nodes:
                 node.wait_until_ready(self.control_plane.kubectl)
 
@@ -178,16 +173,17 @@ class LocalCluster:
         process.start()
         process.wait_for(lambda: answers(f"http://{host}:8181/ready"), DNS_SECONDS)
 
-    def _bring(self, image: Image, node: Node) -> None:
-        """Start the node if need be, and give it the image unless it has it."""
-        node.start(self.models)
-        node.wait_for_runtime()
-        mark = self._directory / node.name / "images" / image.identity.removeprefix("sha256:")
-        if not mark.is_file():
-            with _step(f"{image.name} to {node.name}"), image.archive() as archive:
-                node.bring(archive, IMPORT_SECONDS)
-            mark.parent.mkdir(exist_ok=True)
-            mark.touch()
+    def _start_nodes(self, wanted: Sequence[Image]) -> None:
+        """Those that run already are brought the images that have changed."""
+        store = imagestore.prepare(wanted)
+        for node in self.nodes:
+            if not node.storage.is_dir():
+                node.storage.parent.mkdir(exist_ok=True)
+                imagestore.clone(store, node.storage)
+            node.start(self.models)
+            node.wait_for_runtime()
+            for image in imagestore.bring(wanted, imagestore.contents(node.storage), node.ctr):
+                imagestore.record(node.storage, image)
 
 
 def _require_all() -> None:
@@ -196,10 +192,3 @@ def _require_all() -> None:
     require(NEEDED, REMEDY)
     if not Path(CNI_PLUGINS, "bridge").is_file():
         raise Missing(f"the local cluster needs CNI plugins in {CNI_PLUGINS}: {REMEDY}")
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    say(f"{what}: {time.monotonic() - began:.1f} s")

@@ -90,9 +90,9 @@ def operator() -> Image:
 
 def release() -> None:
     """Remove what a killed build has left: its container and its mounts. Does nothing while another process builds."""
-    if not (_home() / "storage").is_dir():
+    if not (home() / "storage").is_dir():
         return
-    with _lock(wait=False) as alone:
+    with locked(wait=False) as alone:
         if alone:
             _remove_leftovers()
 
@@ -122,7 +122,7 @@ def _make_debian() -> None:
 
 def _built(name: str, make: Callable[[], None]) -> Image:
     """The image `name` as `make` builds it now; written out only if that has changed it."""
-    with _lock():
+    with locked():
         return _built_alone(name, make)
 
 
@@ -132,7 +132,7 @@ def _built_alone(name: str, make: Callable[[], None]) -> Image:
     _remove_leftovers()
     make()
     identity = _identity(name)
-    layout = _home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
+    layout = home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
     if not layout.is_dir():
         partial = layout.with_suffix(".partial")
         shutil.rmtree(partial.parent, ignore_errors=True)  # the one before: gigabytes that nobody asks for again
@@ -157,10 +157,10 @@ def _identity(name: str) -> str:
 
 
 def _buildah(*arguments: str) -> str:
-    home = _home()
-    scratch = home / "tmp"  # cache mounts and layers on their way lie here
+    ours = home()
+    scratch = ours / "tmp"  # cache mounts and layers on their way lie here
     scratch.mkdir(parents=True, exist_ok=True)
-    where: Sequence[str] = (f"--root={home}/storage", f"--runroot={home}/run", "--storage-driver=overlay")
+    where: Sequence[str] = (f"--root={ours}/storage", f"--runroot={ours}/run", "--storage-driver=overlay")
     environment: Mapping[str, str] = {"TMPDIR": str(scratch)}
     return run("buildah", *where, *arguments, seconds=BUILD_SECONDS, environment=environment)
 
@@ -168,15 +168,15 @@ def _buildah(*arguments: str) -> str:
 def _remove_leftovers() -> None:
     _buildah("rm", "--all")
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    for mount in reversed([mount for mount in mounts if mount.startswith(f"{_home()}/")]):
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{home()}/")]):
         run("umount", "--lazy", mount)
 
 
 @contextmanager
-def _lock(*, wait: bool = True) -> Iterator[bool]:
+def locked(*, wait: bool = True) -> Iterator[bool]:
     """Whether nobody else builds; with `wait`, once nobody does."""
-    _home().mkdir(parents=True, exist_ok=True)
-    with (_home() / ".lock").open("w") as lock:
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -185,7 +185,8 @@ def _lock(*, wait: bool = True) -> Iterator[bool]:
             yield True
 
 
-def _home() -> Path:
+def home() -> Path:
+    """Where everything of images is kept."""
     return cache() / "images"
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from localcluster import cgroups
 from localcluster.kubectl import Kubectl
 from localcluster.network import Network
 from localcluster.nodefiles import SOCKET, NodeFiles
 from localcluster.processes import Failed, Process, ended, pidfd_of
+from localcluster.shell import Broken, run
 
 PACKAGES: Final = Path(__file__).resolve().parents[1]
 SECONDS: Final = 120.0
@@ -40,6 +40,11 @@ class Node:
         """Where its pods are."""
         return self._files.cgroup
 
+    @property
+    def storage(self) -> Path:
+        """Of its containerd; images can be laid there before it starts."""
+        return self._files.storage
+
     def start(self, models: Path) -> None:
         """Start it, unless it runs; its kubelet then registers itself."""
         if self.process.pid is not None:
@@ -48,7 +53,7 @@ class Node:
         self._files.write(models)
         self.process.start()
         self.process.wait_for(lambda: bool(self._first_process()), SECONDS)
-        self._network.connect(self._files.number, self._pid())
+        self._network.connect(self._files.number, int(self._first_process()))
 
     def wait_until_ready(self, kubectl: Kubectl) -> None:
         """Wait until its kubelet says that pods can run."""
@@ -62,18 +67,14 @@ class Node:
         if watched is not None and not ended(watched, SECONDS):  # the first process is the last to go
             raise Failed(f"{self.name}: something on it does not end, although it was killed")
 
-    def has_images(self) -> set[str]:
-        """The names of the images that pods can use here."""
-        return set(self._inside("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "ls", "-q").split())
-
     def wait_for_runtime(self) -> None:
         """Wait until images can be brought."""
         self.process.wait_for(self._has_runtime, SECONDS)
 
-    def bring(self, image: IO[bytes], seconds: float) -> None:
-        """Read an image as an OCI archive."""
-        importing = ("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "-")
-        self._inside(*importing, source=image, seconds=seconds)
+    @property
+    def ctr(self) -> Sequence[str]:
+        """How to call containerd's client on it."""
+        return *self._entering(), "ctr", f"--address={SOCKET}", "--namespace=k8s.io"
 
     @property
     def _network(self) -> Network:
@@ -94,28 +95,12 @@ class Node:
             return ""
         return child if ours != its else ""
 
-    def _pid(self) -> int:
-        return int(self._first_process())
-
     def _has_runtime(self) -> bool:
-        return bool(self._first_process()) and self._try_inside("ctr", "--address", SOCKET, "version")
+        try:
+            run(*self.ctr, "version")
+        except Broken:
+            return False
+        return True
 
-    def _try_inside(self, *command: str) -> bool:
-        return self._call(command, None, SECONDS).returncode == 0
-
-    def _inside(self, *command: str, source: IO[bytes] | None = None, seconds: float = SECONDS) -> str:
-        done = self._call(command, source, seconds)
-        if done.returncode:
-            raise Failed(f"{' '.join(command)} on {self.name}: {done.stderr.decode().strip()}")
-        return done.stdout.decode()
-
-    def _call(
-        self, command: tuple[str, ...], source: IO[bytes] | None, seconds: float
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            ["nsenter", f"--target={self._pid()}", "--mount", "--", *command],
-            stdin=source or subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+    def _entering(self) -> Sequence[str]:
+        return "nsenter", f"--target={self._first_process()}", "--mount", "--"

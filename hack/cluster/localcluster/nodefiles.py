@@ -20,7 +20,7 @@ MAX_PODS: Final = 50
 # restrict_oom_score_adj: where we lack CAP_SYS_RESOURCE, runc fails to start pods that ask for a lower score than ours.
 CONTAINERD: Final = """\
 version = 2
-root = "{directory}/containerd"
+root = "{storage}"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
 [grpc]
@@ -58,6 +58,11 @@ class NodeFiles:
         """What its first process reads."""
         return self.directory / "plan.json"
 
+    @property
+    def storage(self) -> Path:
+        """Of containerd: images and containers."""
+        return self.directory / "containerd"
+
     def write(self, models: Path) -> None:
         """All of them. `models` is what pods find in /run/models of the node."""
         (self.directory / "cni").mkdir(parents=True, exist_ok=True)
@@ -65,7 +70,7 @@ class NodeFiles:
         credentials.make_certificate(f"kubelet-{self.name}", f"/CN={self.name}", f"IP:{self._address}")
         texts = {
             "containerd.toml": CONTAINERD.format(
-                directory=self.directory, socket=SOCKET, pause=PAUSE, plugins=CNI_PLUGINS
+                directory=self.directory, storage=self.storage, socket=SOCKET, pause=PAUSE, plugins=CNI_PLUGINS
             ),
             "cni/10-bridge.conflist": json.dumps(self._pod_network()),
             "kubelet.yaml": yaml.safe_dump(self._kubelet()),
