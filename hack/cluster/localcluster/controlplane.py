@@ -19,8 +19,7 @@ from localcluster.missing import require, require_linux
 from localcluster.processes import Process
 from localcluster.say import say
 
-START_SECONDS: Final = 120.0  # seconds of it on an idle machine
-ESTABLISHED_SECONDS: Final = 60
+START_SECONDS: Final = 300.0  # a few on an idle machine; on one with many processes for each core, minutes
 OUR_CRDS: Final = Path(__file__).resolve().parents[3] / "crds"
 WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
@@ -178,5 +177,7 @@ class ControlPlane:
         folders = [tools.crds("ray"), tools.crds("gateway-api"), OUR_CRDS]
         there = self.kubectl("get", "crd", "-o", "name")
         verb = ["apply", "--server-side", "--force-conflicts"] if there else ["create"]  # which takes half of the time
-        self.kubectl(*verb, "--validate=false", *(f"--filename={folder}" for folder in folders))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={ESTABLISHED_SECONDS}s")
+        files = [f"--filename={folder}" for folder in folders]
+        self.kubectl(*verb, "--validate=false", *files, seconds=START_SECONDS)
+        established = ("wait", "--for=condition=Established", "crd", "--all", f"--timeout={START_SECONDS:.0f}s")
+        self.kubectl(*established, seconds=2 * START_SECONDS)

@@ -15,7 +15,7 @@ from localcluster.processes import Failed, Process, ended, pidfd_of
 from localcluster.shell import Broken, run
 
 PACKAGES: Final = Path(__file__).resolve().parents[1]
-SECONDS: Final = 120.0
+SECONDS: Final = 300.0
 # --kill-child: the node ends with the process that we know, and --pid: all that runs on it ends with its first one.
 NAMESPACES: Final = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
 
