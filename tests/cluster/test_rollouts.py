@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import pytest
 import yaml
 from cluster.actors import Operator, User, load, wait_until
 from localcluster.cluster import LocalCluster
+from tiny_models import find_engine_python, made_by
 
 DEADLINE = 900
 NAMESPACE = "rollouts"
 ENDPOINT = Path(__file__).parent / "endpoint.yaml"
+TINY = "test/tiny-qwen2"
 PASSES = 20  # after a failure: none of them tries again
 pytestmark = pytest.mark.timeout(DEADLINE)
 
@@ -99,6 +102,12 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
 
 
 @pytest.fixture(scope="module")
+def tiny_on_nodes(cluster: LocalCluster) -> None:
+    """The tiny model where the nodes mount their models from."""
+    shutil.copytree(made_by("tiny_qwen2", find_engine_python()), cluster.models / TINY, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module")
 def operator(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     made = Operator(cluster.control_plane.kubeconfig, tmp_path_factory.mktemp("operator") / "log", free_port())
     made.start()
@@ -108,7 +117,7 @@ def operator(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def endpoint(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
+def endpoint(cluster: LocalCluster, operator: Operator, tiny_on_nodes: None) -> Iterator[User]:
     user = User(cluster.control_plane.kubectl, NAMESPACE)
     cluster.control_plane.make_namespace(NAMESPACE)
     user.apply(manifest())
@@ -118,10 +127,11 @@ def endpoint(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
 
 
 def manifest() -> dict[str, Any]:
-    """endpoint.yaml with streams that get their time. Two revisions leave a fifth of two cores to everybody else."""
+    """endpoint.yaml with a model that leaves the two cores to rollouts, and with streams that get their time."""
     made: dict[str, Any] = yaml.safe_load(ENDPOINT.read_text())
-    (worker,) = made["spec"]["podTemplate"]["worker"]["spec"]["containers"]
-    worker["resources"] = {"limits": {"cpu": "800m"}}
+    made["metadata"]["name"] = "tiny"
+    made["spec"]["model"] = {"uri": f"hf://{TINY}"}
+    made["spec"]["resources"]["memory"] = "4Gi"
     made["spec"]["upgrade"] = {"drainSeconds": 300}
     return made
 
