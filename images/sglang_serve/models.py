@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -48,10 +49,14 @@ def _downloaded(repository: str, revision: str, say: Callable[[str], None]) -> P
 def _existing(path: Path, uri: str) -> Path:
     """The path, if there is a directory with something in it that we may read."""
     try:
-        if any(path.iterdir()):
-            return path
+        files = sorted(path.iterdir())
     except PermissionError as error:
         raise StartError("AccessDenied", f"{uri}: {path} may not be read by this user") from error
     except OSError as error:
         raise StartError("ModelNotFound", f"{uri}: there is no directory {path}") from error
-    raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty")
+    if not files:
+        raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty")
+    if closed := [file.name for file in files if not os.access(file, os.R_OK, effective_ids=True)]:
+        # safetensors would call such a file absent
+        raise StartError("AccessDenied", f"{uri}: {path}/{closed[0]} may not be read by user {os.geteuid()}")
+    return path

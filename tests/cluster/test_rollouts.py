@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import socket
@@ -17,7 +18,7 @@ from localcluster.cluster import LocalCluster
 from tiny_models import find_engine_python, made_by
 
 DEADLINE = 900
-NAMESPACE = "rollouts"
+NAMESPACE = f"rollouts-{os.getpid()}"  # a kept cluster has those of earlier runs
 ENDPOINT = Path(__file__).parent / "endpoint.yaml"
 TINY = "test/tiny-qwen2"
 PASSES = 20  # after a failure: none of them tries again
@@ -105,6 +106,8 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
 def tiny_on_nodes(cluster: LocalCluster) -> None:
     """The tiny model where the nodes mount their models from."""
     shutil.copytree(made_by("tiny_qwen2", find_engine_python()), cluster.models / TINY, dirs_exist_ok=True)
+    for file in (cluster.models / TINY).iterdir():
+        file.chmod(0o644)  # transformers writes weights for its own user only; pods are another
 
 
 @pytest.fixture(scope="module")

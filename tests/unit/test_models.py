@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,22 @@ def test_what_is_not_there_has_a_reason(uri: str, env: dict[str, str], reason: s
 def test_an_empty_directory_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"ModelNotFound: .* is empty"):
         fetch_uri(f"file://{tmp_path}", {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_weights_of_another_user_are_named() -> None:
+    """As transformers writes them: 0600."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        Path(made, "config.json").touch(0o644)
+        Path(made, "model.safetensors").touch(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StartError, match=r"model\.safetensors may not be read by user 65534") as refused:
+                fetch(args.ModelArgs(uri=f"file://{made}"), {}, print)
+        finally:
+            os.seteuid(0)
+    assert refused.value.reason == "AccessDenied"
 
 
 def test_copies_of_the_weights_are_not_downloaded() -> None:
