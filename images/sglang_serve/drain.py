@@ -68,16 +68,33 @@ def request_drain(node: Node, seconds: float) -> None:
 
 def find_node(proc: Path) -> Node | None:
     """The Ray node of this PID namespace by its raylet's command line; None if there is no raylet."""
-    for command in _commands(proc):
+    for pid, command in _commands(proc):
         if Path(command[0]).name == "raylet":
             flags = dict(part.lstrip("-").split("=", 1) for part in command[1:] if "=" in part)
-            return Node(flags["node_id"], flags["gcs-address"])
+            return Node(flags["node_id"], connected_to(pid, flags["gcs-address"]))
     return None
+
+
+def connected_to(pid: int, address: str) -> str:
+    """`host:port`, with the IP address that process `pid` has a connection to, if it has one.
+
+    The raylet was given the name of a Service. That goes at once with its RayCluster, while the pod of the head
+    waits for its workers: connections stay, but the name is nobody's any more.
+    """
+    import psutil  # noqa: PLC0415 - a dependency of SGLang
+
+    _, _, port = address.rpartition(":")
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return address
+    peers = [each.raddr.ip for each in connections if each.raddr and each.raddr.port == int(port)]
+    return next((f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in peers), address)
 
 
 def replicas(proc: Path) -> Iterator[str]:
     """Titles of the processes that are Serve replicas."""
-    return (command[0] for command in _commands(proc) if command[0].startswith(REPLICA))
+    return (command[0] for _, command in _commands(proc) if command[0].startswith(REPLICA))
 
 
 def say(message: str) -> None:
@@ -89,14 +106,14 @@ def say(message: str) -> None:
         sys.stderr.write(line)
 
 
-def _commands(proc: Path) -> Iterator[list[str]]:
+def _commands(proc: Path) -> Iterator[tuple[int, list[str]]]:
     for path in proc.glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
         except OSError:  # it ended meanwhile
             continue
         if command[0]:
-            yield command
+            yield int(path.parent.name), command
 
 
 if __name__ == "__main__":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster.actors import Operator, User, wait_until
+from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 
 HERE = Path(__file__).parent
+GONE_SECONDS = 900
 BUILD_SECONDS = 3600  # programs and images from source on a slow machine; a minute or two when they are in the cache
 
 
@@ -45,3 +49,40 @@ def cluster() -> Iterator[LocalCluster]:
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator as a process of this machine, so that a test can kill it."""
+    made = Operator(cluster.control_plane.kubeconfig, tmp_path_factory.mktemp("operator") / "log", free_port())
+    made.start()
+    yield made
+    made.end()
+    print(made.log.read_text()[-20_000:])
+
+
+@pytest.fixture(scope="module")
+def endpoint(cluster: LocalCluster, operator: Operator, request: pytest.FixtureRequest) -> Iterator[User]:
+    """An endpoint with the tiny model, in a namespace of its own."""
+    put_tiny_model(cluster.models)
+    module = request.node.path.stem.replace("test_", "").replace("_", "-")
+    user = User(cluster.control_plane.kubectl, f"{module}-{os.getpid()}")  # a kept cluster has those of earlier runs
+    cluster.control_plane.make_namespace(user.namespace)
+    user.apply(tiny_endpoint())
+    yield user
+    user.run("delete", "sgl", user.name)
+    wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
+    user.run("delete", "namespace", user.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def serving(endpoint: User) -> User:
+    """The endpoint, answering."""
+    endpoint.wait_for("Ready", "True", seconds=600)
+    return endpoint
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])

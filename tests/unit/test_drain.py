@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def test_the_node_is_that_of_the_raylet(proc: Path) -> None:
     start(proc, 1, ["bash", "-c", "ray start --node_id=no"])
     start(proc, 2, RAYLET)
     assert drain.find_node(proc) == drain.Node("abc", "10.0.0.1:6379")
+
+
+def test_the_control_store_is_where_the_raylet_is_connected_to() -> None:
+    """Its name may be gone: it is a Service of the RayCluster that is being deleted."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            assert drain.connected_to(os.getpid(), f"gone.ns.svc:{port}") == f"127.0.0.1:{port}"
+        assert drain.connected_to(os.getpid(), "gone.ns.svc:1") == "gone.ns.svc:1"
 
 
 def test_no_raylet_no_node(proc: Path) -> None:

@@ -1,0 +1,37 @@
+"""The endpoint of the cluster tests: endpoint.yaml with a model that leaves the two cores to what is tested."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tiny_models import find_engine_python, made_by
+
+ENDPOINT = Path(__file__).with_name("endpoint.yaml")
+TINY = "test/tiny-qwen2"
+DRAIN_SECONDS = 300  # streams get their time
+
+
+def tiny_endpoint() -> dict[str, Any]:
+    """An SGLangEndpoint `tiny`, whose engine is ready within seconds."""
+    made: dict[str, Any] = yaml.safe_load(ENDPOINT.read_text())
+    made["metadata"]["name"] = "tiny"
+    made["spec"]["model"] = {"uri": f"hf://{TINY}"}
+    made["spec"]["resources"]["memory"] = "4Gi"
+    made["spec"]["upgrade"] = {"drainSeconds": DRAIN_SECONDS}
+    return made
+
+
+def engine_of(change: dict[str, Any]) -> dict[str, Any]:
+    """A changed `spec.engine`. A list is replaced as a whole: the environment keeps what endpoint.yaml needs."""
+    kept = yaml.safe_load(ENDPOINT.read_text())["spec"]["engine"]["env"]
+    return {**change, "env": [*kept, *change.get("env", [])]}
+
+
+def put_tiny_model(models: Path) -> None:
+    """The tiny model where the nodes mount their models from."""
+    shutil.copytree(made_by("tiny_qwen2", find_engine_python()), models / TINY, dirs_exist_ok=True)
+    for file in (models / TINY).iterdir():
+        file.chmod(0o644)  # transformers writes weights for its own user only; pods are another
