@@ -154,4 +154,4 @@ def load(url: str, *, kept: int = 1, fresh: int = 1, long: int = 1) -> Iterator[
         print(working.count)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
