@@ -130,6 +130,10 @@ format: venv ## Let ruff format and fix what it can
 bench: venv engine ## Ratio of this endpoint to native `sglang serve`, on CPU
 	$(BIN)/python bench/serving.py $(BENCH_ARGS)
 
+.PHONY: soak
+soak: venv engine ## What 100 upgrades and 20 kills lose, on the cluster of `make cluster`; hours (SOAK_ARGS=--help)
+	PYTHONPATH=tests:hack/cluster $(BIN)/python bench/hitless.py $(or $(SOAK_ARGS),--upgrades 100 --kills 20 --kuberay 10 --long-tokens 15000)
+
 ##@ Generated files
 
 .PHONY: generate

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cluster.load import Count, Lost
+from cluster.load import LONG_TOKENS, Count, Lost
 
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
@@ -141,14 +141,17 @@ class Working:
 
 
 @contextmanager
-def load(url: str, *, kept: int = 1, fresh: int = 1, long: int = 1) -> Iterator[Working]:
+def load(
+    url: str, *, kept: int = 1, fresh: int = 1, long: int = 1, long_tokens: int = LONG_TOKENS
+) -> Iterator[Working]:
     """Clients at work while the body runs. Their streams are read to the end before `count` is there."""
     command = [sys.executable, LOAD, url, f"--kept={kept}", f"--fresh={fresh}", f"--long={long}"]
+    command += [f"--long-tokens={long_tokens}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     working = Working()
     try:
         yield working
-        out, _ = process.communicate(timeout=600)
+        out, _ = process.communicate(timeout=1200)
         told = json.loads(out)
         working.count = Count(**{**told, "lost": [Lost(**one) for one in told["lost"]]})
         print(working.count)

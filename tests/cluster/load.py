@@ -62,11 +62,11 @@ class Load:
         self._stopping = False
         self.count = Count()
 
-    async def run(self, kept: int, fresh: int, long: int) -> Count:
+    async def run(self, kept: int, fresh: int, long: int, long_tokens: int) -> Count:
         """Until standard input closes; streams that run then are read to their end."""
         clients = [self._client(f"kept-{number}", TOKENS, keep=True) for number in range(kept)]
         clients += [self._client(f"fresh-{number}", TOKENS, keep=False) for number in range(fresh)]
-        clients += [self._client(f"long-{number}", LONG_TOKENS, keep=False) for number in range(long)]
+        clients += [self._client(f"long-{number}", long_tokens, keep=False) for number in range(long)]
         self.count.clients = len(clients)
         stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         stop.add_done_callback(lambda _: setattr(self, "_stopping", True))
@@ -116,9 +116,10 @@ def main() -> None:
     options.add_argument("--key", default="")
     for kind in ("kept", "fresh", "long"):
         options.add_argument(f"--{kind}", type=int, default=0)
+    options.add_argument("--long-tokens", type=int, default=LONG_TOKENS)
     given = options.parse_args()
     headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
-    count = asyncio.run(Load(given.url, headers).run(given.kept, given.fresh, given.long))
+    count = asyncio.run(Load(given.url, headers).run(given.kept, given.fresh, given.long, given.long_tokens))
     print(json.dumps(asdict(count)))
 
 

@@ -1,0 +1,183 @@
+"""What upgrades and kills lose under streaming load: ours, and KubeRay's own blue/green on the same work.
+
+    make soak        # 100 upgrades, 20 of them with the operator killed all the time, 10 of KubeRay's own; hours
+    PYTHONPATH=tests:hack/cluster python bench/hitless.py --upgrades 4 --kills 2 --kuberay 4 --json hitless.json
+
+On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine. A part has
+one load of three kinds of clients: some keep a connection, some open new ones, some have streams of minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cluster.actors import Operator, User, load, wait_until
+from cluster.endpoints import engine_of, put_tiny_model, tiny_endpoint
+from cluster.load import Count
+from localcluster import tools
+from localcluster.cluster import LocalCluster
+
+from sglang_operator.api import parse_endpoint
+from sglang_operator.render import render_endpoint
+
+Object = dict[str, Any]
+PORT = 18099
+READY_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of event under one load."""
+
+    what: str
+    events: int
+    count: Count
+
+
+def main() -> None:
+    given = parse_options()
+    cluster = LocalCluster(tools.cache() / "run", outlives=True)
+    put_tiny_model(cluster.models)
+    parts = [*ours(cluster, given), *kuberays(cluster, given)]
+    report = {"date": datetime.now(UTC).date().isoformat(), "parts": [asdict(part) for part in parts]}
+    for part in parts:
+        print(f"{part.what}: {part.events} events, {part.count}")
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def parse_options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--upgrades", type=int, default=4, help="of our endpoint")
+    options.add_argument("--kills", type=int, default=2, help="upgrades in which the operator is killed all the time")
+    options.add_argument("--kuberay", type=int, default=0, help="upgrades of the same RayService by KubeRay itself")
+    options.add_argument("--clients", type=int, default=2, help="that keep a connection, and as many that do not")
+    options.add_argument("--long", type=int, default=1, help="clients with long streams")
+    options.add_argument("--long-tokens", type=int, default=4000, help="of each of their streams")
+    options.add_argument("--json", type=Path, help="where to write the counts")
+    return options.parse_args()
+
+
+def ours(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
+    """Upgrades of an SGLangEndpoint, in peace and with an operator that is killed again and again."""
+    with tempfile.TemporaryDirectory() as scratch, endpoint(cluster, Path(scratch)) as (user, operator):
+        if given.upgrades:
+            with under_load(user.url(), given) as count:
+                for number in range(given.upgrades):
+                    upgrade(user, f"upgrade-{number}")
+            yield Part("upgrade by the operator", given.upgrades, count)
+        if given.kills:
+            with under_load(user.url(), given) as count:
+                for number in range(given.kills):
+                    with killed_again_and_again(operator, number):
+                        upgrade(user, f"kill-{number}")
+            yield Part("upgrade with the operator killed every 2 to 12 s", given.kills, count)
+
+
+@contextmanager
+def endpoint(cluster: LocalCluster, scratch: Path) -> Iterator[tuple[User, Operator]]:
+    """An endpoint that answers, and its operator; both are removed."""
+    operator = Operator(cluster.control_plane.kubeconfig, scratch / "operator.log", PORT)
+    user = User(cluster.control_plane.kubectl, f"hitless-{os.getpid()}")
+    cluster.control_plane.make_namespace(user.namespace)
+    operator.start()
+    try:
+        user.apply(tiny_endpoint())
+        user.wait_for("Ready", "True", seconds=READY_SECONDS)
+        yield user, operator
+    finally:
+        operator.end()
+        user.run("delete", "namespace", user.namespace, "--wait=false")
+
+
+def upgrade(user: User, color: str) -> None:
+    before = user.serving
+    user.edit("engine", engine_of({"env": [{"name": "COLOR", "value": color}]}))
+    user.wait_for_rollout(before, READY_SECONDS)
+    print(f"{color}: {before} -> {user.serving}", flush=True)
+
+
+@contextmanager
+def killed_again_and_again(operator: Operator, seed: int) -> Iterator[None]:
+    done, chosen = threading.Event(), random.Random(seed)
+
+    def kill() -> None:
+        while not done.wait(chosen.uniform(2, 12)):
+            operator.restart()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        killer.join()
+
+
+def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
+    """The baseline: the RayService that we render, with KubeRay's own upgrades and its own Service."""
+    if not given.kuberay:
+        return
+    user = User(cluster.control_plane.kubectl, f"baseline-{os.getpid()}", "tiny-serve-svc")
+    cluster.control_plane.make_namespace(user.namespace)
+    try:
+        user.run("apply", "--filename=-", stdin=json.dumps(own_upgrades("first")))
+        wait_until(lambda: serves(user), READY_SECONDS, "KubeRay's RayService to serve")
+        with under_load(f"{user.url()}:8000", given) as count:
+            for number in range(given.kuberay):
+                upgrade_by_kuberay(user, f"own-{number}")
+        yield Part("upgrade by KubeRay itself", given.kuberay, count)
+    finally:
+        user.run("delete", "namespace", user.namespace, "--wait=false")
+
+
+def own_upgrades(color: str) -> Object:
+    """Our RayService, but with `upgradeStrategy: NewCluster`."""
+    manifest = tiny_endpoint()
+    manifest["spec"]["engine"] = engine_of({"env": [{"name": "COLOR", "value": color}]})
+    objects = render_endpoint(parse_endpoint(manifest))
+    made: Object = json.loads(json.dumps(next(one for one in objects if one["kind"] == "RayService")))
+    made["metadata"] = {"name": "tiny"}
+    made["spec"]["upgradeStrategy"] = {"type": "NewCluster"}
+    return made
+
+
+def upgrade_by_kuberay(user: User, color: str) -> None:
+    before = active(user)
+    user.run("apply", "--filename=-", stdin=json.dumps(own_upgrades(color)))
+    wait_until(lambda: active(user) not in ("", before), READY_SECONDS, "KubeRay's switch")
+    wait_until(lambda: len(user.read("rayclusters")["items"]) == 1, READY_SECONDS, f"{before} to be deleted")
+    print(f"{color}: {before} -> {active(user)}", flush=True)
+
+
+def active(user: User) -> str:
+    status: Object = user.read("rayservice", "tiny").get("status", {})
+    return str(status.get("activeServiceStatus", {}).get("rayClusterName", ""))
+
+
+def serves(user: User) -> bool:
+    return bool(user.read("rayservice", "tiny").get("status", {}).get("numServeEndpoints"))
+
+
+@contextmanager
+def under_load(url: str, given: argparse.Namespace) -> Iterator[Count]:
+    """The count is complete after the block."""
+    count = Count()
+    with load(url, kept=given.clients, fresh=given.clients, long=given.long, long_tokens=given.long_tokens) as working:
+        yield count
+    count.__dict__.update(working.count.__dict__)
+
+
+if __name__ == "__main__":
+    main()
