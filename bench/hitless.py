@@ -3,8 +3,8 @@
     make soak        # 100 upgrades, 20 of them with the operator killed all the time, 10 of KubeRay's own; hours
     PYTHONPATH=tests:hack/cluster python bench/hitless.py --upgrades 4 --kills 2 --kuberay 4 --json hitless.json
 
-On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine. A part has
-one load of three kinds of clients: some keep a connection, some open new ones, some have streams of minutes.
+On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine.
+A part has one load of three kinds of clients: some keep a connection, some open new ones, some have streams of minutes.
 """
 
 from __future__ import annotations
