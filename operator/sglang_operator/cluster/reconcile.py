@@ -195,7 +195,8 @@ def _look_again(this: Pass) -> float | None:
 def _interval(this: Pass, name: str) -> float | None:
     live = this.view.sights[name].revision.live
     if name == this.view.observed.service.revision and live.probe is Probe.ANSWERED:
-        return None
+        missing = live.answered < max(live.target_replicas or 0, this.wanted.replicas.least)
+        return LOG_SECONDS if missing else None  # a pod is Ready before its replica is, and then nothing tells of it
     if live.probe is not Probe.NOT_ASKED:
         return PROBE_SECONDS
     return LOG_SECONDS if live.worker_pods and name == this.wanted.revision else None
