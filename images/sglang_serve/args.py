@@ -76,14 +76,16 @@ class LiveArgs:
     config_id: str = ""  # reported back by the replica; an in-place change is done when every replica reports it
     unknown_model: UnknownModel = "Answer"
     max_body_bytes: int = 67_108_864
+    hold_seconds: int | None = None  # how long a request waits while no replica runs; None: for ever
 
 
 T = TypeVar("T")
 
 
 def to_wire(value: Any) -> dict[str, Any]:
-    """A JSON-ready dict of one of the dataclasses above, in declaration order."""
-    return dataclasses.asdict(value)
+    """A JSON-ready dict of one of the dataclasses above, in declaration order, without what is None: images from before
+    such a field do not know it."""
+    return {name: part for name, part in dataclasses.asdict(value).items() if part is not None}
 
 
 def serve_args(wire: Mapping[str, Any]) -> ServeArgs:

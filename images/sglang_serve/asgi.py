@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.auth import AuthMiddleware, Policy
+from sglang_serve.hold import HoldMiddleware
 from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
 from sglang_serve.request_log import Origin, RequestLogMiddleware
 
@@ -70,4 +71,4 @@ class DropHeaderMiddleware:
 
 def serve_middlewares() -> list[Middleware]:
     """What Ray Serve puts before its own handling (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function)."""
-    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED)]
+    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED), Middleware(HoldMiddleware)]

@@ -13,11 +13,12 @@ from starlette.types import Send
 _ANTHROPIC_TYPES = {403: "permission_error", 404: "not_found_error", 413: "request_too_large"}
 
 
-async def send_json(send: Send, status: int, body: Mapping[str, Any]) -> None:
+async def send_json(send: Send, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
     """One whole JSON response."""
     content = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    fields = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+    raw = [(name.encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": content})
 
 

@@ -11,6 +11,7 @@ import yaml
 from chart.conftest import ROOT
 from localcluster import ControlPlane
 from localcluster.kubectl import Refused
+from unit.api_objects import endpoint
 from unit.test_api_rules import CASES
 
 Json = dict[str, Any]
@@ -41,3 +42,26 @@ def test_what_breaks_a_rule_is_refused_with_its_words(control_plane: ControlPlan
 @pytest.mark.parametrize("start", CASES)
 def test_what_is_just_within_a_rule_is_taken(control_plane: ControlPlane, start: str) -> None:
     create(control_plane, *map(copy.deepcopy, CASES[start][1]))
+
+
+def test_kubectl_scale_sets_a_fixed_number_and_is_told_who_decides_otherwise(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    for name, scaling in (("fixed", {}), ("scaled", {"scaling": {"min": 0, "max": 4}})):
+        obj = {**endpoint(**scaling), "metadata": {"name": name, "namespace": namespace}}
+        control_plane.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+    scale = ("scale", "--namespace", namespace, "--replicas=3")
+    control_plane.kubectl(*scale, "sglangendpoints/fixed")
+    with pytest.raises(Refused, match=r"spec\.scaling decides .* change spec\.scaling\.min"):
+        control_plane.kubectl(*scale, "sglangendpoints/scaled")
+    with pytest.raises(Refused, match=r"spec\.scaling decides"):  # the number would be forgotten in silence
+        patch(control_plane, namespace, "fixed", {"scaling": {"max": 4}})
+    patch(control_plane, namespace, "fixed", {"scaling": {"max": 4}, "replicas": None})
+    patch(control_plane, namespace, "fixed", {"scaling": None, "replicas": 2})
+
+
+def patch(control_plane: ControlPlane, namespace: str, name: str, spec: Json) -> None:
+    body = json.dumps({"spec": spec})
+    control_plane.kubectl(
+        "patch", f"sglangendpoints/{name}", "--namespace", namespace, "--type=merge", f"--patch={body}"
+    )

@@ -58,6 +58,7 @@ well_formed_specs = st.fixed_dictionaries(
     {"model": _model},
     optional={
         "replicas": st.integers(0, 2),
+        "scaling": st.fixed_dictionaries({"max": st.integers(1, 3)}, optional={"min": st.integers(0, 3)}),
         "accelerator": _some(
             vendor=st.sampled_from(["nvidia", "amd", "cpu"]),
             count=_ranks,

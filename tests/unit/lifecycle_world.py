@@ -34,7 +34,6 @@ from sglang_operator.lifecycle.plan import (
     Retire,
     StartDrain,
     SwitchService,
-    Wake,
 )
 from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted, WhenNoCapacity
 
@@ -55,6 +54,9 @@ class RayService:
     dead_until: float = 0.0
     released: bool = False
     settings: str = ""
+    floor: int = 0
+    target: int = 1
+    slept: bool = False  # and has had no replica since
     quiet_since: float | None = None
 
 
@@ -71,6 +73,7 @@ class World:
     unreachable: bool = False
     silent: bool = False
     paused: bool = False
+    demand: int = 1  # replicas that the requests need, where their number follows them
     asleep: bool = False  # the pass under way decided on old facts
     writes: int = 0
 
@@ -79,6 +82,7 @@ class World:
         one = self.live.get(name)
         return bool(
             one
+            and one.target
             and one.going_since is None
             and not one.released
             and one.scheduled_at is not None
@@ -87,10 +91,16 @@ class World:
             and self.now >= one.dead_until
         )
 
+    def sleeps(self, name: str) -> bool:
+        """No replica, and a head that holds requests."""
+        one = self.live.get(name)
+        return bool(one and one.going_since is None and not one.released and not one.target)
+
     def tick(self, seconds: float) -> None:
         for _ in range(int(seconds // 10) or 1):
             self.now += min(seconds, 10)
             self._end_what_goes()
+            self._follow_requests()
             self._schedule()
             self._let_clients_go()
 
@@ -99,8 +109,21 @@ class World:
             if one.going_since is not None and self.now >= one.going_since + GOING_SECONDS:
                 del self.live[name]
 
+    def _follow_requests(self) -> None:
+        """As Ray Serve: what is asked of the selected revision, never less than it was told."""
+        bounds = self.wanted.replicas
+        if bounds.least == bounds.greatest:
+            return
+        for name, one in self.live.items():
+            asked = self.demand if name == self.service.revision else 0
+            before, one.target = one.target, min(max(bounds.least, one.floor, asked), bounds.greatest)
+            if not before or not one.target:
+                one.scheduled_at = None
+            one.slept = not one.target or (one.slept and not self.ready(name))
+
     def _schedule(self) -> None:
-        for one in sorted(self.live.values(), key=lambda one: one.since):
+        waiting = [one for one in self.live.values() if one.target]
+        for one in sorted(waiting, key=lambda one: one.since):
             held = sum(other.scheduled_at is not None and not other.released for other in self.live.values())
             if not self.silent and one.scheduled_at is None and one.going_since is None and held < self.capacity:
                 one.scheduled_at = self.now
@@ -121,25 +144,32 @@ class World:
         one = self.live.get(name)
         if one is None:
             return Live()
-        ready = int(self.ready(name))
+        ready = one.target if self.ready(name) else 0
+        worker_pods = 0 if one.released else one.target
+        sleepy = self.wanted.replicas.least == 0
         probe = (Probe.UNREACHABLE if self.unreachable else Probe.ANSWERED) if ready else Probe.NOT_ASKED
         crashed = one.scheduled_at is not None and name in self.broken and one.going_since is None
         return Live(
             presence=Presence.PRESENT if one.going_since is None else Presence.TERMINATING,
             uid=one.uid,
             clusters=1,
-            pods=1 if one.released else 2,
-            worker_pods=0 if one.released else 1,
+            pods=1 + worker_pods,
+            worker_pods=worker_pods,
             released=one.released,
             ready_replicas=ready,
-            target_replicas=1,
+            target_replicas=one.target,
+            holds=sleepy,
+            waking_since=one.scheduled_at if worker_pods and not ready and one.slept else None,
             probe=probe,
             answered=ready if probe is Probe.ANSWERED else 0,
             progress=Progress(one.since if one.scheduled_at is None else one.scheduled_at),
-            unschedulable=Unschedulable(one.since, "no node is free") if one.scheduled_at is None else None,
+            unschedulable=Unschedulable(one.since, "no node is free")
+            if worker_pods and one.scheduled_at is None
+            else None,
             failure=Failure("EngineFailed", "unknown argument", self.now, ("Traceback",)) if crashed else None,
-            front=Front(int(name in self.stuck), 0, one.quiet_since) if ready else None,
+            front=Front(int(name in self.stuck), 0, one.quiet_since) if ready or sleepy else None,
             settings=one.settings,
+            floor=one.floor,
         )
 
     # What a plan does ----------------------------------------------------------------------------------------------
@@ -182,15 +212,18 @@ class World:
             case RecordRevision():
                 _require(action.number == max((r.number for r in self.records.values()), default=0) + 1)
                 old = self.records.get(action.revision, Record(0))
-                self.records[action.revision] = replace(old, number=action.number, failure=None, woken=False)
+                self.records[action.revision] = replace(old, number=action.number, failure=None)
             case CreateRevision():
                 self._check_fence(action.fence)
                 _require(action.revision not in self.live)
-                self.live[action.revision] = RayService(f"uid-{self.writes}", self.now)
+                made = RayService(f"uid-{self.writes}", self.now, settings=self.wanted.settings, floor=action.floor)
+                self.live[action.revision] = made
+                self._follow_requests()
                 self._schedule()
             case SwitchService():
                 self._check_fence(action.fence)
                 assert self.asleep or self.wanted.stopped or self.ready(action.revision), f"{action} to no answer"
+                self.check_size(action)
                 version = str(int(self.service.resource_version or 0) + 1)
                 self.service = Selection(action.revision, action.previous, self.now, version)
             case Retire() | FreeAccelerators():
@@ -220,11 +253,10 @@ class World:
                 self.records[action.revision] = replace(record, draining_since=self.now)
             case CancelDrain():
                 self.records[action.revision] = replace(record, draining_since=None)
-            case Wake():
-                self.records[action.revision] = replace(record, woken=True)
             case ApplyInPlace():
                 _require(action.revision in self.live)
                 self.live[action.revision].settings = action.settings
+                self.live[action.revision].floor = action.floor
             case ForgetRecord():
                 del self.records[action.revision]
 
@@ -239,16 +271,24 @@ class World:
         if policy.strategy is Strategy.RECREATE or policy.when_no_capacity is WhenNoCapacity.RECREATE:
             return
         record = self.records[name]
-        if not self.ready(name):
+        if not self.ready(name) and not (name == self.service.revision and self.sleeps(name)):
             return
         assert name != self.service.revision, f"{name} serves and is ended"
         if self.asleep or record.failure is not None:
             return
-        assert self.ready(self.service.revision), f"{name} is ended before its successor serves"
+        successor = self.service.revision
+        holds = self.live[successor].slept if successor in self.live else False
+        assert self.ready(successor) or holds, f"{name} is ended before its successor serves"
         if name == self.service.previous:
             assert record.draining_since is not None, f"{name} is ended without a drain"
             least = policy.drain if name in self.stuck else 10
             assert self.now >= record.draining_since + least, f"{name} is ended under a client's hands"
+
+    def check_size(self, switch: SwitchService) -> None:
+        """Called at a switch: what traffic moves to has the replicas that it needs now."""
+        if not self.asleep and self.ready(switch.previous) and switch.previous in self.live:
+            needed = min(self.live[switch.previous].target, self.wanted.replicas.greatest)
+            assert self.live[switch.revision].target >= needed, f"{switch} to too few replicas"
 
     def check(self) -> None:
         """Called after every write: at most one revision with pods beside the serving one."""

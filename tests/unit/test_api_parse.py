@@ -111,7 +111,7 @@ class TestMessages:
                 "unknown field",
                 "servedName?",
             ),
-            ({"zzz": 1}, "spec.zzz", "unknown field", "use one of: replicas, paused"),
+            ({"zzz": 1}, "spec.zzz", "unknown field", "use one of: replicas, scaling, paused"),
             ({"replicas": -1}, "spec.replicas", "must be at least 0", "Number of replicas"),
             ({"replicas": 5000}, "spec.replicas", "must be at most 1000", "Number of replicas"),
             ({"replicas": "2"}, "spec.replicas", "must be a whole number", "remove the quotes"),

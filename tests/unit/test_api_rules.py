@@ -63,11 +63,23 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [model(uri="hf://a/b", tokenSecret=SECRET_KEY)],
     ),
     "a ReadWriteOnce volume": (
-        [endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}})],
+        [
+            endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+            endpoint(scaling={"max": 2}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+        ],
         [
             endpoint(replicas=1, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
             endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {}}),
+            endpoint(scaling={"max": 1}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
         ],
+    ),
+    "spec.scaling decides": (
+        [endpoint(replicas=count, scaling={"max": 4}) for count in (0, 2)],
+        [endpoint(replicas=1, scaling={"max": 4}), endpoint(scaling={"max": 4}), endpoint(replicas=3)],
+    ),
+    "must not be less than spec.scaling.min": (
+        [endpoint(scaling={"min": 3, "max": 2})],
+        [endpoint(scaling={"min": 2, "max": 2}), endpoint(scaling={"max": 1}), endpoint(scaling={"min": 0, "max": 1})],
     ),
     "vendor cpu has no": (
         [endpoint(accelerator={"vendor": "cpu", "products": ["H100"]})],

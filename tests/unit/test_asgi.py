@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -89,7 +90,8 @@ def test_a_preflight_request_needs_no_key(tmp_path: Path) -> None:
     assert client.options("/v1/completions", headers=asked).status_code == 200
 
 
-def test_serve_never_sees_the_header_that_stops_it_watching_for_disconnects() -> None:
+def test_serve_never_sees_the_header_that_stops_it_watching_for_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sglang_serve.hold.in_replica", lambda: True)
     app = Starlette(routes=[Route("/", headers)], middleware=serve_middlewares())
     seen = TestClient(app).get("/", headers={DISCONNECT_DISABLED: "?1", "X-Other": "1"}).json()
     assert DISCONNECT_DISABLED not in seen

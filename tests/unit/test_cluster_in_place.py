@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,14 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster.compare import covers
-from sglang_operator.cluster.in_place import InPlace, cluster_patch, in_place_of, live_ray_service, written_values
+from sglang_operator.cluster.in_place import (
+    IN_PLACE,
+    InPlace,
+    cluster_patch,
+    in_place_of,
+    live_ray_service,
+    written_values,
+)
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.types import Key
 from sglang_operator.render import render_endpoint
@@ -38,6 +47,39 @@ def test_only_the_closed_list_of_values_moves(before: int, after: int, unknown: 
     made = live_ray_service(OWNER, recorded, values(replicas=after, api={"unknownModel": unknown}))
     assert written_values(made) == values(replicas=after, api={"unknownModel": unknown})
     assert frozen(made) == frozen(recorded)
+
+
+@pytest.mark.parametrize(("least", "most", "floor"), [(0, 2, 0), (0, 2, 1), (1, 4, 0), (1, 4, 9), (2, 2, 1)])
+def test_autoscaling_comes_goes_and_moves_in_place(least: int, most: int, floor: int) -> None:
+    scaling = {"min": least, "max": most, "holdSeconds": 5}
+    wanted = values(scaling=scaling).with_floor(floor)
+    for recorded in (rendered(), rendered(replicas=0), rendered(scaling={"max": 1})):
+        made = live_ray_service(OWNER, recorded, wanted)
+        assert written_values(made) == wanted
+        assert frozen(made) == frozen(recorded)
+        (group,) = made["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        assert (group["minReplicas"], group["maxReplicas"]) == (least, most)
+        config = deployment(made)["autoscaling_config"]
+        assert (config["min_replicas"], config["max_replicas"]) == (max(least, min(floor, most)), most)
+        assert "initial_replicas" not in config, "Serve would go back to it at each in-place change"
+        assert deployment(made)["user_config"]["hold_seconds"] == 5
+        assert made["spec"]["excludeHeadPodFromServeSvc"] == (least > 0)
+    assert "autoscaling_config" not in deployment(live_ray_service(OWNER, rendered(scaling=scaling), values()))
+
+
+def test_a_rendering_with_scaling_is_what_is_in_place_at_first() -> None:
+    recorded = rendered(scaling={"min": 0, "max": 2})
+    assert live_ray_service(OWNER, recorded, values(scaling={"min": 0, "max": 2}))["spec"] == recorded["spec"]
+
+
+def test_values_without_scaling_are_written_as_earlier_versions_did() -> None:
+    notes = live_ray_service(OWNER, rendered(), values().with_floor(3))["metadata"]["annotations"]
+    assert sorted(json.loads(notes[IN_PLACE])) == ["released", "replicas", "settings", "user_config"]
+
+
+def deployment(ray_service: dict[str, Any]) -> dict[str, Any]:
+    (found,) = yaml.safe_load(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    return dict(found)
 
 
 def frozen(ray_service: dict[str, Any]) -> Any:
@@ -88,8 +130,11 @@ def test_a_failed_revision_loses_its_workers_by_name() -> None:
 
 @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
 def test_bounds_never_cross(low: int, extra: int, wanted: int, pods: int) -> None:
-    group = patched(cluster(low, low + extra), values(replicas=wanted), tuple(map(str, range(pods))))
-    assert group["minReplicas"] <= group["maxReplicas"]
+    names = tuple(map(str, range(pods)))
+    for asked in (values(replicas=wanted), values(scaling={"min": wanted, "max": wanted + 1})):
+        group = patched(cluster(low, low + extra), asked, names)
+        assert group["minReplicas"] <= group["maxReplicas"]
+        assert group["replicas"] == 1, "the autoscaler's"
 
 
 def test_what_the_server_adds_is_no_difference_but_what_is_missing_is() -> None:

@@ -14,7 +14,6 @@ from sglang_operator.api import InvalidEndpoint, parse_endpoint
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.records import (
     DRAINING_SINCE,
-    WOKEN,
     StoredRevision,
     changes,
     find_record,
@@ -93,8 +92,8 @@ def test_no_valid_spec_differs_from_its_own_record(spec: dict[str, Any]) -> None
 
 def test_what_became_of_a_revision_is_read_back() -> None:
     failure = Failure("BadArgument", "no such thing", 12.5, ("last line",))
-    notes = {**note_failure(failure), DRAINING_SINCE: "7.250", WOKEN: "true"}
-    assert stored(2, notes).record == Record(2, failure, 7.25, woken=True)
+    notes = {**note_failure(failure), DRAINING_SINCE: "7.250"}
+    assert stored(2, notes).record == Record(2, failure, 7.25)
     assert stored(2, note_failure(None)).record == Record(2)
 
 

@@ -26,7 +26,7 @@ from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted, WhenNoCapacity
 
 A_LIVE = Live(Presence.PRESENT, "uid-a", pods=5, ready_replicas=4, target_replicas=4, probe=Probe.ANSWERED, answered=4)
-B_LIVE = replace(A_LIVE, uid="uid-b", progress=Progress(at=0.0))
+B_LIVE = replace(A_LIVE, uid="uid-b", progress=Progress(at=0.0), floor=4)
 A = Revision("a", Record(1), A_LIVE)
 B = Revision("b", Record(2), B_LIVE)
 WANTED = Wanted("b", replicas=Bounds(1, 8))
@@ -50,7 +50,7 @@ def test_switch_needs_as_many_answering_replicas_as_the_serving_one_needs() -> N
 
 
 def test_switch_asks_for_no_more_replicas_than_the_spec_allows() -> None:
-    two = with_live(B, ready_replicas=2, answered=2)
+    two = with_live(B, ready_replicas=2, answered=2, floor=2)
     assert planned(A, two, wanted=replace(WANTED, replicas=Bounds(1, 2))) == ["SwitchService b"]
 
 
@@ -147,16 +147,9 @@ def test_a_failed_revision_loses_its_accelerators_at_once_and_its_head_later() -
     assert failure.log_tail == ("Traceback",)
 
 
-def test_a_revision_that_scales_to_zero_is_woken_once() -> None:
-    asleep = with_live(B, ready_replicas=0, answered=0, target_replicas=0)
-    assert planned(A, asleep) == ["Wake b"]
-    assert planned(A, replace(asleep, record=Record(2, woken=True))) == []
-    assert planned(A, with_live(asleep, target_replicas=None)) == []  # Ray Serve has not said yet
-
-
 def test_a_stopped_endpoint_changes_revision_without_pods() -> None:
     stopped = replace(WANTED, replicas=Bounds(0, 0))
-    off = {"ready_replicas": 0, "answered": 0, "target_replicas": 0, "probe": Probe.NOT_ASKED}
+    off = {"ready_replicas": 0, "answered": 0, "target_replicas": 0, "probe": Probe.NOT_ASKED, "floor": 0}
     assert planned(with_live(A, **off), with_live(B, **off), wanted=stopped) == ["SwitchService b"]
     assert planned(A, with_live(B, **off), wanted=stopped) == []  # a still answers
     assert decide(stopped, Observed((A, B), ON_A), 0).conditions
@@ -171,7 +164,7 @@ def test_a_missing_service_comes_back_to_what_answers() -> None:
 
 def test_old_records_are_dropped_beyond_the_limit() -> None:
     past = [Revision(f"old{index}", Record(index)) for index in range(1, 8)]
-    now = Revision("b", Record(8), B_LIVE)
+    now = Revision("b", Record(8), replace(B_LIVE, floor=0))
     assert planned(*past, now, service=Selection("b")) == ["ForgetRecord old2", "ForgetRecord old1"]
 
 

@@ -12,7 +12,7 @@ from unit.lifecycle_world import RefusedError, World, started
 from sglang_operator.lifecycle.decide import decide
 from sglang_operator.lifecycle.observed import Observed
 from sglang_operator.lifecycle.reasons import ConditionType, Status
-from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted, WhenNoCapacity
+from sglang_operator.lifecycle.wanted import Bounds, Strategy, UpgradePolicy, Wanted, WhenNoCapacity
 
 QUICK = UpgradePolicy(capacity_timeout=100, progress_deadline=100, drain=60, min_ready=30, keep_failed=100)
 POLICIES = [
@@ -35,6 +35,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("die"), st.sampled_from(NAMES)),
     st.tuples(st.just("delete"), st.sampled_from(NAMES)),
     st.tuples(st.just("capacity"), st.integers(0, 3)),
+    st.tuples(st.just("demand"), st.integers(0, 3)),  # of an autoscaled endpoint
     st.tuples(st.just("toggle"), st.sampled_from(["silent", "unreachable", "paused"])),
     st.tuples(st.just("pass"), st.integers(0, 5)),
     st.tuples(st.just("crash"), st.integers(0, 2)),
@@ -54,11 +55,17 @@ OPENINGS = st.sampled_from(  # chance alone is seldom in the middle of a rollout
 HISTORIES = st.builds(lambda first, then: first + then, OPENINGS, st.lists(EVENTS, min_size=3, max_size=30))
 
 
+FIXED = Bounds()
+HOLD = 100.0
+AUTOSCALED = st.sampled_from([Bounds(1, 3), Bounds(0, 1), Bounds(0, 3)])
+
+
 class Life:
     """A world, the events that befall it, and what earlier passes read."""
 
-    def __init__(self, policies: list[UpgradePolicy]) -> None:
+    def __init__(self, policies: list[UpgradePolicy], bounds: Bounds = FIXED) -> None:
         self.world = started(policies[0])
+        self.world.wanted = replace(self.world.wanted, replicas=bounds, hold=HOLD)
         self.policies = policies
         self.read: list[tuple[Wanted, Observed, float]] = []
 
@@ -96,6 +103,9 @@ class Life:
 
     def do_capacity(self, count: int) -> None:
         self.world.capacity = count
+
+    def do_demand(self, replicas: int) -> None:
+        self.world.demand = replicas
 
     def do_toggle(self, what: str) -> None:
         setattr(self.world, what, not getattr(self.world, what))
@@ -142,9 +152,12 @@ def check_converged(world: World) -> None:
     degraded = next(one.status for one in world.plan().conditions if one.type is ConditionType.DEGRADED)
     wanted = world.wanted.revision
     failed = world.records[wanted].failure is not None
-    if wanted in world.broken or failed:
+    if world.sleeps(wanted) and world.service.revision == wanted and not failed:
+        assert set(world.live) == {wanted}  # whether it is broken shows when it wakes
+    elif wanted in world.broken or failed:
         assert degraded is Status.TRUE
-        assert world.ready(world.service.revision) or world.broken & {wanted, world.service.revision}
+        serves = world.ready(world.service.revision) or world.sleeps(world.service.revision)
+        assert serves or world.broken & {wanted, world.service.revision}
     else:
         assert world.service.revision == wanted
         assert set(world.live) == {wanted}
@@ -174,6 +187,16 @@ def test_it_converges_once_faults_stop(history: list[tuple[str, object]]) -> Non
 def test_it_converges_under_every_strategy(history: list[tuple[str, object]]) -> None:
     life = Life([*POLICIES, *RECREATING])
     life.world.check_end = lambda name: None  # type: ignore[method-assign]  # Recreate is an outage by wish
+    life.live(history)
+    life.stop_faults()
+    life.world.run(1000, step=50)
+    check_converged(life.world)
+
+
+@settings(max_examples=60, deadline=None)
+@given(HISTORIES, AUTOSCALED)
+def test_where_the_number_of_replicas_follows_the_requests(history: list[tuple[str, object]], bounds: Bounds) -> None:
+    life = Life(POLICIES, bounds)  # World.check_size looks at every switch
     life.live(history)
     life.stop_faults()
     life.world.run(1000, step=50)

@@ -26,6 +26,13 @@ BASE = {
 # Every field of the API, and a value that BASE does not have.
 CHANGES: dict[str, Any] = {
     "replicas": 2,
+    "scaling.min": 2,
+    "scaling.max": 5,
+    "scaling.targetOngoingRequests": 8,
+    "scaling.upscaleDelaySeconds": 8,
+    "scaling.downscaleDelaySeconds": 8,
+    "scaling.idleSecondsBeforeZero": 8,
+    "scaling.holdSeconds": 8,
     "paused": True,
     "restartToken": "again",
     "task": "embed",
@@ -107,7 +114,9 @@ def named(spec: dict[str, Any]) -> str:
 
 
 def with_change(path: str) -> dict[str, Any]:
-    spec = copy.deepcopy(BASE)
+    spec: dict[str, Any] = copy.deepcopy(BASE)
+    if path.startswith("scaling."):  # not in BASE: it excludes spec.replicas
+        spec["scaling"] = {"max": 4}
     *parents, last = path.split(".")
     part: dict[str, Any] = spec
     for key in parents:

@@ -110,6 +110,7 @@ def text(pattern: str, max_length: int, *, optional: bool = False) -> Any:
     return StringConstraints(pattern=f"^$|{pattern}" if optional else pattern, max_length=max_length)
 
 
+Seconds = Annotated[int, Field(ge=0, le=86_400)]
 # A list in YAML, a tuple once parsed: an Endpoint is frozen to the bottom.
 Items = Annotated[tuple[T, ...], Strict(strict=False)]
 Name = Annotated[str, text(DNS_SUBDOMAIN, 253)]

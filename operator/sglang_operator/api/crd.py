@@ -31,7 +31,7 @@ _COLUMNS: Final = (
     {"name": "Ready", "type": "string", "jsonPath": f"{_READY}.status"},
     {"name": "Reason", "type": "string", "jsonPath": f"{_READY}.reason"},
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri"},
-    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"},
+    {"name": "Replicas", "type": "integer", "jsonPath": ".status.desiredReplicas"},
     {"name": "Serving", "type": "integer", "jsonPath": ".status.readyReplicas"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},

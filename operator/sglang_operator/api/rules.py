@@ -16,6 +16,7 @@ from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Engine, EnvSource, EnvVar, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Toleration
+from sglang_operator.api.spec_scaling import Scaling
 
 M = TypeVar("M", bound=Model)
 
@@ -119,10 +120,30 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=EndpointSpec,
         field="model.cache.accessMode",
-        cel=f"{_or('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || self.replicas <= 1",
-        holds=lambda s: s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or s.replicas <= 1,
+        cel=f"{_or('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || "
+        f"(self.replicas <= 1 && {_or('self.scaling.max', '1')} <= 1)",
+        holds=lambda s: (
+            s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or max(s.replicas, s.most) <= 1
+        ),
         message="a ReadWriteOnce volume is mounted on one node only, which more than one replica does not fit",
-        remedy="use a StorageClass that offers ReadWriteMany, or spec.replicas: 1",
+        remedy="use a StorageClass that offers ReadWriteMany, or at most one replica",
+    ),
+    Rule(
+        of=EndpointSpec,
+        field="replicas",
+        # 1 is what the API server stores when nobody writes it. So is refused what `kubectl scale` writes, too.
+        cel="!has(self.scaling) || self.replicas == 1",
+        holds=lambda s: s.scaling is None or s.replicas == 1,
+        message="spec.scaling decides how many replicas there are",
+        remedy="change spec.scaling.min and spec.scaling.max; for a fixed number, or 0 to stop, remove spec.scaling",
+    ),
+    Rule(
+        of=Scaling,
+        field="max",
+        cel=f"self.max >= {_or('self.min', '1')}",
+        holds=lambda s: s.max >= s.min,
+        message="must not be less than spec.scaling.min",
+        remedy="raise spec.scaling.max, or lower spec.scaling.min",
     ),
     Rule(
         of=Accelerator,

@@ -10,18 +10,16 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from sglang_operator.api.base import DNS_LABEL, Model, OptionalName, part, text
+from sglang_operator.api.base import DNS_LABEL, Model, OptionalName, Seconds, part, text
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Engine, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Head, Parallelism, PodTemplate, Resources, Scheduling
+from sglang_operator.api.spec_scaling import Scaling
 
 GROUP: Final = "serve.sglang.io"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = "serve.sglang.io/v1alpha1"
 KIND: Final = "SGLangEndpoint"
-
-
-Seconds = Annotated[int, Field(ge=0, le=86_400)]
 
 
 class Upgrade(Model):
@@ -71,6 +69,10 @@ class EndpointSpec(Model):
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Number of replicas, each with its own accelerators. Default 1; 0 stops the endpoint."
     )
+    scaling: Scaling | None = Field(
+        default=None,
+        description="Let the number of replicas follow the requests. Default: not set, spec.replicas is the number.",
+    )
     paused: bool = Field(
         default=False, description="Write nothing for this endpoint until it is false again. Default false."
     )
@@ -99,6 +101,21 @@ class EndpointSpec(Model):
     api: Api = part("Keys, behaviour and exposure of the HTTP API. Default: open inside the cluster.")
     upgrade: Upgrade = part("How a change reaches the pods. Default: those of its fields.")
     pod_template: PodTemplate = part("[R] Patches over the rendered pod templates. Default: none.")
+
+    @property
+    def fewest(self) -> int:
+        """Replicas that there always are."""
+        return self.scaling.min if self.scaling else self.replicas
+
+    @property
+    def most(self) -> int:
+        """Replicas that there may be."""
+        return self.scaling.max if self.scaling else self.replicas
+
+    @property
+    def holds_requests(self) -> bool:
+        """It may be without a replica while it serves: then its head takes requests and holds them."""
+        return self.scaling is not None and self.scaling.min == 0
 
 
 class Metadata(Model):

@@ -74,6 +74,12 @@ class EndpointStatus(Model):
     replicas: int = reported("Replicas that exist.")
     ready_replicas: int = reported("Replicas that answer requests.")
     desired_replicas: int = reported("Replicas that are wanted now.")
+    at_zero_since: str = reported(
+        "Since when it has had no replica because nobody asked for anything (RFC 3339).", format="date-time"
+    )
+    last_wake_seconds: int = reported(
+        "How long it took last from no replica to one that answers: from the creation of its pod until that was Ready."
+    )
     selector: str = reported("Label selector of the worker pods, for the scale subresource.")
     accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")
     serving: ServingRevision | None = reported("What answers requests.")

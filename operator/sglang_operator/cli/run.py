@@ -77,10 +77,10 @@ def require_local(endpoints: Sequence[Endpoint], once: str | None) -> None:
             "--once asks one endpoint of task generate", "leave it out and use the curl line that run prints"
         )
     for endpoint in endpoints:
-        if not endpoint.spec.replicas:
+        if not endpoint.spec.most:
             raise NotLocal(f"{endpoint.name}: spec.replicas: 0 is a stopped endpoint", "set spec.replicas: 1")
         accelerator = endpoint.spec.accelerator
-        require_accelerators(accelerator.vendor, accelerator.count * endpoint.spec.replicas)
+        require_accelerators(accelerator.vendor, accelerator.count * max(1, endpoint.spec.fewest))
 
 
 def session(endpoint: Endpoint, port: int, where: Mapping[str, Any]) -> Session:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import yaml
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec_scaling import Scaling
 from sglang_operator.cluster.metadata import Owner, notes_of, with_owner
 from sglang_operator.render.serve_config import live_args, replica_count
 from sglang_operator.render.yaml_text import to_yaml
@@ -36,11 +37,45 @@ class InPlace:
     """Their digest."""
     released: bool = False
     """No worker pods at all: the revision has failed and is kept for reading."""
+    scaling: Mapping[str, Any] | None = None
+    """spec.scaling by its YAML names, if there is one."""
+    floor: int = 0
+    """Of an autoscaled revision: at least so many replicas for now, as a rollout needs them."""
+
+    @property
+    def parsed_scaling(self) -> Scaling | None:
+        """`scaling` as it was."""
+        return Scaling.model_validate(self.scaling) if self.scaling else None
+
+    @property
+    def holds(self) -> bool:
+        """It may be without a replica while it serves."""
+        scaling = self.parsed_scaling
+        return scaling is not None and scaling.min == 0
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Fewest and most worker pods."""
+        if self.released:
+            return 0, 0
+        scaling = self.parsed_scaling
+        return (scaling.min, scaling.max) if scaling else (self.replicas, self.replicas)
+
+    def with_floor(self, floor: int) -> InPlace:
+        """These values for a revision that shall have so many replicas at least."""
+        return replace(self, floor=floor) if self.scaling else self
+
+    def as_json(self) -> str:
+        """Without what earlier versions did not know, unless it is used."""
+        new = {"scaling", "floor"}
+        return json.dumps({k: v for k, v in asdict(self).items() if v or k not in new}, sort_keys=True)
 
 
 def in_place_of(endpoint: Endpoint, settings: str) -> InPlace:
     """What the endpoint wants of every revision that may serve."""
-    return InPlace(endpoint.spec.replicas, to_wire(live_args(endpoint)), settings)
+    spec = endpoint.spec
+    scaling = spec.scaling.model_dump(mode="json", by_alias=True) if spec.scaling else None
+    return InPlace(spec.replicas, to_wire(live_args(endpoint)), settings, scaling=scaling)
 
 
 def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace) -> Object:
@@ -48,10 +83,10 @@ def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace)
     made = copy.deepcopy(dict(recorded))
     spec = made["spec"]
     spec["serveConfigV2"] = _serve_config(spec["serveConfigV2"], values)
-    bound = 0 if values.released else values.replicas
+    spec["excludeHeadPodFromServeSvc"] = not values.holds  # KubeRay obeys it at once
     for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
-        group["minReplicas"], group["maxReplicas"] = bound, bound
-    return with_owner(owner, made, {IN_PLACE: json.dumps(asdict(values), sort_keys=True)})
+        group["minReplicas"], group["maxReplicas"] = values.bounds
+    return with_owner(owner, made, {IN_PLACE: values.as_json()})
 
 
 def written_values(live: Mapping[str, Any]) -> InPlace | None:
@@ -66,7 +101,7 @@ def _serve_config(text: str, values: InPlace) -> str:
     config = yaml.load(text, yaml.CSafeLoader)
     (deployment,) = config["applications"][0]["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
-    counted = {"name": kept.pop("name"), **replica_count(values.replicas), **kept}
+    counted = {"name": kept.pop("name"), **replica_count(values.replicas, values.parsed_scaling, values.floor), **kept}
     config["applications"][0]["deployments"] = [{**counted, "user_config": dict(values.user_config)}]
     return to_yaml(config)
 
@@ -79,9 +114,8 @@ def cluster_patch(cluster: Mapping[str, Any], values: InPlace, pods: tuple[str, 
     """
     operations: list[Object] = []
     for index, group in enumerate(cluster["spec"].get("workerGroupSpecs") or ()):
-        bound = 0 if values.released else values.replicas
         path = f"/spec/workerGroupSpecs/{index}"
-        changes = _bounds(group, bound, len(pods), values.released)
+        changes = _bounds(group, values, len(pods))
         if values.released and pods:
             changes |= _removal(group, pods)
         if changes:
@@ -90,15 +124,14 @@ def cluster_patch(cluster: Mapping[str, Any], values: InPlace, pods: tuple[str, 
     return operations
 
 
-def _bounds(group: Mapping[str, Any], bound: int, pods: int, released: bool) -> Object:
+def _bounds(group: Mapping[str, Any], values: InPlace, pods: int) -> Object:
+    fewest, most = values.bounds
     changes: Object = {}
-    if group.get("minReplicas") != bound:
-        changes["minReplicas"] = bound
+    if group.get("minReplicas") != fewest:
+        changes["minReplicas"] = fewest
     highest = group.get("maxReplicas", 0)
-    if highest < bound or (highest > bound and (released or pods <= bound)):
-        changes["maxReplicas"] = bound
-    if "minReplicas" in changes and bound > changes.get("maxReplicas", highest):
-        changes["maxReplicas"] = bound
+    if highest < most or (highest > most and (values.released or pods <= most)):
+        changes["maxReplicas"] = most
     return changes
 
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
-from sglang_operator.cluster.in_place import written_values
+from sglang_operator.cluster.in_place import InPlace, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
-from sglang_operator.cluster.probe import Answers, Prober, Report
+from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import (
@@ -59,6 +59,8 @@ class _Workers:
     """Addresses of the workers that are Ready."""
     answers: Answers
     said: Said
+    head: Held | None = None
+    """Asked when no replica answers and the head serves."""
 
     @property
     def reports(self) -> list[Report]:
@@ -101,6 +103,9 @@ async def _ask(api: Api, prober: Prober, pods: tuple[Object, ...], generate: boo
     ready = tuple(of_pods.address(pod) for pod in workers if of_pods.is_ready(pod))
     answers = await prober.ask(ready, generate=generate)
     seen = _Workers(pods, workers, ready, answers, Said())
+    heads = tuple(filter(of_pods.is_serving_head, pods))
+    if heads and not seen.reports:
+        seen = replace(seen, head=await prober.ask_head(of_pods.address(heads[0])))
     # The log is read only while it can tell why a replica is missing.
     return seen if len(seen.reports) >= len(workers) else replace(seen, said=await _listen(api, workers))
 
@@ -115,29 +120,39 @@ async def _listen(api: Api, workers: Sequence[Object]) -> Said:
 def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     record = next((stored.record for stored in snapshot.records if stored.name == name), None)
     service = next((item for item in snapshot.ray_services if name_of(item) == name), None)
-    live = _live(service, len(_of(snapshot.ray_clusters, name)), seen, now)
+    live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
+    # A revision that had a replica and lost it looks the same as one that wakes; that it slept only the status knows.
+    if _slept(snapshot, name) and not seen.reports:
+        live = replace(live, waking_since=of_pods.first_created(seen.workers))
     return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers)
 
 
-def _live(service: Object | None, clusters: int, seen: _Workers, now: float) -> Live:
+def _slept(snapshot: Snapshot, name: str) -> bool:
+    status = snapshot.endpoint.get("status") or {}
+    return "atZeroSince" in status and name == read_selection(snapshot.service).revision
+
+
+def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, now: float) -> Live:
     written = written_values(service) if service else None
     reports, probe = seen.reports, seen.answers.probe
     return Live(
         presence=_presence(service),
         uid=service["metadata"]["uid"] if service else "",
-        clusters=clusters,
+        clusters=len(clusters),
         pods=len(seen.all),
         worker_pods=len(seen.workers),
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
-        target_replicas=written.replicas if written else None,
+        target_replicas=_target(written, clusters) if written else None,
+        holds=bool(written and written.holds and any(map(of_pods.is_serving_head, seen.all))),
         probe=probe,
         answered=len(reports),
         progress=_progress(service, seen),
         unschedulable=of_pods.unschedulable(seen.all),
         failure=seen.said.failure or of_pods.failure(seen.all, now),
-        front=_front(seen.answers, now),
+        front=_front(seen, now),
         settings=written.settings if written else "",
+        floor=written.floor if written else 0,
     )
 
 
@@ -154,12 +169,21 @@ def _progress(service: Object | None, seen: _Workers) -> Progress | None:
     return Progress(max(created, of_pods.last_change(seen.all), seen.said.at))
 
 
-def _front(answers: Answers, now: float) -> Front | None:
+def _target(written: InPlace, clusters: Sequence[Object]) -> int | None:
+    """A fixed number, or what Ray's autoscaler has asked KubeRay for: a pod for each replica that Serve wants."""
+    if not written.scaling:
+        return written.replicas
+    groups = [group for cluster in clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]
+    return max((group.get("replicas") or 0 for group in groups), default=None)
+
+
+def _front(seen: _Workers, now: float) -> Front | None:
     """Each response ends its connection, so what is connected is what is in flight."""
-    if answers.probe is not Probe.ANSWERED:
+    told = (seen.head,) if seen.head else seen.answers.reports
+    if not seen.head and seen.answers.probe is not Probe.ANSWERED:
         return None
-    busy = sum(report.in_flight for report in answers.reports)
-    idle = min((report.idle_seconds for report in answers.reports), default=0.0)
+    busy = sum(one.in_flight for one in told)
+    idle = min((one.idle_seconds for one in told), default=0.0)
     return Front(busy, busy, quiet_since=None if busy else now - idle)
 
 

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from sglang_operator.cluster.metadata import is_terminating, labels_of, unix
 from sglang_operator.lifecycle.observed import Failure, Unschedulable
+from sglang_operator.render import names
 
 Pod = Mapping[str, Any]
 NODE_TYPE: Final = "ray.io/node-type"
 WORKER: Final = "worker"
+HEAD: Final = "head"
 
 # Of a container that waits: the image is what is wrong, and it stays wrong. ImagePullBackOff alone may be a registry
 # that is away for a moment, so its text decides.
@@ -31,6 +33,25 @@ def is_worker(pod: Pod) -> bool:
 def is_ready(pod: Pod) -> bool:
     """The kubelet says Ready, and it is not on its way out."""
     return not is_terminating(pod) and _condition(pod, "Ready").get("status") == "True"
+
+
+def is_serving_head(pod: Pod) -> bool:
+    """The head, while KubeRay has it in the Service: its front answers."""
+    labels = labels_of(pod)
+    return labels.get(NODE_TYPE) == HEAD and labels.get(names.RAY_SERVE) == "true" and is_ready(pod)
+
+
+def first_created(pods: Iterable[Pod]) -> float | None:
+    """Unix seconds since when there is one of them that stays; None if there is none."""
+    times = (unix(pod["metadata"].get("creationTimestamp")) for pod in pods if not is_terminating(pod))
+    return min(times, default=None)
+
+
+def start_seconds(pods: Iterable[Pod]) -> int | None:
+    """How long the first of them that is Ready took for it, from its creation; None if none is."""
+    ready = [pod for pod in pods if is_worker(pod) and is_ready(pod)]
+    first = min(ready, key=_ready_at, default=None)
+    return round(_ready_at(first) - unix(first["metadata"].get("creationTimestamp"))) if first else None
 
 
 def address(pod: Pod) -> str:
@@ -93,6 +114,10 @@ def _changes(pod: Pod) -> Iterator[float]:
         yield unix(said.get("lastTransitionTime"))
     for container in _containers(pod):
         yield unix(container.get("state", {}).get("running", {}).get("startedAt"))
+
+
+def _ready_at(pod: Pod) -> float:
+    return unix(_condition(pod, "Ready").get("lastTransitionTime"))
 
 
 def _condition(pod: Pod, name: str) -> Mapping[str, Any]:

@@ -33,6 +33,14 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a head says of the requests that it holds for want of a replica."""
+
+    in_flight: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
 class Answers:
     """What came of asking a revision."""
 
@@ -66,6 +74,16 @@ class Prober:
         wrong = [answers for answers in rounds if answers.probe is Probe.WRONG]
         return wrong[0] if wrong else rounds[0]
 
+    async def ask_head(self, address: str) -> Held | None:
+        """What the head of a revision holds that has no replica; None if a replica answers instead, or nobody. Wakes no
+        replica."""
+        try:
+            async with self._connections().get(_url(address, self._port), timeout=_timeout(LOOK_SECONDS)) as answer:
+                said = await answer.json()
+                return Held(int(said["in_flight"]), float(said["idle_seconds"])) if "held" in said else None
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            return None
+
     async def _ask_front(self, address: str, replicas: int, generate: bool) -> Answers:
         seen: dict[str, Report] = {}
         for _ in range(2 * replicas):
@@ -78,11 +96,8 @@ class Prober:
         return Answers(Probe.ANSWERED, tuple(seen.values()))
 
     async def _ask_once(self, address: str, generate: bool) -> Report | Answers:
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self._port}{ROUTE}{'?generate=1' if generate else ''}"
-        timeout = aiohttp.ClientTimeout(
-            total=GENERATE_SECONDS if generate else LOOK_SECONDS, sock_connect=CONNECT_SECONDS
-        )
+        url = _url(address, self._port) + ("?generate=1" if generate else "")
+        timeout = _timeout(GENERATE_SECONDS if generate else LOOK_SECONDS)
         try:
             async with self._connections().get(url, timeout=timeout) as answer:
                 text = await answer.text()
@@ -99,6 +114,15 @@ class Prober:
             # No connection is kept: each question is to be balanced anew.
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=64))
         return self._session
+
+
+def _url(address: str, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}{ROUTE}"
+
+
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
 
 
 def _report(said: dict[str, Any]) -> Report:

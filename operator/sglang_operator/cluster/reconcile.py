@@ -87,7 +87,8 @@ class Pass:
     def status(self) -> Object:
         """All of status but conditions."""
         records, wanted = self.snapshot.records, self.wanted.revision
-        return status_of(Facts(self.endpoint, self.endpoint.written, self.view, records, wanted))
+        before = self.snapshot.endpoint.get("status") or {}
+        return status_of(Facts(self.endpoint, self.endpoint.written, self.view, records, wanted, before, self.now))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from sglang_operator.render.revision import changed_fields, recorded_fields, wri
 FORMAT: Final = 1  # of `data`; a later format must still read this one
 FAILURE: Final = "serve.sglang.io/failure"
 DRAINING_SINCE: Final = "serve.sglang.io/draining-since"
-WOKEN: Final = "serve.sglang.io/woken"
 
 Object = dict[str, Any]
 
@@ -51,7 +50,6 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
             number=int(stored["revision"]),
             failure=_read_failure(notes.get(FAILURE, "")),
             draining_since=float(notes[DRAINING_SINCE]) if DRAINING_SINCE in notes else None,
-            woken=notes.get(WOKEN) == "true",
         ),
         fields=data["fields"],
         written=frozenset(data["written"]),

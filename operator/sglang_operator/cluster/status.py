@@ -10,7 +10,7 @@ from sglang_operator.api import API_VERSION, KIND, Endpoint
 from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cluster.metadata import stamp
 from sglang_operator.cluster.observe import Sight, View
-from sglang_operator.cluster.pods import NODE_TYPE, WORKER, has_node, is_worker
+from sglang_operator.cluster.pods import NODE_TYPE, WORKER, has_node, is_worker, start_seconds
 from sglang_operator.cluster.records import StoredRevision, changes
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
@@ -31,6 +31,9 @@ class Facts:
     records: Sequence[StoredRevision]
     wanted: str
     """Name of the revision that the spec asks for."""
+    before: Mapping[str, Any]
+    """The status as it is."""
+    now: float
 
 
 def status_of(facts: Facts) -> Object:
@@ -40,7 +43,8 @@ def status_of(facts: Facts) -> Object:
         "url": url_of(facts.endpoint),
         "replicas": serving.revision.live.worker_pods if serving else 0,
         "readyReplicas": serving.revision.live.ready_replicas if serving else 0,
-        "desiredReplicas": facts.endpoint.spec.replicas,
+        "desiredReplicas": _desired(facts.endpoint, serving),
+        **_sleep(facts, serving),
         "selector": f"{names.ENDPOINT}={facts.endpoint.name},{NODE_TYPE}={WORKER}",
         "accelerators": _accelerators(facts),
         "serving": _serving(facts),
@@ -48,6 +52,23 @@ def status_of(facts: Facts) -> Object:
         "revisions": [_report(facts, stored) for stored in _newest(facts.records)[:REPORTED]],
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _desired(endpoint: Endpoint, serving: Sight | None) -> int:
+    target = serving.revision.live.target_replicas if serving and endpoint.spec.scaling else None
+    return endpoint.spec.fewest if target is None else target
+
+
+def _sleep(facts: Facts, serving: Sight | None) -> Object:
+    """Since when there is no replica, and how long the last wake-up took. That it slept only its status remembers."""
+    if serving is None or not facts.endpoint.spec.holds_requests:
+        return {}
+    since, woke = facts.before.get("atZeroSince"), facts.before.get("lastWakeSeconds")
+    if serving.revision.asleep:
+        since = since or stamp(facts.now)
+    elif since and serving.revision.running:
+        since, woke = None, start_seconds(serving.pods)
+    return {"atZeroSince": since, "lastWakeSeconds": woke}
 
 
 def conditions(

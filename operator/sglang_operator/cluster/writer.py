@@ -14,7 +14,7 @@ from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_se
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.pods import is_worker
-from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, WOKEN, new_record, note_failure, read_record
+from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure, read_record
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Snapshot
 from sglang_operator.lifecycle import plan as do
@@ -52,7 +52,7 @@ class Writer:
             case do.CreateRevision():
                 await self._create(action)
             case do.ApplyInPlace():
-                await self._apply(action.revision, self._values)
+                await self._apply(action.revision, self._values.with_floor(action.floor))
             case do.SwitchService():
                 await self._switch(action, now)
             case do.FreeAccelerators():
@@ -73,12 +73,10 @@ class Writer:
                 await self._annotate(action.revision, {DRAINING_SINCE: None})
             case do.RememberFailure():
                 await self._annotate(action.revision, note_failure(action.failure))
-            case do.Wake():
-                await self._annotate(action.revision, {WOKEN: "true"})
 
     async def _record(self, action: do.RecordRevision, user: EndpointSpec) -> None:
         if action.revision in self._recorded:
-            forgotten = {FAILURE: None, DRAINING_SINCE: None, WOKEN: None}
+            forgotten = {FAILURE: None, DRAINING_SINCE: None}
             body = {"metadata": {"annotations": forgotten}, "revision": action.number}
             await self._api.patch(RECORD.of(self._namespace, action.revision), body)
             return
@@ -92,7 +90,7 @@ class Writer:
 
     async def _create(self, action: do.CreateRevision) -> None:
         await self._check(action.fence)
-        body = live_ray_service(self._owner, self._recorded[action.revision], self._values)
+        body = live_ray_service(self._owner, self._recorded[action.revision], self._values.with_floor(action.floor))
         try:
             await self._api.create(RAY_SERVICE.of(self._namespace), body)
         except ApiError as error:

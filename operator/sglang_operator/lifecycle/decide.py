@@ -17,7 +17,6 @@ from sglang_operator.lifecycle.start import (
     forget_records,
     record_wanted,
     restore_serving,
-    wake,
 )
 from sglang_operator.lifecycle.timers import next_timer
 from sglang_operator.lifecycle.traffic import move_traffic
@@ -33,7 +32,6 @@ STEPS: Final[tuple[Callable[[Scene], tuple[Action, ...]], ...]] = (
     end_others,
     make_room,
     create_aim,
-    wake,
     forget_records,
 )
 

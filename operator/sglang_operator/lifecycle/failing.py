@@ -5,7 +5,7 @@ from __future__ import annotations
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
-from sglang_operator.lifecycle.scene import Scene, is_proven, number
+from sglang_operator.lifecycle.scene import Scene, answers, is_proven, number
 
 
 def remember_failure(scene: Scene) -> tuple[RememberFailure, ...]:
@@ -19,6 +19,8 @@ def is_overdue(scene: Scene, revision: Revision) -> bool:
     live = revision.live
     if live.progress is None or live.unschedulable or scene.observed.kuberay_silent or scene.wanted.stopped:
         return False
+    if revision.asleep:  # nothing was asked of it until now
+        return False
     if live.probe is Probe.UNREACHABLE:  # the pods are fine; a network policy is no reason to roll back
         return False
     return idle_seconds(scene, revision) >= scene.policy.progress_deadline
@@ -30,18 +32,13 @@ def idle_seconds(scene: Scene, revision: Revision) -> float:
     return scene.now - progress.at - progress.uncounted_seconds if progress else 0.0
 
 
-def in_trial(scene: Scene) -> bool:
-    """The switch is younger than minReadySeconds: the revision before it is kept as it is."""
-    return scene.now < scene.observed.service.switched_at + scene.policy.min_ready
-
-
 def can_fall_back(scene: Scene) -> bool:
     """There is a healthy predecessor: one that answers now, or one that made room under Recreate."""
     back = scene.fallback
     if not back.record or back.name == scene.wanted.revision:
         return False
     made_room = back.name == scene.selected.name and not back.present and back.draining_since is not None
-    return back.running or made_room
+    return answers(scene, back) or made_room
 
 
 def _judge(scene: Scene) -> Failure | None:
@@ -61,10 +58,11 @@ def _judge_new(scene: Scene, revision: Revision) -> Failure | None:
 
 
 def _judge_selected(scene: Scene, revision: Revision) -> Failure | None:
-    trial = in_trial(scene)
-    if revision.running and not trial:
+    trial = scene.in_trial
+    alive = answers(scene, revision)
+    if alive and not trial:
         return None
-    if revision.live.failure or revision.running or not trial:
+    if revision.live.failure or alive or not trial:
         return revision.live.failure
     message = "no replica answers any more, within spec.upgrade.minReadySeconds of the switch"
     return Failure(Reason.LOST_AFTER_SWITCH.value, message, at=scene.now)

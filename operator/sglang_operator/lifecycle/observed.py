@@ -48,7 +48,6 @@ class Record:
     number: int
     failure: Failure | None = None
     draining_since: float | None = None  # the revision was told to end; kept after its pods are gone
-    woken: bool = False  # a revision that scales to zero was woken for this rollout
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,8 @@ class Live:
     released: bool = False  # was told to have no worker pods any more (`FreeAccelerators`)
     ready_replicas: int = 0  # running replicas, each on a Ready pod; pods without a replica do not count
     target_replicas: int | None = None  # what Ray Serve wants to run now; None: it has not said
+    holds: bool = False  # its head takes requests and holds them while there is no replica
+    waking_since: float | None = None  # it was asleep, has worker pods since then, and none of them answers yet
     probe: Probe = Probe.NOT_ASKED
     answered: int = 0  # ready replicas that answered the probe
     progress: Progress | None = None
@@ -95,6 +96,7 @@ class Live:
     failure: Failure | None = None  # what the pods say now, when no retry will mend it
     front: Front | None = None  # None: no proxy of the revision answers
     settings: str = ""  # the in-place settings last written, as `Wanted.settings`
+    floor: int = 0  # replicas that it was last told to have at least
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,12 @@ class Revision:
     def running(self) -> bool:
         """It can answer: there is a ready replica, and the revision is not on its way out."""
         return self.present and self.live.ready_replicas > 0
+
+    @property
+    def asleep(self) -> bool:
+        """No replica runs because none is asked for, and its head waits for requests."""
+        live = self.live
+        return self.present and live.holds and not live.released and not live.worker_pods and not live.target_replicas
 
     @property
     def draining_since(self) -> float | None:

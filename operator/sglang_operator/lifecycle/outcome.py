@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sglang_operator.lifecycle.failing import can_fall_back, in_trial, is_overdue
+from sglang_operator.lifecycle.failing import can_fall_back, is_overdue
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
-from sglang_operator.lifecycle.scene import Scene, needed_replicas
+from sglang_operator.lifecycle.scene import Scene, answers, needed_replicas
 from sglang_operator.lifecycle.start import blockers
 
 Cause = tuple[Reason, str]
@@ -25,10 +25,20 @@ def _ready(scene: Scene) -> Condition:
     if scene.selected.running:
         message = f"{scene.selected.name} answers with {scene.selected.live.ready_replicas} replicas"
         return Condition(ConditionType.READY, Status.TRUE, Reason.SERVING, message)
+    if answers(scene, scene.selected):
+        return Condition(ConditionType.READY, Status.TRUE, *_without_replica(scene))
     if scene.wanted.stopped:
         message = "no replica is wanted: set spec.replicas to start the endpoint"
         return Condition(ConditionType.READY, Status.FALSE, Reason.STOPPED, message)
     return Condition(ConditionType.READY, Status.FALSE, Reason.NOT_SERVING, _why_not_serving(scene))
+
+
+def _without_replica(scene: Scene) -> Cause:
+    """It answers although no replica runs."""
+    name, held = scene.selected.name, f"held for up to {scene.wanted.hold:.0f} s (spec.scaling.holdSeconds)"
+    if scene.selected.asleep:
+        return Reason.AT_ZERO, f"{name} has no replica while nobody asks; the next request starts one and is {held}"
+    return Reason.WAKING, f"a replica of {name} starts; requests are {held}"
 
 
 def _why_not_serving(scene: Scene) -> str:
@@ -57,14 +67,14 @@ def _progressing(scene: Scene) -> Condition:
 
 def _arrived(scene: Scene) -> Cause:
     name = scene.aim.name
-    if not scene.aim.running and not scene.wanted.stopped:
+    if not answers(scene, scene.aim) and not scene.wanted.stopped:
         return _rolling_back(scene) or (Reason.RECOVERING, f"{name} shall serve and has no ready replica")
     if scene.has_failed:
         return Reason.ROLLED_BACK, f"{name} serves; {_advice(scene)}"
     left = [other.name for other in scene.others if other.holds_pods]
     if not left:
         return Reason.COMPLETE, f"{name} is as the spec wants it"
-    if in_trial(scene):
+    if scene.in_trial:
         return Reason.ON_TRIAL, f"{', '.join(left)} is kept until {name} has served for spec.upgrade.minReadySeconds"
     return Reason.DRAINING, f"{name} serves; {', '.join(left)} finishes its requests"
 
@@ -128,12 +138,12 @@ def _trouble(scene: Scene) -> Cause | None:
             Reason.FAILING,
             f"{aim.name}: {_told(aim.live.failure)}; nothing to go back to, so it is kept and retried",
         )
-    if aim.present and not aim.running and is_overdue(scene, aim):
+    if aim.present and not answers(scene, aim) and is_overdue(scene, aim):
         return Reason.DEADLINE, f"{aim.name} makes no progress; it is kept and waited for"
     lacking = _lacking(scene, aim) if aim.present else None
     if lacking and lacking[0] is not Reason.CAPACITY:
         return lacking
-    down = bool(scene.selected.name) and not scene.selected.running and not scene.wanted.stopped
+    down = bool(scene.selected.name) and not answers(scene, scene.selected) and not scene.wanted.stopped
     return (Reason.NOT_SERVING, _why_not_serving(scene)) if down else None
 
 

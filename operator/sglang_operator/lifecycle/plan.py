@@ -33,10 +33,12 @@ class RecordRevision:
 
 @dataclass(frozen=True)
 class CreateRevision:
-    """POST the RayService exactly as its record holds it. Never an apply: the name may be somebody else's."""
+    """POST the RayService as its record holds it, with the in-place settings. Never an apply: the name may be somebody
+    else's."""
 
     revision: str
     fence: Fence
+    floor: int = 0  # replicas to have at least, where their number follows the requests
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ApplyInPlace:
 
     revision: str
     settings: str
+    floor: int = 0  # replicas to have at least, where their number follows the requests
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,6 @@ class RememberFailure:
 
 
 @dataclass(frozen=True)
-class Wake:
-    """Ask a revision that has scaled to zero for one replica, as a client's request would, and note it on record."""
-
-    revision: str
-
-
-@dataclass(frozen=True)
 class ForgetRecord:
     """Delete the record of a revision of which nothing else is left, beyond historyLimit."""
 
@@ -121,7 +117,6 @@ Action = (
     | FreeAccelerators
     | Retire
     | RememberFailure
-    | Wake
     | ForgetRecord
 )
 

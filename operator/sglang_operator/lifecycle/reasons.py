@@ -28,6 +28,8 @@ class Reason(Enum):
     """Every reason of these conditions. Each has its row in docs/reference/conditions.md."""
 
     SERVING = "Serving"
+    AT_ZERO = "ScaledToZero"
+    WAKING = "WakingUp"
     NOT_SERVING = "NotServing"
     STOPPED = "Stopped"
     COMPLETE = "RolloutComplete"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sglang_operator.lifecycle.failing import in_trial
 from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
-from sglang_operator.lifecycle.scene import Scene
+from sglang_operator.lifecycle.scene import Scene, answers
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
 
 # Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
@@ -46,7 +45,7 @@ def make_room(scene: Scene) -> tuple[Action, ...]:
 def is_drained(scene: Scene, revision: Revision) -> bool:
     """No work is left on it, or the drain limit is over. A front that cannot be asked counts as busy."""
     front = revision.live.front
-    if front is None and not revision.running:
+    if front is None and not revision.running and not revision.live.holds:
         return True
     if revision.draining_since is None or scene.now < revision.draining_since + SETTLE_SECONDS:
         return False
@@ -78,9 +77,9 @@ def _must_make_room(scene: Scene) -> bool:
 def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
     is_failed = scene.has_failed and revision.name == scene.wanted.revision
     was_serving = revision.name == scene.observed.service.previous
-    if was_serving and in_trial(scene) and not is_failed:
+    if was_serving and scene.in_trial and not is_failed:
         return ()
-    if revision.running and not (is_failed or scene.selected.running or scene.wanted.stopped):
+    if revision.running and not (is_failed or answers(scene, scene.selected) or scene.wanted.stopped):
         return ()  # it is all that could answer
     if was_serving and not is_drained(scene, revision):
         return (StartDrain(revision.name),) if revision.draining_since is None else ()

@@ -91,6 +91,11 @@ class Scene:
         return Fence(self.observed.service.resource_version, newest)
 
     @property
+    def in_trial(self) -> bool:
+        """The switch is younger than minReadySeconds: the revision before it is kept as it is."""
+        return self.now < self.observed.service.switched_at + self.policy.min_ready
+
+    @property
     def recreates(self) -> bool:
         """The strategy is Recreate."""
         return self.policy.strategy is Strategy.RECREATE
@@ -106,6 +111,30 @@ def needed_replicas(scene: Scene) -> int:
     if not scene.serving.running:
         return 1  # nothing answers: the first replica that can is better than none
     return max(1, min(scene.serving.live.target_replicas or 0, scene.wanted.replicas.greatest))
+
+
+def floor_of(scene: Scene, revision: Revision) -> int:
+    """Replicas that a rollout needs of a revision whose number of replicas follows the requests, however few come.
+
+    Where traffic may go next has no requests yet; where it may go back to has none any more. What it has just come to
+    keeps them until the earlier revision is gone: then its own requests have had time to count.
+    """
+    if scene.wanted.replicas.least == scene.wanted.replicas.greatest:
+        return 0
+    if revision.name == scene.selected.name:
+        return revision.live.floor if any(other.holds_pods for other in scene.others) else 0
+    if revision.name != scene.aim.name and not scene.in_trial:
+        return revision.live.floor
+    return needed_replicas(scene)
+
+
+def answers(scene: Scene, revision: Revision) -> bool:
+    """A request to it is answered: at once, or after its head has held it until a replica is up."""
+    if revision.running or revision.asleep:
+        return True
+    live = revision.live
+    waking = revision.present and live.holds and live.waking_since is not None
+    return waking and scene.now < (live.waking_since or 0.0) + scene.wanted.hold
 
 
 def is_proven(scene: Scene, revision: Revision) -> bool:

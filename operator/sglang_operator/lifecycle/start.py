@@ -1,10 +1,10 @@
-"""How revisions begin: recorded, created, restored, woken; and what reaches running ones in place."""
+"""How revisions begin: recorded, created, restored; and what reaches running ones in place."""
 
 from __future__ import annotations
 
 from sglang_operator.lifecycle.observed import Revision
-from sglang_operator.lifecycle.plan import ApplyInPlace, CreateRevision, ForgetRecord, RecordRevision, Wake
-from sglang_operator.lifecycle.scene import Scene, number
+from sglang_operator.lifecycle.plan import ApplyInPlace, CreateRevision, ForgetRecord, RecordRevision
+from sglang_operator.lifecycle.scene import Scene, floor_of, number
 
 
 def record_wanted(scene: Scene) -> tuple[RecordRevision, ...]:
@@ -17,13 +17,17 @@ def restore_serving(scene: Scene) -> tuple[CreateRevision, ...]:
     selected = scene.selected
     deleted = bool(selected.name) and selected.gone and selected.record and selected.draining_since is None
     is_failed = scene.has_failed and selected.name == scene.wanted.revision
-    return (CreateRevision(selected.name, scene.fence),) if deleted and not is_failed and not scene.recreates else ()
+    if not deleted or is_failed or scene.recreates:
+        return ()
+    return (CreateRevision(selected.name, scene.fence, floor_of(scene, selected)),)
 
 
 def create_aim(scene: Scene) -> tuple[CreateRevision, ...]:
     """Create the revision aimed at once its name is free and no other revision holds pods beside the serving one."""
     aim = scene.aim
-    return (CreateRevision(aim.name, scene.fence),) if aim.gone and not blockers(scene) else ()
+    if not aim.gone or blockers(scene):
+        return ()
+    return (CreateRevision(aim.name, scene.fence, floor_of(scene, aim)),)
 
 
 def blockers(scene: Scene) -> tuple[Revision, ...]:
@@ -33,27 +37,17 @@ def blockers(scene: Scene) -> tuple[Revision, ...]:
     return tuple(other for other in (*scene.others, *beside) if _is_in_the_way(scene, other))
 
 
-def wake(scene: Scene) -> tuple[Wake, ...]:
-    """Wake a new revision that has scaled to zero, once: without a replica it could never be proven."""
-    aim = scene.aim
-    asleep = aim.present and aim.live.target_replicas == 0 and not aim.live.ready_replicas
-    woken = aim.record is not None and aim.record.woken
-    if not asleep or woken or scene.wanted.stopped or aim.name == scene.observed.service.revision:
-        return ()
-    return (Wake(aim.name),)
-
-
 def apply_in_place(scene: Scene) -> tuple[ApplyInPlace, ...]:
     """Bounds and settings go to every revision that may serve, so that they hold whichever of them does."""
     settings = scene.wanted.settings
     return tuple(
-        ApplyInPlace(revision.name, settings)
+        ApplyInPlace(revision.name, settings, floor_of(scene, revision))
         for revision in scene.observed.revisions
         if revision.name in {scene.aim.name, scene.serving.name, scene.observed.service.previous}
         and revision.present
         and not revision.live.released
         and revision.draining_since is None
-        and revision.live.settings != settings
+        and (revision.live.settings, revision.live.floor) != (settings, floor_of(scene, revision))
     )
 
 

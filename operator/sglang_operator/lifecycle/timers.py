@@ -23,6 +23,8 @@ def _timers(scene: Scene) -> Iterator[WaitUntil]:
     yield from _drain_timers(scene)
     if scene.observed.service.previous:
         yield WaitUntil(scene.observed.service.switched_at + scene.policy.min_ready, "minReadySeconds")
+    if scene.selected.live.waking_since is not None:
+        yield WaitUntil(scene.selected.live.waking_since + scene.wanted.hold, "holdSeconds")
     record = scene.wanted_revision.record
     if scene.has_failed and record and record.failure and scene.wanted_revision.present:
         yield WaitUntil(record.failure.at + scene.policy.keep_failed, "keepFailedSeconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sglang_operator.lifecycle.observed import Probe, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, SwitchService
-from sglang_operator.lifecycle.scene import Scene, is_proven, number
+from sglang_operator.lifecycle.scene import Scene, answers, is_proven, number
 
 
 def move_traffic(scene: Scene) -> tuple[Action, ...]:
@@ -21,7 +21,7 @@ def move_traffic(scene: Scene) -> tuple[Action, ...]:
 def _target(scene: Scene) -> Revision | None:
     if is_proven(scene, scene.aim):
         return scene.aim
-    if scene.selected.running or scene.wanted.stopped:
+    if answers(scene, scene.selected) or scene.wanted.stopped:
         return None
     return max(_rescuers(scene), key=lambda revision: (revision.name == scene.aim.name, number(revision)), default=None)
 

@@ -58,6 +58,7 @@ class Wanted:
     settings: str = ""  # a digest that differs when something that reaches the pods in place differs
     replicas: Bounds = Bounds()
     policy: UpgradePolicy = UpgradePolicy()
+    hold: float = 0  # seconds that a request may wait for a replica, where there may be none
 
     @property
     def stopped(self) -> bool:
@@ -86,12 +87,14 @@ def wanted_of(endpoint: Endpoint, revision: str = "") -> Wanted:
     return Wanted(
         revision=revision or revision_name(endpoint),
         settings=settings_digest(endpoint),
-        replicas=Bounds(spec.replicas, spec.replicas),
+        replicas=Bounds(spec.fewest, spec.most),
         policy=policy_of(spec.upgrade),
+        hold=spec.scaling.hold_seconds if spec.scaling else 0,
     )
 
 
 def settings_digest(endpoint: Endpoint) -> str:
     """Differs when something that reaches running pods in place differs."""
     spec = endpoint.spec
-    return short_hash([spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json")])
+    scaling = [spec.scaling.model_dump(mode="json")] if spec.scaling else []
+    return short_hash([spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json"), *scaling])

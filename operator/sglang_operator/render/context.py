@@ -45,7 +45,7 @@ class Names:
     pod_labels: Mapping[str, str]
     """Of the pods of this revision, head included."""
     serving_labels: Mapping[str, str]
-    """Selects the pods of this revision that answer: its workers."""
+    """Selects the pods of this revision that answer: its workers, and a head that holds requests at zero."""
     serve_port: int = names.SERVE_PORT
     agent_port: int = names.AGENT_PORT
     dashboard_port: int = names.DASHBOARD_PORT
@@ -87,7 +87,9 @@ class WorkerPod:
     names: Names
     pods: Pods
     count: int
-    """Pods, one for each replica."""
+    """Pods at first, one for each replica."""
+    fewest: int
+    most: int
     cores: int
     """What Ray schedules by."""
     gpus: int
@@ -122,6 +124,8 @@ class RayService:
     serve_config: str
     head: HeadPod
     worker: WorkerPod
+    head_serves: bool
+    """The head is in the Service, as long as KubeRay finds its front healthy: it holds requests at zero replicas."""
     head_template: Mapping[str, Any]
     worker_template: Mapping[str, Any]
 
@@ -195,7 +199,9 @@ def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
     return WorkerPod(
         names=endpoint_names(endpoint),
         pods=_pods(endpoint, platform),
-        count=spec.replicas,
+        count=max(spec.fewest, 1) if spec.scaling else spec.replicas,
+        fewest=spec.fewest,
+        most=spec.most,
         cores=whole_cores(spec.resources.cpu),
         gpus=0 if vendor == "cpu" else spec.accelerator.count,
         resources=_resources(endpoint),

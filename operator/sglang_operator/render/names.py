@@ -9,7 +9,8 @@ MANAGER: Final = "sglang-operator"
 ENDPOINT: Final = "serve.sglang.io/endpoint"
 REVISION: Final = "serve.sglang.io/revision"
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-# KubeRay sets it "true" on every worker and, as the head is excluded, "false" on the head.
+# KubeRay sets it "true" on every worker. On the head it is "false", or if the head holds requests at zero replicas,
+# "true" while the head's front is healthy.
 RAY_SERVE: Final = "ray.io/serve"
 
 SERVE_PORT: Final = 8000  # HAProxy of the node

@@ -34,9 +34,10 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
     yield render_template("networkpolicy.yaml.j2", context.Network(names=of, pods={names.ENDPOINT: endpoint.name}))
     yield _ray_service(endpoint, platform)
     yield render_template("service.yaml.j2", access)
-    # With a single replica a budget could only forbid every drain of its node.
-    if endpoint.spec.replicas > 1:
-        budget = context.Budget(names=of, min_available=endpoint.spec.replicas - 1)
+    # With a single replica a budget could only forbid every drain of its node. Kubernetes takes no share of a number
+    # that changes, so of autoscaled replicas the fewest are protected.
+    if endpoint.spec.fewest > 1:
+        budget = context.Budget(names=of, min_available=endpoint.spec.fewest - 1)
         yield render_template("poddisruptionbudget.yaml.j2", budget)
     if api.ingress:
         yield render_template("ingress.yaml.j2", access)
@@ -57,6 +58,7 @@ def _ray_service(endpoint: Endpoint, platform: Platform) -> Object:
             serve_config=serve_config(endpoint),
             head=head,
             worker=worker,
+            head_serves=endpoint.spec.holds_requests,
             head_template=patch_pod(render_template("head-pod.yaml.j2", head), patch.head, "head"),
             worker_template=patch_pod(render_template("worker-pod.yaml.j2", worker), patch.worker, "worker"),
         ),

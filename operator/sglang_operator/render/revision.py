@@ -20,6 +20,7 @@ from sglang_operator.api import Endpoint
 IN_PLACE = frozenset(
     {
         "replicas",
+        "scaling",
         "paused",
         "upgrade.strategy",
         "upgrade.whenNoCapacity",

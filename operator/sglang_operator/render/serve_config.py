@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec_scaling import Scaling
 from sglang_operator.render import names
 from sglang_operator.render.environment import MIN_DRAINING_SECONDS
 from sglang_operator.render.quantity import whole_cores
@@ -18,6 +19,8 @@ SHUTDOWN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 620
 """Idle connections outlive those of any load balancer in front (600 s for Google's), which would otherwise send a
 request into a connection that is just being closed."""
+WAKE_SECONDS = 1
+"""How often Serve looks for requests that wait while there is no replica."""
 
 
 def serve_config(endpoint: Endpoint) -> str:
@@ -54,7 +57,7 @@ def _application(endpoint: Endpoint) -> dict[str, Any]:
 def _deployment(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "name": DEPLOYMENT,
-        **replica_count(endpoint.spec.replicas),
+        **replica_count(endpoint.spec.replicas, endpoint.spec.scaling),
         # The engine queues, as natively: what waits in front of it is invisible to its scheduler and to autoscaling.
         "max_ongoing_requests": 100_000,
         "max_queued_requests": -1,
@@ -66,12 +69,29 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def replica_count(replicas: int) -> dict[str, Any]:
-    """The keys of a deployment that say how many replicas it has."""
+def replica_count(replicas: int, scaling: Scaling | None = None, floor: int = 0) -> dict[str, Any]:
+    """The keys of a deployment that say how many replicas it has; `floor`: at least so many for now."""
+    if scaling:
+        return {"autoscaling_config": _autoscaling(scaling, floor)}
     if replicas > 0:
         return {"num_replicas": replicas}
     # Serve takes zero only as the lower bound of autoscaling. There is nobody to scale it up: no pod is in the Service.
     return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}
+
+
+def _autoscaling(scaling: Scaling, floor: int) -> dict[str, Any]:
+    """Of Ray Serve. Without `initial_replicas`: Serve would go back to that number at each in-place change."""
+    # Serve hears of waiting requests at this interval, by default after up to 16 s (its push for the case of no replica
+    # sends what was measured before). The setting is deprecated, but the variable that shall replace it has no effect.
+    to_zero = {"downscale_to_zero_delay_s": scaling.idle_seconds_before_zero, "metrics_interval_s": WAKE_SECONDS}
+    return {
+        "min_replicas": max(scaling.min, min(floor, scaling.max)),
+        "max_replicas": scaling.max,
+        "target_ongoing_requests": scaling.target_ongoing_requests,
+        "upscale_delay_s": scaling.upscale_delay_seconds,
+        "downscale_delay_s": scaling.downscale_delay_seconds,
+        **(to_zero if scaling.min == 0 else {}),
+    }
 
 
 def _actor_options(endpoint: Endpoint) -> dict[str, Any]:
@@ -101,5 +121,6 @@ def serve_args(endpoint: Endpoint) -> ServeArgs:
 def live_args(endpoint: Endpoint) -> LiveArgs:
     """What changes without a restart, with an id that a replica reports back once it is in force."""
     api = endpoint.spec.api
-    live = LiveArgs(unknown_model=api.unknown_model, max_body_bytes=api.limits.max_body_bytes)
+    hold = endpoint.spec.scaling.hold_seconds if endpoint.spec.scaling else None
+    live = LiveArgs(unknown_model=api.unknown_model, max_body_bytes=api.limits.max_body_bytes, hold_seconds=hold)
     return dataclasses.replace(live, config_id=short_hash(to_wire(live)))

@@ -1,0 +1,196 @@
+"""What the head does with requests while no replica runs: it holds them, and ends those that wait too long.
+
+HAProxy sends a request that finds no replica to one Python proxy on the head. That queues it until a replica runs,
+which is also what makes Ray Serve start one, and for the rest of its life passes it through. `HoldMiddleware` is around
+that proxy. It is around every replica as well, because Ray Serve knows one list of middlewares, and does nothing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sglang_serve.args import DEPLOYMENT
+from sglang_serve.replies import error_body, send_json
+from sglang_serve.report import PATH, UNCOUNTED
+
+log = logging.getLogger("ray.serve")
+
+LOOK_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 30  # a replica takes longer to start than a client should wait between two tries
+TRY_AGAIN_LATER: Final = 1013  # code of a websocket's end
+BEGUN: Final = frozenset(
+    {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
+)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What Ray Serve's controller says of the deployment."""
+
+    running: int
+    hold_seconds: int | None  # `LiveArgs.hold_seconds`
+    may_sleep: bool  # it is allowed to have no replica
+
+
+UNKNOWN: Final = Situation(running=1, hold_seconds=None, may_sleep=False)
+
+
+class _Held:
+    """One request on its way through the proxy."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.begun = False
+        self.given_up = asyncio.Event()
+
+    def receive(self, receive: Receive) -> Receive:
+        """As if the client had gone once it is given up: then the proxy takes the request out of its queue."""
+
+        async def wrapped() -> Message:
+            asked, gone = asyncio.ensure_future(receive()), asyncio.ensure_future(self.given_up.wait())
+            try:
+                await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+                return {"type": "http.disconnect"} if gone.done() else asked.result()
+            finally:
+                asked.cancel()
+                gone.cancel()
+
+        return wrapped
+
+    def send(self, send: Send) -> Send:
+        """Notes that the answer has begun; what the proxy says to a client that is not there goes nowhere."""
+
+        async def wrapped(message: Message) -> None:
+            if self.given_up.is_set():
+                return
+            self.begun = self.begun or message["type"] in BEGUN
+            await send(message)
+
+        return wrapped
+
+
+class HoldMiddleware:
+    """Around the head's proxy; `look` asks the controller, `is_replica` tells whether this process is a replica."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        look: Callable[[], Awaitable[Situation]] | None = None,
+        is_replica: Callable[[], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._look = look or ask_controller
+        self._is_replica = is_replica or in_replica
+        self._clock = clock
+        self._held: set[_Held] = set()
+        self._idle_since = clock()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] not in ("http", "websocket") or self._is_replica():
+            return await self._app(scope, receive, send)
+        if scope["path"] == PATH:
+            return await self._report(send)
+        if scope["path"].startswith("/-/"):  # HAProxy's check of the proxy itself
+            return await self._app(scope, receive, send)
+        if scope["path"] in UNCOUNTED and scope["path"] != "/health_generate":
+            return await self._answer_watcher(send)
+        return await self._hold(scope, receive, send)
+
+    async def _report(self, send: Send) -> None:
+        """To the operator, which must not wake anybody: as a replica reports, but nobody is there to generate."""
+        idle = 0.0 if self._held else round(self._clock() - self._idle_since, 3)
+        said = {"held": len(self._waiting()), "in_flight": len(self._held), "idle_seconds": idle}
+        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, said)
+
+    async def _answer_watcher(self, send: Send) -> None:
+        """A check or a scrape that comes every few seconds is no reason to load a model."""
+        asleep = (await self._situation()).may_sleep
+        await send_json(send, HTTPStatus.OK if asleep else HTTPStatus.SERVICE_UNAVAILABLE, {"replicas": 0})
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one = _Held(self._clock())
+        self._held.add(one)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.ensure_future(self._watch())
+        try:
+            await self._app(scope, one.receive(receive), one.send(send))
+        finally:
+            self._held.discard(one)
+            self._idle_since = self._clock()
+        if one.given_up.is_set():
+            await _refuse(scope, send)
+
+    async def _watch(self) -> None:
+        """While requests wait: end those that have waited too long, if still no replica runs."""
+        while self._waiting():
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await self._situation()
+            if now.running or now.hold_seconds is None:
+                continue
+            for one in self._waiting():
+                if self._clock() - one.since >= now.hold_seconds:
+                    one.given_up.set()
+
+    def _waiting(self) -> list[_Held]:
+        return [one for one in self._held if not one.begun and not one.given_up.is_set()]
+
+    async def _situation(self) -> Situation:
+        try:
+            return await self._look()
+        except Exception:  # whatever Ray raises while its controller starts anew
+            log.exception("the controller cannot be asked how many replicas run")
+            return UNKNOWN
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    """Say when to come back. A websocket gets as much as it can read: a code before it is accepted."""
+    if scope["type"] == "websocket":
+        return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+    message = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
+    body = error_body(scope["path"], HTTPStatus.SERVICE_UNAVAILABLE, message)
+    await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, body, {"retry-after": str(RETRY_SECONDS)})
+    return None
+
+
+def in_replica() -> bool:
+    """Whether this process is a replica."""
+    from ray import serve  # noqa: PLC0415 - this module is also imported where there is no Ray
+    from ray.serve.exceptions import RayServeException  # noqa: PLC0415
+
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return False
+    return True
+
+
+async def ask_controller() -> Situation:
+    """What `GET /api/serve/applications/` of the dashboard is made of, without the dashboard and its token."""
+    from ray.serve.context import _get_global_client  # noqa: PLC0415 - as above
+
+    return read_details(await asyncio.to_thread(lambda: _get_global_client().get_serve_details()))
+
+
+def read_details(details: Mapping[str, Any]) -> Situation:
+    """From Ray Serve's ServeInstanceDetails; UNKNOWN while our deployment is not in it."""
+    for application in details["applications"].values():
+        if (found := application["deployments"].get(DEPLOYMENT)) is not None:
+            config = found["deployment_config"]
+            scaling = config.get("autoscaling_config") or {}
+            return Situation(
+                running=sum(replica["state"] == "RUNNING" for replica in found["replicas"]),
+                hold_seconds=(config.get("user_config") or {}).get("hold_seconds"),
+                may_sleep=scaling.get("min_replicas") == 0,
+            )
+    return UNKNOWN

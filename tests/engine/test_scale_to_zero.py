@@ -1,0 +1,105 @@
+"""An endpoint without a replica: requests are held on the head and answered when one is up, or told to come back.
+
+One application, in the order of its life: at zero, a request that waits too long, many that wait long enough, zero
+again, and a rollout's floor that wakes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from engine.apps import ServeApp, endpoint
+from engine.clients import Request, wait_until
+from engine.test_long_stream import deploy
+
+HOLD_SECONDS = 3
+LOAD_SECONDS = 200  # on two busy cores
+ZERO_SECONDS = 120  # Serve looks back 30 s, then waits, then lets the replica end
+AT_ONCE = 20
+SCALING = {"min": 0, "max": 2, "upscaleDelaySeconds": 2, "downscaleDelaySeconds": 2, "idleSecondsBeforeZero": 2}
+ASK = {"prompt": "hi", "max_tokens": 8, "ignore_eos": True}
+
+pytestmark = pytest.mark.timeout(500)
+
+
+@pytest.fixture(scope="module")
+def app(engine_python: Path, tiny_model: Path) -> Iterator[ServeApp]:
+    manifest = endpoint(tiny_model, scaling={**SCALING, "holdSeconds": HOLD_SECONDS})
+    serve = ServeApp(manifest, engine_python)
+    (deployment,) = serve.serve_config["applications"][0]["deployments"]
+    deployment["ray_actor_options"]["num_cpus"] = 1  # a second replica would find room
+    with serve:
+        yield serve
+
+
+def test_checks_and_the_operator_wake_nobody(app: ServeApp) -> None:
+    assert httpx.get(f"{app.url}/health").status_code == httpx.codes.OK
+    assert held(app) == 0
+    assert replicas(app) == 0
+
+
+def test_a_request_that_waits_too_long_is_told_when_to_come_back(app: ServeApp) -> None:
+    reply = httpx.post(f"{app.url}/v1/completions", json=ASK, timeout=60)
+    assert reply.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert int(reply.headers["retry-after"]) > 0
+    assert "holdSeconds" in reply.json()["message"]
+    assert HOLD_SECONDS <= reply.elapsed.total_seconds() < HOLD_SECONDS + 5
+    wait_until(lambda: replicas(app) == 1, 30, "a replica starts all the same")
+
+
+def test_many_at_once_start_one_replica_and_are_all_answered(app: ServeApp, engine_python: Path) -> None:
+    (starting,) = app.find("ServeReplica")
+    deploy(app, engine_python, user_config={"hold_seconds": LOAD_SECONDS})  # in place, while it starts
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [pool.submit(complete, app.url, stream=index % 2 == 0) for index in range(AT_ONCE)]
+        leaver = Request(app.url, "/v1/completions", ASK)
+        wait_until(lambda: held(app) == AT_ONCE + 1, 15, "all of them are held")
+        leaver.leave()
+        wait_until(lambda: held(app) == AT_ONCE, 15, "the one that left is not")
+        most = most_replicas(app, asked)
+        assert [one.result() for one in asked] == [httpx.codes.OK] * AT_ONCE
+    assert most == 1
+    assert app.find("ServeReplica") == [starting], "not restarted by the change"
+
+
+def test_it_goes_to_zero_again_and_a_floor_wakes_it(app: ServeApp, engine_python: Path) -> None:
+    wait_until(lambda: replicas(app) == 0, ZERO_SECONDS, "the replica has gone")
+    assert held(app) == 0
+    (deployment,) = app.serve_config["applications"][0]["deployments"]
+    deploy(app, engine_python, autoscaling_config={**deployment["autoscaling_config"], "min_replicas": 1})
+    wait_until(lambda: replicas(app) == 1, 30, "a replica starts without a request")
+
+
+def held(app: ServeApp) -> int:
+    """What the head says; fails if a replica answers instead."""
+    said: dict[str, Any] = httpx.get(f"{app.url}/-/replica", timeout=10).json()
+    return int(said["held"])
+
+
+def replicas(app: ServeApp) -> int:
+    return len(app.find("ServeReplica"))
+
+
+def most_replicas(app: ServeApp, asked: list[Future[int]]) -> int:
+    """The most that there were at one time until all is answered."""
+    seen = [0]
+
+    def look() -> bool:
+        seen.append(replicas(app))
+        return all(one.done() for one in asked)
+
+    wait_until(look, LOAD_SECONDS, "all are answered")
+    return max(seen)
+
+
+def complete(url: str, *, stream: bool) -> int:
+    """Status of a completion that was read to its end."""
+    with httpx.stream("POST", f"{url}/v1/completions", json={**ASK, "stream": stream}, timeout=LOAD_SECONDS) as reply:
+        text = "".join(reply.iter_text())
+    assert not stream or text.rstrip().endswith("data: [DONE]"), text
+    return reply.status_code

@@ -1,0 +1,136 @@
+"""What is read of replicas that come and go, and what status says of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from unit.api_objects import endpoint
+
+from sglang_operator.api import parse_endpoint
+from sglang_operator.cluster import observe as observing
+from sglang_operator.cluster.in_place import in_place_of, live_ray_service
+from sglang_operator.cluster.logs import Said
+from sglang_operator.cluster.metadata import Owner
+from sglang_operator.cluster.observe import View, observe
+from sglang_operator.cluster.probe import Answers, Held, Report
+from sglang_operator.cluster.records import read_record
+from sglang_operator.cluster.snapshot import Snapshot
+from sglang_operator.cluster.status import Facts, status_of
+from sglang_operator.cluster.types import Key
+from sglang_operator.lifecycle.observed import Front, Probe
+from sglang_operator.render import render_endpoint
+
+OWNER = Owner(Key("default", "qwen3"), "uid-1")
+AT = "2026-01-01T00:00:{:02d}Z"
+NOON = 1767225600.0  # AT, Unix
+SLEEPY = parse_endpoint(endpoint(scaling={"min": 0, "max": 3}))
+RAY_SERVICE = next(item for item in render_endpoint(SLEEPY) if item["kind"] == "RayService")
+NAME = RAY_SERVICE["metadata"]["name"]
+
+
+class Asked:
+    """The prober's part: which replicas answer, and what the head holds."""
+
+    def __init__(self, replicas: int = 0, held: int | None = 0) -> None:
+        self.replicas, self.held = replicas, held
+
+    async def ask(self, addresses: tuple[str, ...], *, generate: bool) -> Answers:
+        reports = tuple(Report(f"r{n}", address, "", 0, 5.0) for n, address in enumerate(addresses[: self.replicas]))
+        return Answers(Probe.ANSWERED, reports) if reports else Answers()
+
+    async def ask_head(self, address: str) -> Held | None:
+        assert address == "10.0.0.9"
+        return None if self.held is None else Held(self.held, 7.0)
+
+
+def pod(kind: str, ip: str, ready_after: int | None = 0, serves: str = "true") -> dict[str, Any]:
+    labels = {"serve.sglang.io/revision": NAME, "ray.io/node-type": kind, "ray.io/serve": serves}
+    ready = {"type": "Ready", "status": "False" if ready_after is None else "True"}
+    return {
+        "metadata": {"name": ip, "labels": labels, "creationTimestamp": AT.format(0)},
+        "status": {"podIP": ip, "conditions": [{**ready, "lastTransitionTime": AT.format(ready_after or 0)}]},
+    }
+
+
+HEAD = pod("head", "10.0.0.9")
+WORKER = pod("worker", "10.0.0.1", ready_after=42)
+
+
+def seen(
+    *pods: dict[str, Any], target: int, asked: Asked | None = None, status: Mapping[str, Any] | None = None
+) -> tuple[View, dict[str, Any]]:
+    """What a pass makes of these pods, and its status."""
+    values = in_place_of(SLEEPY, "digest")
+    live = live_ray_service(OWNER, RAY_SERVICE, values)
+    live["metadata"] |= {"uid": "uid-2", "creationTimestamp": AT.format(0)}
+    cluster = {
+        "metadata": {"name": "c", "labels": {"serve.sglang.io/revision": NAME}},
+        "spec": {"workerGroupSpecs": [{"groupName": "worker", "replicas": target}]},
+    }
+    service = {"metadata": {"resourceVersion": "1", "annotations": {"serve.sglang.io/serving": NAME}}}
+    record = {
+        "metadata": {"name": NAME},
+        "revision": 1,
+        "data": {"fields": {}, "written": [], "rayService": RAY_SERVICE},
+    }
+    snapshot = Snapshot(
+        endpoint={"metadata": {}, "spec": {}, "status": status or {}},
+        records=(read_record(record),),
+        ray_services=(live,),
+        ray_clusters=(cluster,),
+        pods=pods,
+        service=service,
+    )
+    view = asyncio.run(observe(None, asked or Asked(), snapshot, NAME, NOON + 50))  # type: ignore[arg-type]
+    return view, status_of(Facts(SLEEPY, SLEEPY.written, view, snapshot.records, NAME, status or {}, NOON + 50))
+
+
+@pytest.fixture(autouse=True)
+def _no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> Said:
+        return Said()
+
+    monkeypatch.setattr(observing, "_listen", nothing)
+
+
+def test_at_zero() -> None:
+    view, status = seen(HEAD, target=0)
+    revision = view.observed.get(NAME)
+    assert revision.asleep
+    assert revision.live.front == Front(0, 0, quiet_since=NOON + 43)
+    assert (status["desiredReplicas"], status["readyReplicas"], status["atZeroSince"]) == (0, 0, AT.format(50))
+    assert seen(HEAD, target=0, status={"atZeroSince": AT.format(10)})[1]["atZeroSince"] == AT.format(10)
+
+
+def test_requests_that_are_held_keep_it() -> None:
+    front = seen(HEAD, target=1, asked=Asked(held=3))[0].observed.get(NAME).live.front
+    assert front == Front(3, 3, quiet_since=None)
+
+
+@pytest.mark.parametrize("head", [pod("head", "10.0.0.9", serves="false"), pod("head", "10.0.0.9", ready_after=None)])
+def test_a_head_that_does_not_serve_holds_nothing(head: dict[str, Any]) -> None:
+    view, status = seen(head, target=0)
+    assert not view.observed.get(NAME).asleep
+    assert "atZeroSince" not in status
+
+
+def test_waking_is_known_from_having_slept() -> None:
+    loading = pod("worker", "10.0.0.1", ready_after=None)
+    before = {"atZeroSince": AT.format(0)}
+    view, status = seen(HEAD, loading, target=1, status=before)
+    assert view.observed.get(NAME).live.waking_since == NOON
+    assert status["atZeroSince"] == AT.format(0)
+    assert seen(HEAD, loading, target=1)[0].observed.get(NAME).live.waking_since is None
+
+
+def test_awake_it_says_how_long_that_took() -> None:
+    before = {"atZeroSince": AT.format(0), "lastWakeSeconds": 99}
+    view, status = seen(HEAD, WORKER, target=2, asked=Asked(replicas=1), status=before)
+    assert view.observed.get(NAME).live.waking_since is None
+    assert (status["desiredReplicas"], status["lastWakeSeconds"]) == (2, 42)
+    assert "atZeroSince" not in status
+    kept = seen(HEAD, WORKER, target=1, asked=Asked(replicas=1), status={"lastWakeSeconds": 42})[1]
+    assert kept["lastWakeSeconds"] == 42

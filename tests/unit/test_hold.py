@@ -1,0 +1,197 @@
+"""Requests while no replica runs: held, given up in time, reported, and never woken for by a check."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from sglang_serve import hold
+from sglang_serve.args import LiveArgs, live_args, to_wire
+from sglang_serve.hold import HoldMiddleware, Situation, read_details
+from sglang_serve.replies import send_json
+
+ASLEEP = Situation(running=0, hold_seconds=10, may_sleep=True)
+
+
+@dataclass
+class Proxy:
+    """Ray Serve's proxy as an app: it answers once a replica is up, and lets a client that leaves go."""
+
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    left: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        waiting = asyncio.ensure_future(self.up.wait())
+        leaving = asyncio.ensure_future(self._disconnect(receive))
+        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            self.left += 1
+            return await send_json(send, 499, {})
+        leaving.cancel()
+        return await send_json(send, 200, {})
+
+    async def _disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class Head:
+    """The middleware with a clock and a controller of the test's."""
+
+    def __init__(self, situation: Situation = ASLEEP) -> None:
+        self.now = 0.0
+        self.situation = situation
+        self.proxy = Proxy()
+        self.app = HoldMiddleware(self.proxy, self.look, lambda: False, lambda: self.now)
+
+    async def look(self) -> Situation:
+        return self.situation
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://head") as client:
+            yield client
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "LOOK_SECONDS", 0.001)
+
+
+def run(work: Callable[[Head, httpx.AsyncClient], Coroutine[Any, Any, None]], situation: Situation = ASLEEP) -> None:
+    async def main() -> None:
+        head = Head(situation)
+        async with head.client() as client:
+            await asyncio.wait_for(work(head, client), 5)
+
+    asyncio.run(main())
+
+
+async def ask(head: Head, client: httpx.AsyncClient) -> asyncio.Task[httpx.Response]:
+    """A request that has got as far as it gets by now."""
+    asked = asyncio.create_task(client.post("/v1/chat/completions", json={}))
+    await asyncio.sleep(0.02)
+    assert not asked.done()
+    return asked
+
+
+def test_a_held_request_is_answered_when_a_replica_is_up() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client)
+        head.now = 9
+        await asyncio.sleep(0.02)
+        head.proxy.up.set()
+        assert (await asked).status_code == 200
+
+    run(work)
+
+
+def test_one_that_waits_too_long_gets_503_and_leaves_the_queue() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client)
+        head.now = 10
+        answer = await asked
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert answer.json()["code"] == 503
+        assert "spec.scaling.holdSeconds" in answer.json()["message"]
+        assert head.proxy.left == 1
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [Situation(running=1, hold_seconds=10, may_sleep=True), Situation(running=0, hold_seconds=None, may_sleep=False)],
+    ids=["a replica works on it", "no limit"],
+)
+def test_it_goes_on_waiting(situation: Situation) -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client)
+        head.now = 1000
+        await asyncio.sleep(0.02)
+        assert not asked.done()
+        head.proxy.up.set()
+        assert (await asked).status_code == 200
+
+    run(work, situation)
+
+
+def test_it_reports_to_the_operator_without_waking_anybody() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        head.now = 3
+        assert (await client.get("/-/replica")).json() == {"held": 0, "in_flight": 0, "idle_seconds": 3.0}
+        asked = await ask(head, client)
+        said = await client.get("/-/replica?generate=1")
+        assert (said.status_code, said.json()) == (503, {"held": 1, "in_flight": 1, "idle_seconds": 0.0})
+        head.proxy.up.set()
+        await asked
+        assert (await client.get("/-/replica")).json()["in_flight"] == 0
+
+    run(work)
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/ready"])
+def test_checks_are_answered_at_once(path: str) -> None:
+    async def asleep(head: Head, client: httpx.AsyncClient) -> None:
+        assert (await client.get(path)).status_code == 200
+
+    async def broken(head: Head, client: httpx.AsyncClient) -> None:
+        assert (await client.get(path)).status_code == 503
+
+    run(asleep)
+    run(broken, Situation(running=0, hold_seconds=None, may_sleep=False))
+
+
+def test_a_websocket_is_closed_before_it_is_accepted() -> None:
+    sent: list[Message] = []
+
+    async def main() -> None:
+        head = Head()
+
+        async def receive() -> Message:
+            await asyncio.sleep(0.001)
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        task = asyncio.create_task(head.app({"type": "websocket", "path": "/v1/realtime"}, receive, send))
+        await asyncio.sleep(0.01)
+        head.now = 10
+        await asyncio.wait_for(task, 5)
+
+    asyncio.run(main())
+    assert sent == [{"type": "websocket.close", "code": 1013}]
+
+
+def test_in_a_replica_it_does_nothing() -> None:
+    async def main() -> None:
+        proxy = Proxy()
+        proxy.up.set()
+        app = HoldMiddleware(proxy, is_replica=lambda: True)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://replica") as client:
+            assert (await client.get("/-/replica")).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_the_controllers_details_are_read() -> None:
+    config = {"autoscaling_config": {"min_replicas": 0}, "user_config": {"hold_seconds": 7}}
+    found = {"replicas": [{"state": "RUNNING"}, {"state": "STARTING"}], "deployment_config": config}
+    details = {"applications": {"a": {"deployments": {"SGLangServer": found}}}}
+    assert read_details(details) == Situation(running=1, hold_seconds=7, may_sleep=True)
+    fixed = {**found, "deployment_config": {"num_replicas": 1}}
+    assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(1, None, False)
+    assert read_details({"applications": {}}) == hold.UNKNOWN
+
+
+def test_images_from_before_the_field_do_not_see_it() -> None:
+    assert "hold_seconds" not in to_wire(LiveArgs())
+    assert live_args(to_wire(LiveArgs(hold_seconds=5))).hold_seconds == 5

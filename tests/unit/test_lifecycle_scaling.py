@@ -1,0 +1,133 @@
+"""Rollouts of endpoints whose number of replicas follows the requests, down to none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from unit.lifecycle_world import LOAD_SECONDS, World, edit, kinds, started
+
+from sglang_operator.lifecycle import decide
+from sglang_operator.lifecycle.observed import Live, Observed, Presence, Progress, Record, Revision, Selection
+from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
+from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted
+
+HOLD = 100.0
+ASLEEP = Live(Presence.PRESENT, "uid-a", pods=1, target_replicas=0, holds=True, progress=Progress(0.0))
+WAKING = replace(ASLEEP, pods=2, worker_pods=1, target_replicas=1, waking_since=1000.0, progress=Progress(1000.0))
+SLEEPY = Wanted("a", replicas=Bounds(0, 3), hold=HOLD)
+
+
+def autoscaled(least: int, demand: int, **policy: float) -> World:
+    """Revision `a` serves, with as many replicas as the requests need."""
+    world = started(UpgradePolicy(**policy))  # type: ignore[arg-type]
+    world.wanted, world.demand = replace(world.wanted, replicas=Bounds(least, 4), hold=HOLD), demand
+    world.run(2 * LOAD_SECONDS)
+    return world
+
+
+def ready(world: World) -> tuple[Status, Reason]:
+    return next((one.status, one.reason) for one in world.plan().conditions if one.type is ConditionType.READY)
+
+
+def conditions(live: Live, now: float = 1050.0) -> dict[ConditionType, tuple[Status, Reason]]:
+    observed = Observed((Revision("a", Record(1), live),), Selection("a"))
+    return {one.type: (one.status, one.reason) for one in decide(SLEEPY, observed, now).conditions}
+
+
+def test_a_new_revision_starts_with_the_replicas_that_are_needed_now() -> None:
+    world = autoscaled(least=1, demand=3)
+    edit(world, "b")
+    world.settle()
+    assert world.live["b"].floor == 3
+    world.run(2 * LOAD_SECONDS)  # World.check_size looks at the switch
+    assert world.service.revision == "b"
+
+
+def test_the_need_is_followed_while_it_starts() -> None:
+    world = autoscaled(least=1, demand=2)
+    edit(world, "b")
+    world.run(20)
+    world.demand = 4
+    world.run(20)
+    assert world.live["b"].floor == 4
+    world.run(200)
+    assert world.service.revision == "b"
+
+
+def test_it_keeps_them_until_the_earlier_one_is_gone() -> None:
+    world = autoscaled(least=1, demand=3)
+    edit(world, "b")
+    world.stuck.add("a")  # a long answer
+    world.run(200)
+    assert (world.service.revision, world.live["b"].floor) == ("b", 3)
+    world.stuck.clear()
+    world.run(200)
+    assert set(world.live) == {"b"}
+    assert world.live["b"].floor == 0
+
+
+def test_what_traffic_may_go_back_to_keeps_them_too() -> None:
+    world = autoscaled(least=0, demand=3, min_ready=300)
+    edit(world, "b")
+    world.run(200)
+    assert (world.service.revision, world.live["a"].target) == ("b", 3)
+    world.broken.add("b")
+    world.settle()
+    assert world.service.revision == "a"
+
+
+def test_what_sleeps_is_replaced_by_one_that_wakes_once() -> None:
+    world = autoscaled(least=0, demand=0)
+    assert world.sleeps("a")
+    assert ready(world) == (Status.TRUE, Reason.AT_ZERO)
+    edit(world, "b")
+    done = list(kinds(world.run(300)))
+    assert ("SwitchService", "b") in done
+    assert world.sleeps("b")
+    assert set(world.live) == {"b"}
+    assert not world.plan().actions
+
+
+def test_what_slept_while_it_drained_can_be_gone_back_to() -> None:
+    world = autoscaled(least=0, demand=0)
+    world.stuck.add("a")
+    edit(world, "b")
+    world.run(200)
+    assert (world.service.revision, world.sleeps("a")) == ("b", True)
+    edit(world, "a")
+    world.run(2 * LOAD_SECONDS)
+    assert world.service.revision == "a"
+    assert world.records["a"].failure is None, "it was not asked for until then"
+
+
+@pytest.mark.parametrize("kind", [ConditionType.PROGRESSING, ConditionType.DEGRADED])
+@pytest.mark.parametrize("live", [ASLEEP, WAKING], ids=["asleep", "waking"])
+def test_sleep_is_no_trouble(live: Live, kind: ConditionType) -> None:
+    assert conditions(live)[kind][0] is Status.FALSE
+    assert conditions(live)[ConditionType.READY][0] is Status.TRUE
+
+
+def test_waking_counts_as_ready_for_as_long_as_requests_are_held() -> None:
+    assert conditions(WAKING)[ConditionType.READY] == (Status.TRUE, Reason.WAKING)
+    late = conditions(WAKING, now=1000.0 + HOLD)
+    assert late[ConditionType.READY] == (Status.FALSE, Reason.NOT_SERVING)
+    assert late[ConditionType.DEGRADED][0] is Status.TRUE
+    lost = conditions(replace(WAKING, waking_since=None))  # it had a replica and lost it
+    assert lost[ConditionType.READY] == (Status.FALSE, Reason.NOT_SERVING)
+
+
+def test_without_a_head_that_holds_requests_it_does_not_sleep() -> None:
+    assert conditions(replace(ASLEEP, holds=False))[ConditionType.READY] == (Status.FALSE, Reason.NOT_SERVING)
+
+
+def test_what_holds_requests_is_not_ended_before_they_are_answered() -> None:
+    world = autoscaled(least=0, demand=0)
+    world.stuck.add("a")  # a request is held on its head
+    edit(world, "b")
+    world.run(300)
+    assert world.service.revision == "b"
+    assert "a" in world.live
+    world.stuck.clear()
+    world.run(100)
+    assert "a" not in world.live
