@@ -80,5 +80,11 @@ well_formed_specs = st.fixed_dictionaries(
             ingress=_some(host=st.sampled_from(["", "llm.example.org"])),
             route=st.just({"parentRefs": [{"name": "gateway"}]}),
         ),
+        "highAvailability": _some(
+            redis=st.fixed_dictionaries(
+                {"address": st.sampled_from(["redis:6379", "rediss://r.example.org:6380"])},
+                optional={"passwordSecret": _secret_key},
+            )
+        ),
     },
 )

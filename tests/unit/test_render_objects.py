@@ -447,3 +447,28 @@ def test_the_default_image_says_which_versions_it_holds() -> None:
     tag = Platform().images["nvidia"].rpartition(":")[2]
     assert tag == f"sglang{versions()['sglang']}-ray{versions()['ray']}"
     assert cluster(render())["rayVersion"] == versions()["ray"]
+
+
+class TestRedis:
+    def test_the_head_keeps_its_state_there(self) -> None:
+        redis = {"address": "rediss://redis.example.org:6380", "passwordSecret": {"name": "redis", "key": "password"}}
+        assert cluster(render(highAvailability={"redis": redis}))["gcsFaultToleranceOptions"] == {
+            "redisAddress": "rediss://redis.example.org:6380",
+            "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
+        }
+
+    def test_without_a_password(self) -> None:
+        options = cluster(render(highAvailability={"redis": {"address": "redis:6379"}}))["gcsFaultToleranceOptions"]
+        assert options == {"redisAddress": "redis:6379"}
+
+    def test_two_revisions_never_share_a_store(self) -> None:
+        """Unset, it is the uid of the RayCluster."""
+        options = cluster(render(highAvailability={"redis": {"address": "redis:6379"}}))["gcsFaultToleranceOptions"]
+        assert "externalStorageNamespace" not in options
+
+    @pytest.mark.parametrize(
+        "address", ["redis", "redis:0", "user:secret@redis:6379", "http://redis:6379", "redis:6379/0"]
+    )
+    def test_an_address_is_host_and_port(self, address: str) -> None:
+        with pytest.raises(InvalidEndpoint, match=r"spec\.highAvailability\.redis\.address"):
+            parse_endpoint(endpoint(highAvailability={"redis": {"address": address}}))

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from sglang_operator.api.base import DNS_LABEL, Model, OptionalName, Seconds, part, text
 from sglang_operator.api.spec_api import Api
+from sglang_operator.api.spec_availability import HighAvailability
 from sglang_operator.api.spec_model import Engine, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Head, Parallelism, PodTemplate, Resources, Scheduling
 from sglang_operator.api.spec_scaling import Scaling
@@ -99,6 +100,9 @@ class EndpointSpec(Model):
     scheduling: Scheduling = part("[R] Where worker pods may run. Default: any node with the accelerators.")
     engine: Engine = part("How SGLang is started. Default: the platform's image and SGLang's own defaults.")
     api: Api = part("Keys, behaviour and exposure of the HTTP API. Default: open inside the cluster.")
+    high_availability: HighAvailability = part(
+        "[R] What survives the loss of the head pod. Default: nothing, it restarts every replica."
+    )
     upgrade: Upgrade = part("How a change reaches the pods. Default: those of its fields.")
     pod_template: PodTemplate = part("[R] Patches over the rendered pod templates. Default: none.")
 

@@ -78,7 +78,7 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
     observed = Observed(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
-        kuberay_silent=_is_silent(snapshot, now),
+        kuberay_silent=kuberay_is_silent(snapshot, now),
         paused=bool(snapshot.endpoint["spec"].get("paused")),
         deleting=is_terminating(snapshot.endpoint),
     )
@@ -187,15 +187,26 @@ def _front(seen: _Workers, now: float) -> Front | None:
     return Front(busy, busy, quiet_since=None if busy else now - idle)
 
 
-def _is_silent(snapshot: Snapshot, now: float) -> bool:
+def kuberay_is_silent(snapshot: Snapshot, now: float) -> bool:
     """Something of ours has waited for KubeRay for longer than it ever takes."""
     clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
-    waiting = [
-        unix(item["metadata"].get("deletionTimestamp") or item["metadata"].get("creationTimestamp"))
-        for item in snapshot.ray_services
-        if is_terminating(item) or name_of(item) not in clustered
-    ]
-    return any(now - since > SILENT_SECONDS for since in waiting)
+    waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
+    # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
+    kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
+    return any(now - _asked_at(item) > SILENT_SECONDS for item in (*waiting, *kept))
+
+
+def _asked_at(item: Object) -> float:
+    """Unix seconds of the latest thing that KubeRay was asked to do with it."""
+    return unix(item["metadata"].get("deletionTimestamp") or item["metadata"].get("creationTimestamp"))
+
+
+def _has_staying_pods(snapshot: Snapshot, cluster: Object) -> bool:
+    """Nobody has told its head or workers to end. The pod that empties Redis is KubeRay's answer, not a question."""
+    return any(
+        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) and of_pods.is_ray(pod) and not is_terminating(pod)
+        for pod in snapshot.pods
+    )
 
 
 def _of(items: Sequence[Object], revision: str) -> tuple[Object, ...]:

@@ -14,6 +14,7 @@ Pod = Mapping[str, Any]
 NODE_TYPE: Final = "ray.io/node-type"
 WORKER: Final = "worker"
 HEAD: Final = "head"
+CLUSTER: Final = "ray.io/cluster"
 
 # Of a container that waits: the image is what is wrong, and it stays wrong. ImagePullBackOff alone may be a registry
 # that is away for a moment, so its text decides.
@@ -28,6 +29,11 @@ CRASHES: Final = 3  # of a container until it counts as a loop
 def is_worker(pod: Pod) -> bool:
     """It holds accelerators and a replica."""
     return labels_of(pod).get(NODE_TYPE) == WORKER
+
+
+def is_ray(pod: Pod) -> bool:
+    """It is head or worker, and not the pod of KubeRay's job that empties Redis, which has our labels too."""
+    return labels_of(pod).get(NODE_TYPE) in (HEAD, WORKER)
 
 
 def is_ready(pod: Pod) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.api.spec_api import Api
+from sglang_operator.api.spec_availability import Redis
 from sglang_operator.api.spec_model import Cache
 from sglang_operator.render import names
 from sglang_operator.render.environment import env_list, head_environment, worker_environment
@@ -122,6 +123,8 @@ class RayService:
     """Kueue LocalQueue, "" for none."""
     ray_version: str
     serve_config: str
+    redis: Redis | None
+    """Where Ray's control store is kept, None for the memory of the head."""
     head: HeadPod
     worker: WorkerPod
     head_serves: bool

@@ -56,6 +56,7 @@ def _ray_service(endpoint: Endpoint, platform: Platform) -> Object:
             queue=queue,
             ray_version=platform.ray_version,
             serve_config=serve_config(endpoint),
+            redis=endpoint.spec.high_availability.redis,
             head=head,
             worker=worker,
             head_serves=endpoint.spec.holds_requests,

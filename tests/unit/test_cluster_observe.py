@@ -1,0 +1,51 @@
+"""When KubeRay counts as silent: what it was asked to do, and has not begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sglang_operator.cluster.metadata import unix
+from sglang_operator.cluster.observe import SILENT_SECONDS, kuberay_is_silent
+from sglang_operator.cluster.snapshot import Snapshot
+from sglang_operator.render import names
+
+ASKED = "2026-01-01T00:00:00Z"
+LATE = unix(ASKED) + SILENT_SECONDS + 1
+Json = dict[str, Any]
+
+
+def thing(name: str, *, terminating: bool = False, **labels: str) -> Json:
+    metadata: Json = {"name": name, "creationTimestamp": ASKED, "labels": {names.REVISION: "qwen3-a", **labels}}
+    return {"metadata": {**metadata, **({"deletionTimestamp": ASKED} if terminating else {})}}
+
+
+def pod(node_type: str, *, terminating: bool = False) -> Json:
+    return thing(node_type, terminating=terminating, **{"ray.io/cluster": "qwen3-a-x", "ray.io/node-type": node_type})
+
+
+def snapshot(*pods: Json, services: tuple[Json, ...] = (), clusters: tuple[Json, ...] = ()) -> Snapshot:
+    return Snapshot(endpoint={}, ray_services=services, ray_clusters=clusters, pods=pods)
+
+
+def test_a_ray_service_without_a_cluster_waits() -> None:
+    waiting = snapshot(services=(thing("qwen3-a"),))
+    assert kuberay_is_silent(waiting, LATE)
+    assert not kuberay_is_silent(waiting, LATE - 2)
+    assert not kuberay_is_silent(snapshot(services=(thing("qwen3-a"),), clusters=(thing("qwen3-a-x"),)), LATE)
+
+
+@pytest.mark.parametrize("node_type", ["head", "worker"])
+def test_pods_of_a_terminating_cluster_that_nobody_ends_wait(node_type: str) -> None:
+    """With Redis its finalizer is KubeRay's, and so are its pods."""
+    cluster = thing("qwen3-a-x", terminating=True)
+    assert kuberay_is_silent(snapshot(pod(node_type), clusters=(cluster,)), LATE)
+    assert not kuberay_is_silent(snapshot(pod(node_type), clusters=(cluster,)), LATE - 2)
+    assert not kuberay_is_silent(snapshot(pod(node_type), clusters=(thing("qwen3-a-x"),)), LATE)
+
+
+def test_pods_that_drain_and_the_job_that_empties_redis_are_kuberay_at_work() -> None:
+    cluster = thing("qwen3-a-x", terminating=True)
+    at_work = snapshot(pod("worker", terminating=True), pod("redis-cleanup"), clusters=(cluster,))
+    assert not kuberay_is_silent(at_work, LATE)
