@@ -25,7 +25,8 @@ log = logging.getLogger("ray.serve")
 
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30  # a replica takes longer to start than a client should wait between two tries
-TRY_AGAIN_LATER: Final = 1013  # code of a websocket's end
+TRY_AGAIN_LATER: Final = 1013  # code of a websocket's end, from a server that cannot answer it as a request
+DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
 )
@@ -36,11 +37,12 @@ class Situation:
     """What Ray Serve's controller says of the deployment."""
 
     running: int
+    target: int | None  # how many it wants to run
     hold_seconds: int | None  # `LiveArgs.hold_seconds`
     may_sleep: bool  # it is allowed to have no replica
 
 
-UNKNOWN: Final = Situation(running=1, hold_seconds=None, may_sleep=False)
+UNKNOWN: Final = Situation(running=1, target=None, hold_seconds=None, may_sleep=False)
 
 
 class _Held:
@@ -111,7 +113,8 @@ class HoldMiddleware:
         """To the operator, which must not wake anybody: as a replica reports, but nobody is there to generate."""
         idle = 0.0 if self._held else round(self._clock() - self._idle_since, 3)
         said = {"held": len(self._waiting()), "in_flight": len(self._held), "idle_seconds": idle}
-        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, said)
+        target = (await self._situation()).target
+        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, "target": target})
 
     async def _answer_watcher(self, send: Send) -> None:
         """A check or a scrape that comes every few seconds is no reason to load a model."""
@@ -154,12 +157,17 @@ class HoldMiddleware:
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
-    """Say when to come back. A websocket gets as much as it can read: a code before it is accepted."""
-    if scope["type"] == "websocket":
+    """Say when to come back, also to a websocket: it is not accepted yet."""
+
+    async def instead_of_websocket(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    if scope["type"] == "websocket" and DENIAL not in scope.get("extensions", {}):
         return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
     message = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
     body = error_body(scope["path"], HTTPStatus.SERVICE_UNAVAILABLE, message)
-    await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, body, {"retry-after": str(RETRY_SECONDS)})
+    way = send if scope["type"] == "http" else instead_of_websocket
+    await send_json(way, HTTPStatus.SERVICE_UNAVAILABLE, body, {"retry-after": str(RETRY_SECONDS)})
     return None
 
 
@@ -189,6 +197,7 @@ def read_details(details: Mapping[str, Any]) -> Situation:
             config = found["deployment_config"]
             scaling = config.get("autoscaling_config") or {}
             return Situation(
+                target=found["target_num_replicas"],
                 running=sum(replica["state"] == "RUNNING" for replica in found["replicas"]),
                 hold_seconds=(config.get("user_config") or {}).get("hold_seconds"),
                 may_sleep=scaling.get("min_replicas") == 0,

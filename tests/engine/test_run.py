@@ -26,6 +26,7 @@ from openai import OpenAI
 ROOT = Path(__file__).parents[2]
 CLI = Path(sys.executable).parent / "kubectl-sglang"
 SMOLLM2 = ROOT / "examples" / "smollm2.yaml"
+SCALE_TO_ZERO = ROOT / "examples" / "scale-to-zero.yaml"
 QUESTION = "What is the capital of France?"
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
 SECONDS = 280
@@ -90,10 +91,19 @@ def started(*arguments: str) -> Iterator[Started]:
 @pytest.mark.usefixtures("smollm2")
 def test_newcomer_gets_an_answer() -> None:
     done = run("-f", str(SMOLLM2), "--once", QUESTION, "--port", str(free_port()))
+    require_answer(done)
+    assert [line.split()[0] for line in done.stderr.splitlines()] == sorted_steps(done.stderr)
+
+
+@pytest.mark.usefixtures("smollm2")
+def test_the_first_question_wakes_what_scales_to_zero() -> None:
+    require_answer(run("-f", str(SCALE_TO_ZERO), "--once", QUESTION, "--port", str(free_port())))
+
+
+def require_answer(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout
     assert len(done.stdout.splitlines()) == 1, "the answer alone is on stdout"
-    assert [line.split()[0] for line in done.stderr.splitlines()] == sorted_steps(done.stderr)
 
 
 def sorted_steps(progress: str) -> list[str]:

@@ -16,6 +16,8 @@ import pytest
 from engine.apps import ServeApp, endpoint
 from engine.clients import Request, wait_until
 from engine.test_long_stream import deploy
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as connect_websocket
 
 HOLD_SECONDS = 3
 LOAD_SECONDS = 200  # on two busy cores
@@ -39,7 +41,7 @@ def app(engine_python: Path, tiny_model: Path) -> Iterator[ServeApp]:
 
 def test_checks_and_the_operator_wake_nobody(app: ServeApp) -> None:
     assert httpx.get(f"{app.url}/health").status_code == httpx.codes.OK
-    assert held(app) == 0
+    assert told(app) == {"held": 0, "in_flight": 0, "target": 0}
     assert replicas(app) == 0
 
 
@@ -49,36 +51,48 @@ def test_a_request_that_waits_too_long_is_told_when_to_come_back(app: ServeApp) 
     assert int(reply.headers["retry-after"]) > 0
     assert "holdSeconds" in reply.json()["message"]
     assert HOLD_SECONDS <= reply.elapsed.total_seconds() < HOLD_SECONDS + 5
+    with pytest.raises(InvalidStatus) as refused:
+        open_websocket(app.url)
+    assert refused.value.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
     wait_until(lambda: replicas(app) == 1, 30, "a replica starts all the same")
+    assert told(app) == {"held": 0, "in_flight": 0, "target": 1}
 
 
 def test_many_at_once_start_one_replica_and_are_all_answered(app: ServeApp, engine_python: Path) -> None:
     (starting,) = app.find("ServeReplica")
     deploy(app, engine_python, user_config={"hold_seconds": LOAD_SECONDS})  # in place, while it starts
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE + 1) as pool:
         asked = [pool.submit(complete, app.url, stream=index % 2 == 0) for index in range(AT_ONCE)]
+        socket = pool.submit(open_websocket, app.url)
         leaver = Request(app.url, "/v1/completions", ASK)
-        wait_until(lambda: held(app) == AT_ONCE + 1, 15, "all of them are held")
+        wait_until(lambda: held(app) == AT_ONCE + 2, 15, "all of them are held")
         leaver.leave()
-        wait_until(lambda: held(app) == AT_ONCE, 15, "the one that left is not")
+        wait_until(lambda: held(app) == AT_ONCE + 1, 15, "the one that left is not")
         most = most_replicas(app, asked)
         assert [one.result() for one in asked] == [httpx.codes.OK] * AT_ONCE
+        socket.result()
     assert most == 1
     assert app.find("ServeReplica") == [starting], "not restarted by the change"
 
 
 def test_it_goes_to_zero_again_and_a_floor_wakes_it(app: ServeApp, engine_python: Path) -> None:
     wait_until(lambda: replicas(app) == 0, ZERO_SECONDS, "the replica has gone")
-    assert held(app) == 0
+    assert told(app) == {"held": 0, "in_flight": 0, "target": 0}
     (deployment,) = app.serve_config["applications"][0]["deployments"]
     deploy(app, engine_python, autoscaling_config={**deployment["autoscaling_config"], "min_replicas": 1})
     wait_until(lambda: replicas(app) == 1, 30, "a replica starts without a request")
 
 
-def held(app: ServeApp) -> int:
-    """What the head says; fails if a replica answers instead."""
+def told(app: ServeApp) -> dict[str, Any]:
+    """What the head says to the operator."""
     said: dict[str, Any] = httpx.get(f"{app.url}/-/replica", timeout=10).json()
-    return int(said["held"])
+    assert said.pop("idle_seconds") >= 0
+    return said
+
+
+def held(app: ServeApp) -> int:
+    """Fails if a replica answers instead of the head."""
+    return int(told(app)["held"])
 
 
 def replicas(app: ServeApp) -> int:
@@ -95,6 +109,12 @@ def most_replicas(app: ServeApp, asked: list[Future[int]]) -> int:
 
     wait_until(look, LOAD_SECONDS, "all are answered")
     return max(seen)
+
+
+def open_websocket(url: str) -> None:
+    """Open and close one; raises InvalidStatus if it is refused."""
+    with connect_websocket(f"{url.replace('http', 'ws', 1)}/v1/realtime", open_timeout=LOAD_SECONDS):
+        pass
 
 
 def complete(url: str, *, stream: bool) -> int:

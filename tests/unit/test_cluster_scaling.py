@@ -34,8 +34,8 @@ NAME = RAY_SERVICE["metadata"]["name"]
 class Asked:
     """The prober's part: which replicas answer, and what the head holds."""
 
-    def __init__(self, replicas: int = 0, held: int | None = 0) -> None:
-        self.replicas, self.held = replicas, held
+    def __init__(self, replicas: int = 0, held: int | None = 0, target: int | None = None) -> None:
+        self.replicas, self.held, self.target = replicas, held, target
 
     async def ask(self, addresses: tuple[str, ...], *, generate: bool) -> Answers:
         reports = tuple(Report(f"r{n}", address, "", 0, 5.0) for n, address in enumerate(addresses[: self.replicas]))
@@ -43,7 +43,7 @@ class Asked:
 
     async def ask_head(self, address: str) -> Held | None:
         assert address == "10.0.0.9"
-        return None if self.held is None else Held(self.held, 7.0)
+        return None if self.held is None else Held(self.held, 7.0, self.target)
 
 
 def pod(kind: str, ip: str, ready_after: int | None = 0, serves: str = "true") -> dict[str, Any]:
@@ -103,6 +103,12 @@ def test_at_zero() -> None:
     assert revision.live.front == Front(0, 0, quiet_since=NOON + 43)
     assert (status["desiredReplicas"], status["readyReplicas"], status["atZeroSince"]) == (0, 0, AT.format(50))
     assert seen(HEAD, target=0, status={"atZeroSince": AT.format(10)})[1]["atZeroSince"] == AT.format(10)
+
+
+def test_at_zero_its_last_pod_may_still_be_there() -> None:
+    view, status = seen(HEAD, WORKER, target=1, asked=Asked(target=0))
+    assert view.observed.get(NAME).asleep
+    assert (status["desiredReplicas"], status["replicas"]) == (0, 1)
 
 
 def test_requests_that_are_held_keep_it() -> None:

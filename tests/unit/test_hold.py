@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -17,7 +17,7 @@ from sglang_serve.args import LiveArgs, live_args, to_wire
 from sglang_serve.hold import HoldMiddleware, Situation, read_details
 from sglang_serve.replies import send_json
 
-ASLEEP = Situation(running=0, hold_seconds=10, may_sleep=True)
+ASLEEP = Situation(running=0, target=0, hold_seconds=10, may_sleep=True)
 
 
 @dataclass
@@ -108,7 +108,10 @@ def test_one_that_waits_too_long_gets_503_and_leaves_the_queue() -> None:
 
 @pytest.mark.parametrize(
     "situation",
-    [Situation(running=1, hold_seconds=10, may_sleep=True), Situation(running=0, hold_seconds=None, may_sleep=False)],
+    [
+        replace(ASLEEP, running=1),
+        replace(ASLEEP, hold_seconds=None),
+    ],
     ids=["a replica works on it", "no limit"],
 )
 def test_it_goes_on_waiting(situation: Situation) -> None:
@@ -126,10 +129,10 @@ def test_it_goes_on_waiting(situation: Situation) -> None:
 def test_it_reports_to_the_operator_without_waking_anybody() -> None:
     async def work(head: Head, client: httpx.AsyncClient) -> None:
         head.now = 3
-        assert (await client.get("/-/replica")).json() == {"held": 0, "in_flight": 0, "idle_seconds": 3.0}
+        assert (await client.get("/-/replica")).json() == {"held": 0, "in_flight": 0, "idle_seconds": 3.0, "target": 0}
         asked = await ask(head, client)
         said = await client.get("/-/replica?generate=1")
-        assert (said.status_code, said.json()) == (503, {"held": 1, "in_flight": 1, "idle_seconds": 0.0})
+        assert (said.status_code, said.json()) == (503, {"held": 1, "in_flight": 1, "idle_seconds": 0.0, "target": 0})
         head.proxy.up.set()
         await asked
         assert (await client.get("/-/replica")).json()["in_flight"] == 0
@@ -146,10 +149,14 @@ def test_checks_are_answered_at_once(path: str) -> None:
         assert (await client.get(path)).status_code == 503
 
     run(asleep)
-    run(broken, Situation(running=0, hold_seconds=None, may_sleep=False))
+    run(broken, replace(ASLEEP, may_sleep=False))
 
 
-def test_a_websocket_is_closed_before_it_is_accepted() -> None:
+@pytest.mark.parametrize(
+    ("extensions", "sent_first"),
+    [({}, "websocket.close"), ({"websocket.http.response": {}}, "websocket.http.response.start")],
+)
+def test_a_websocket_is_refused_before_it_is_accepted(extensions: dict[str, Any], sent_first: str) -> None:
     sent: list[Message] = []
 
     async def main() -> None:
@@ -162,13 +169,16 @@ def test_a_websocket_is_closed_before_it_is_accepted() -> None:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        task = asyncio.create_task(head.app({"type": "websocket", "path": "/v1/realtime"}, receive, send))
+        scope = {"type": "websocket", "path": "/v1/realtime", "extensions": extensions}
+        task = asyncio.create_task(head.app(scope, receive, send))
         await asyncio.sleep(0.01)
         head.now = 10
         await asyncio.wait_for(task, 5)
 
     asyncio.run(main())
-    assert sent == [{"type": "websocket.close", "code": 1013}]
+    assert sent[0]["type"] == sent_first
+    assert sent[0].get("code", 1013) == 1013
+    assert sent[0].get("status", 503) == 503
 
 
 def test_in_a_replica_it_does_nothing() -> None:
@@ -184,11 +194,14 @@ def test_in_a_replica_it_does_nothing() -> None:
 
 def test_the_controllers_details_are_read() -> None:
     config = {"autoscaling_config": {"min_replicas": 0}, "user_config": {"hold_seconds": 7}}
-    found = {"replicas": [{"state": "RUNNING"}, {"state": "STARTING"}], "deployment_config": config}
+    replicas = [{"state": "RUNNING"}, {"state": "STARTING"}]
+    found = {"replicas": replicas, "target_num_replicas": 2, "deployment_config": config}
     details = {"applications": {"a": {"deployments": {"SGLangServer": found}}}}
-    assert read_details(details) == Situation(running=1, hold_seconds=7, may_sleep=True)
+    assert read_details(details) == Situation(running=1, target=2, hold_seconds=7, may_sleep=True)
     fixed = {**found, "deployment_config": {"num_replicas": 1}}
-    assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(1, None, False)
+    assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(
+        1, 2, None, False
+    )
     assert read_details({"applications": {}}) == hold.UNKNOWN
 
 

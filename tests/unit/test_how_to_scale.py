@@ -23,4 +23,3 @@ def test_each_yaml_is_that_of_the_example_named_before_it() -> None:
 
 def test_numbers_are_those_of_the_code() -> None:
     assert f"`Retry-After: {hold.RETRY_SECONDS}`" in PAGE
-    assert f"closed with code {hold.TRY_AGAIN_LATER}" in PAGE

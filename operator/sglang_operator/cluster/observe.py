@@ -143,8 +143,8 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         worker_pods=len(seen.workers),
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
-        target_replicas=_target(written, clusters) if written else None,
-        holds=bool(written and written.holds and any(map(of_pods.is_serving_head, seen.all))),
+        target_replicas=_target(written, clusters, seen.head) if written else None,
+        holds=bool(written and written.holds and not written.released and any(map(of_pods.is_serving_head, seen.all))),
         probe=probe,
         answered=len(reports),
         progress=_progress(service, seen),
@@ -169,10 +169,12 @@ def _progress(service: Object | None, seen: _Workers) -> Progress | None:
     return Progress(max(created, of_pods.last_change(seen.all), seen.said.at))
 
 
-def _target(written: InPlace, clusters: Sequence[Object]) -> int | None:
-    """A fixed number, or what Ray's autoscaler has asked KubeRay for: a pod for each replica that Serve wants."""
+def _target(written: InPlace, clusters: Sequence[Object], head: Held | None) -> int | None:
+    """A fixed number, or what Ray Serve wants; while it has replicas, from what Ray's autoscaler asks KubeRay for."""
     if not written.scaling:
         return written.replicas
+    if head and head.target is not None:
+        return head.target  # the pods of replicas that are gone stay for a minute or two
     groups = [group for cluster in clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]
     return max((group.get("replicas") or 0 for group in groups), default=None)
 

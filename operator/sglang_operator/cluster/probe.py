@@ -38,6 +38,8 @@ class Held:
 
     in_flight: int
     idle_seconds: float
+    target: int | None
+    """Replicas that Ray Serve wants to run; None: its controller did not say."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Prober:
         try:
             async with self._connections().get(_url(address, self._port), timeout=_timeout(LOOK_SECONDS)) as answer:
                 said = await answer.json()
-                return Held(int(said["in_flight"]), float(said["idle_seconds"])) if "held" in said else None
+                if "held" not in said:
+                    return None
+                return Held(int(said["in_flight"]), float(said["idle_seconds"]), said["target"])
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return None
 

@@ -131,7 +131,7 @@ class Revision:
     def asleep(self) -> bool:
         """No replica runs because none is asked for, and its head waits for requests."""
         live = self.live
-        return self.present and live.holds and not live.released and not live.worker_pods and not live.target_replicas
+        return self.present and live.holds and not live.ready_replicas and live.target_replicas == 0
 
     @property
     def draining_since(self) -> float | None:
