@@ -17,10 +17,12 @@ from sglang_operator.cluster.paths import (
     BUDGET,
     INGRESS,
     POLICY,
+    RAY_CLUSTER,
     RAY_SERVICE,
     RECORD,
     SERVICE,
 )
+from sglang_operator.cluster.types import Key
 from sglang_operator.render import Platform
 
 if TYPE_CHECKING:
@@ -87,6 +89,44 @@ def test_a_change_of_the_count_goes_in_place(run: Run) -> None:
         assert (await on.one(BUDGET))["spec"]["minAvailable"] == 2
 
     run(body)
+
+
+def test_autoscaling_comes_and_goes_in_place(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        before = await on.one(RAY_SERVICE)
+        for scaling, bounds, head in (({"min": 0, "max": 3}, (0, 3), True), ({"min": 2}, (2, 3), False)):
+            await on.edit(key, scaling=scaling)
+            await on.settle(key)
+            after = await on.one(RAY_SERVICE)
+            assert after["metadata"]["uid"] == before["metadata"]["uid"]
+            assert after["spec"]["excludeHeadPodFromServeSvc"] is not head
+            assert bounds_of(after["spec"]["rayClusterConfig"]) == bounds
+            assert config_of(after)["min_replicas"] == max(1, bounds[0]), "nothing serves yet, so one has to start"
+            await until(lambda bounds=bounds: clusters_have(on, key, bounds))  # type: ignore[misc]
+        await on.edit(key, scaling=None, replicas=2)
+        await on.settle(key)
+        assert bounds_of((await on.one(RAY_SERVICE))["spec"]["rayClusterConfig"]) == (2, 2)
+        assert (await on.one(RECORD))["revision"] == 1
+
+    run(body)
+
+
+def bounds_of(cluster: dict[str, Any]) -> tuple[int, int]:
+    (group,) = cluster["workerGroupSpecs"]
+    return group["minReplicas"], group["maxReplicas"]
+
+
+def config_of(ray_service: dict[str, Any]) -> dict[str, Any]:
+    (deployment,) = yaml.safe_load(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    return dict(deployment["autoscaling_config"])
+
+
+async def clusters_have(on: Passes, key: Key, bounds: tuple[int, int]) -> bool:
+    await on.settle(key)  # KubeRay does not bring them there
+    found = await on.api.list(RAY_CLUSTER.of(on.namespace))
+    return bool(found) and all(bounds_of(cluster["spec"]) == bounds for cluster in found)
 
 
 def test_a_revision_that_never_served_goes_before_the_next_one_comes(run: Run) -> None:

@@ -80,7 +80,7 @@ def require_local(endpoints: Sequence[Endpoint], once: str | None) -> None:
         if not endpoint.spec.most:
             raise NotLocal(f"{endpoint.name}: spec.replicas: 0 is a stopped endpoint", "set spec.replicas: 1")
         accelerator = endpoint.spec.accelerator
-        require_accelerators(accelerator.vendor, accelerator.count * max(1, endpoint.spec.fewest))
+        require_accelerators(accelerator.vendor, accelerator.count * endpoint.spec.most)
 
 
 def session(endpoint: Endpoint, port: int, where: Mapping[str, Any]) -> Session:
