@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sglang_serve.args import DEPLOYMENT
+from sglang_serve.args import DEPLOYMENT, LiveArgs
+from sglang_serve.limits import BodyLimitMiddleware
 from sglang_serve.replies import error_body, send_json
 from sglang_serve.report import PATH, UNCOUNTED
 
@@ -40,6 +41,7 @@ class Situation:
     target: int | None  # how many it wants to run
     hold_seconds: int | None  # `LiveArgs.hold_seconds`
     may_sleep: bool  # it is allowed to have no replica
+    max_body_bytes: int = LiveArgs.max_body_bytes
 
 
 UNKNOWN: Final = Situation(running=1, target=None, hold_seconds=None, may_sleep=False)
@@ -90,6 +92,9 @@ class HoldMiddleware:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
+        # What is held is held in the head's memory, all of it.
+        self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._last.max_body_bytes)
+        self._last = UNKNOWN
         self._look = look or ask_controller
         self._is_replica = is_replica or in_replica
         self._clock = clock
@@ -127,7 +132,7 @@ class HoldMiddleware:
         if self._watching is None or self._watching.done():
             self._watching = asyncio.ensure_future(self._watch())
         try:
-            await self._app(scope, one.receive(receive), one.send(send))
+            await self._limited(scope, one.receive(receive), one.send(send))
         finally:
             self._held.discard(one)
             self._idle_since = self._clock()
@@ -150,10 +155,11 @@ class HoldMiddleware:
 
     async def _situation(self) -> Situation:
         try:
-            return await self._look()
+            self._last = await self._look()
         except Exception:  # whatever Ray raises while its controller starts anew
             log.exception("the controller cannot be asked how many replicas run")
             return UNKNOWN
+        return self._last
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
@@ -195,11 +201,12 @@ def read_details(details: Mapping[str, Any]) -> Situation:
     for application in details["applications"].values():
         if (found := application["deployments"].get(DEPLOYMENT)) is not None:
             config = found["deployment_config"]
-            scaling = config.get("autoscaling_config") or {}
+            scaling, live = config.get("autoscaling_config") or {}, config.get("user_config") or {}
             return Situation(
                 target=found["target_num_replicas"],
                 running=sum(replica["state"] == "RUNNING" for replica in found["replicas"]),
-                hold_seconds=(config.get("user_config") or {}).get("hold_seconds"),
+                hold_seconds=live.get("hold_seconds"),
                 may_sleep=scaling.get("min_replicas") == 0,
+                max_body_bytes=live.get("max_body_bytes", LiveArgs.max_body_bytes),
             )
     return UNKNOWN

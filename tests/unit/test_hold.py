@@ -152,6 +152,22 @@ def test_checks_are_answered_at_once(path: str) -> None:
     run(broken, replace(ASLEEP, may_sleep=False))
 
 
+@pytest.mark.parametrize("length", [True, False], ids=["declared", "streamed"])
+def test_what_is_too_large_is_not_held(length: bool) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 500
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        first = await ask(head, client)  # from the first look on, the endpoint's own limit counts
+        content = b"x" * 1500 if length else body()
+        assert (await client.post("/v1/completions", content=content)).status_code == 413
+        head.proxy.up.set()
+        await first
+
+    run(work, replace(ASLEEP, max_body_bytes=1024))
+
+
 @pytest.mark.parametrize(
     ("extensions", "sent_first"),
     [({}, "websocket.close"), ({"websocket.http.response": {}}, "websocket.http.response.start")],
