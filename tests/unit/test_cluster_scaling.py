@@ -129,6 +129,8 @@ def test_waking_is_known_from_having_slept() -> None:
     view, status = seen(HEAD, loading, target=1, status=before)
     assert view.observed.get(NAME).live.waking_since == NOON
     assert status["atZeroSince"] == AT.format(0)
+    view, _ = seen(HEAD, loading, target=1, status={"atZeroSince": AT.format(9)})  # its pod was still there
+    assert view.observed.get(NAME).live.waking_since == NOON + 9
     assert seen(HEAD, loading, target=1)[0].observed.get(NAME).live.waking_since is None
 
 
@@ -136,7 +138,7 @@ def test_awake_it_says_how_long_that_took() -> None:
     before = {"atZeroSince": AT.format(0), "lastWakeSeconds": 99}
     view, status = seen(HEAD, WORKER, target=2, asked=Asked(replicas=1), status=before)
     assert view.observed.get(NAME).live.waking_since is None
-    assert (status["desiredReplicas"], status["lastWakeSeconds"]) == (2, 42)
+    assert (status["desiredReplicas"], status["lastWakeSeconds"]) == (2, 50)
     assert "atZeroSince" not in status
     kept = seen(HEAD, WORKER, target=1, asked=Asked(replicas=1), status={"lastWakeSeconds": 42})[1]
     assert kept["lastWakeSeconds"] == 42

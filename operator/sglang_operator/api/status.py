@@ -78,7 +78,7 @@ class EndpointStatus(Model):
         "Since when it has had no replica because nobody asked for anything (RFC 3339).", format="date-time"
     )
     last_wake_seconds: int = reported(
-        "How long it took last from no replica to one that answers: from the creation of its pod until that was Ready."
+        "How long it took last from no replica to one that answers, counted from the creation of its pod."
     )
     selector: str = reported("Label selector of the worker pods, for the scale subresource.")
     accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")

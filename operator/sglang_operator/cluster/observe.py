@@ -121,15 +121,19 @@ def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     record = next((stored.record for stored in snapshot.records if stored.name == name), None)
     service = next((item for item in snapshot.ray_services if name_of(item) == name), None)
     live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
-    # A revision that had a replica and lost it looks the same as one that wakes; that it slept only the status knows.
-    if _slept(snapshot, name) and not seen.reports:
-        live = replace(live, waking_since=of_pods.first_created(seen.workers))
+    if not seen.reports:
+        live = replace(live, waking_since=_waking_since(snapshot, name, seen))
     return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers)
 
 
-def _slept(snapshot: Snapshot, name: str) -> bool:
-    status = snapshot.endpoint.get("status") or {}
-    return "atZeroSince" in status and name == read_selection(snapshot.service).revision
+def _waking_since(snapshot: Snapshot, name: str, seen: _Workers) -> float | None:
+    """A revision that had a replica and lost it looks the same as one that wakes; that it slept only the status knows.
+    Its pod may be older than its sleep: it stays for a minute or two, and may be used again."""
+    slept = (snapshot.endpoint.get("status") or {}).get("atZeroSince")
+    created = of_pods.first_created(seen.workers)
+    if slept is None or created is None or name != read_selection(snapshot.service).revision:
+        return None
+    return max(created, unix(slept))
 
 
 def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, now: float) -> Live:

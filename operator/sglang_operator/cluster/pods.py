@@ -53,13 +53,6 @@ def first_created(pods: Iterable[Pod]) -> float | None:
     return min(times, default=None)
 
 
-def start_seconds(pods: Iterable[Pod]) -> int | None:
-    """How long the first of them that is Ready took for it, from its creation; None if none is."""
-    ready = [pod for pod in pods if is_worker(pod) and is_ready(pod)]
-    first = min(ready, key=_ready_at, default=None)
-    return round(_ready_at(first) - unix(first["metadata"].get("creationTimestamp"))) if first else None
-
-
 def address(pod: Pod) -> str:
     """Its IP, "" before it has one."""
     return str(pod.get("status", {}).get("podIP", ""))
@@ -120,10 +113,6 @@ def _changes(pod: Pod) -> Iterator[float]:
         yield unix(said.get("lastTransitionTime"))
     for container in _containers(pod):
         yield unix(container.get("state", {}).get("running", {}).get("startedAt"))
-
-
-def _ready_at(pod: Pod) -> float:
-    return unix(_condition(pod, "Ready").get("lastTransitionTime"))
 
 
 def _condition(pod: Pod, name: str) -> Mapping[str, Any]:

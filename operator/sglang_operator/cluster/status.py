@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sglang_operator.api import API_VERSION, KIND, Endpoint
 from sglang_operator.api.spec import EndpointSpec
-from sglang_operator.cluster.metadata import stamp
+from sglang_operator.cluster.metadata import stamp, unix
 from sglang_operator.cluster.observe import Sight, View
-from sglang_operator.cluster.pods import NODE_TYPE, WORKER, has_node, is_worker, start_seconds
+from sglang_operator.cluster.pods import NODE_TYPE, WORKER, first_created, has_node, is_worker
 from sglang_operator.cluster.records import StoredRevision, changes
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
@@ -67,7 +67,9 @@ def _sleep(facts: Facts, serving: Sight | None) -> Object:
     if serving.revision.asleep:
         since = since or stamp(facts.now)
     elif since and serving.revision.running:
-        since, woke = None, start_seconds(serving.pods)
+        # Not until the pod is Ready: it is as soon as its front is.
+        began = first_created(filter(is_worker, serving.pods))
+        since, woke = None, round(facts.now - max(began, unix(since))) if began else None
     return {"atZeroSince": since, "lastWakeSeconds": woke}
 
 
