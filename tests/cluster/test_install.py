@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from localcluster.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"
+CRD = "sglangendpoints.serve.sglang.io"
 COMMAND_SECONDS = 1000
 pytestmark = pytest.mark.timeout(1800)
 
@@ -43,8 +45,11 @@ class Shell:
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def shell(cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def shell(
+    cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shell]:
     """A shell with `kubectl` and `helm`, in a namespace of its own."""
+    cluster.control_plane.kubectl("delete", "crd", CRD, "--ignore-not-found")  # an empty cluster has none of ours
     namespace = f"install-{request.param.replace('.', '-')}-{os.getpid()}"
     cluster.control_plane.make_namespace(namespace)
     kubeconfig = tmp_path_factory.mktemp("shell") / "kubeconfig"
@@ -52,7 +57,10 @@ def shell(cluster: LocalCluster, request: pytest.FixtureRequest, tmp_path_factor
     path = f"{binary(request.param).parent}:{tools.program('kubectl').parent}:{os.environ['PATH']}"
     made = Shell({**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path, "HELM_CACHE_HOME": str(kubeconfig.parent)})
     made(f"kubectl config set-context --current --namespace={namespace}")
-    return made
+    yield made
+    made(f"helm uninstall sglang-operator --namespace {SYSTEM} --ignore-not-found --wait")
+    made(f"kubectl delete namespace {namespace} --wait=false; kubectl delete crd {CRD}")
+    made("kubectl apply --server-side --filename crds")
 
 
 def test_from_readme_to_a_first_token_and_back(shell: Shell) -> None:
