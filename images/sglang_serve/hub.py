@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -18,10 +16,8 @@ from huggingface_hub.errors import (
 )
 
 from sglang_serve.errors import StartError
+from sglang_serve.progress import Say, following
 from sglang_serve.weights import Bytes, unneeded
-
-Say = Callable[[str], None]
-PROGRESS_SECONDS = 2.0
 
 
 def download(repository: str, revision: str, say: Say) -> Path:
@@ -57,7 +53,8 @@ def _download(repository: str, revision: str, say: Say) -> Path:
     files = {file.rfilename: file.size or 0 for file in model.siblings or ()}
     leave = unneeded(tuple(files))
     total = Bytes(sum(size for name, size in files.items() if name not in leave))
-    with _progress(repository, total, say):
+    blobs = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "blobs")
+    with following(repository, total, lambda: _size(blobs), say):  # on disk: versions of the client count differently
         return Path(snapshot_download(repository, revision=model.sha, ignore_patterns=_escaped(leave)))
 
 
@@ -80,29 +77,6 @@ def _refused(repository: str, error: HfHubHTTPError) -> StartError:
 def _escaped(names: Sequence[str]) -> list[str]:
     """As patterns of fnmatch, where a bracket has a meaning."""
     return [name.replace("[", "[[]") for name in names]
-
-
-@contextmanager
-def _progress(repository: str, total: Bytes, say: Say) -> Iterator[None]:
-    """Say how much has arrived, when it has grown. Looked up on disk: versions of the client count differently."""
-    blobs = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "blobs")
-    over = threading.Event()
-
-    def follow() -> None:
-        seen = -1
-        while not over.wait(PROGRESS_SECONDS):
-            if (arrived := _size(blobs)) != seen:
-                seen = arrived
-                say(f"downloading {repository}: {Bytes(arrived)} of {total}")
-
-    say(f"downloading {repository}: {total}")
-    thread = threading.Thread(target=follow, name="download-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _size(blobs: Path) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from sglang_serve import args
 from sglang_serve.errors import StartError
 
+OBJECT_STORAGE = ("s3", "gs")
+
 
 def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
     """The directory with the model's files, downloaded if need be; `say` is told what goes on. Raises StartError."""
@@ -19,7 +21,10 @@ def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], No
         return _existing(_claim_path(rest, env), model.uri)
     if scheme == "hf":
         return _mirrored(rest, env, say) or _downloaded(rest, model.revision, say)
-    raise StartError("BadArgument", f"spec.model.uri {model.uri!r} is none of hf://, pvc://, file://", "correct it")
+    if scheme in OBJECT_STORAGE:
+        return _copied(model.uri, env, say)
+    known = ", ".join(f"{one}://" for one in ("hf", *OBJECT_STORAGE, "pvc", "file"))
+    raise StartError("BadArgument", f"spec.model.uri {model.uri!r} is none of {known}", "correct it")
 
 
 def _claim_path(rest: str, env: Mapping[str, str]) -> Path:
@@ -44,6 +49,14 @@ def _downloaded(repository: str, revision: str, say: Callable[[str], None]) -> P
     from sglang_serve import hub  # noqa: PLC0415 - huggingface_hub is in the engine environment only
 
     return hub.download(repository, revision, say)
+
+
+def _copied(uri: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
+    from sglang_serve import objects  # noqa: PLC0415 - as above, obstore
+
+    return objects.download(
+        uri, Path(env.get(args.ENV_OBJECTS_DIR) or Path.home() / ".cache/sglang-serve/objects"), say
+    )
 
 
 def _existing(path: Path, uri: str) -> Path:

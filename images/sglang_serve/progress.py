@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from sglang_serve.weights import Bytes
+
 Step = Literal["model", "load", "warmup", "ready", "failed"]
+Say = Callable[[str], None]
 FILE = "progress.json"
+DOWNLOAD_SECONDS = 2.0
 
 
 class Progress:
@@ -28,6 +34,28 @@ class Progress:
         fresh.write_text(json.dumps(state))
         fresh.replace(self._file)
         self._write(log_line("progress", **self._origin, **state))
+
+
+@contextmanager
+def following(what: str, total: Bytes, arrived: Callable[[], int], say: Say) -> Iterator[None]:
+    """Say how much of a download has arrived, whenever it has grown."""
+    over = threading.Event()
+
+    def follow() -> None:
+        seen = -1
+        while not over.wait(DOWNLOAD_SECONDS):
+            if (now := arrived()) != seen:
+                seen = now
+                say(f"downloading {what}: {Bytes(now)} of {total}")
+
+    say(f"downloading {what}: {total}")
+    thread = threading.Thread(target=follow, name="download-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def log_line(event: str, **fields: Any) -> str:

@@ -43,6 +43,8 @@ _uris = [
     "pvc://c",
     "file:///m/x",
     "s3://a/b",
+    "s3://abc/b",
+    "gs://abc",
     "a/b",
     "file://x",
     "hf://a/..",
@@ -50,7 +52,8 @@ _uris = [
 ]
 _cache = _some(accessMode=st.sampled_from(["ReadWriteOnce", "ReadWriteMany"]), claimName=_text)
 _model = st.fixed_dictionaries(
-    {"uri": st.sampled_from(_uris)}, optional={"tokenSecret": _secret_key, "cache": _cache, "servedName": st.just("m")}
+    {"uri": st.sampled_from(_uris)},
+    optional={"tokenSecret": _secret_key, "storageSecret": _secret, "cache": _cache, "servedName": st.just("m")},
 )
 
 # Specs whose fields have the right types and bounds; rules across fields may be broken.

@@ -165,7 +165,6 @@ class TestMessages:
         [
             ("Qwen/Qwen3-8B", 'did you mean "hf://Qwen/Qwen3-8B"?'),
             ("/models/qwen", 'did you mean "file:///models/qwen"?'),
-            ("s3://bucket/qwen", "s3:// comes with a later version; copy the model"),
             ("hf://Qwen3-8B", "for example hf://Qwen/Qwen3-8B"),
         ],
     )

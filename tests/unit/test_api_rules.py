@@ -46,20 +46,50 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [named("a" * NAME_LENGTH), named("a-1")],
     ),
     "must be hf://": (
-        [model(uri=uri) for uri in ("a/b", "hf://a", "hf://a/b/c", "s3://a/b", "file://a/b", "file:///a:b", "pvc:///x")]
+        [
+            model(uri=uri)
+            for uri in (
+                "a/b",
+                "hf://a",
+                "hf://a/b/c",
+                "s3://a/b",
+                "s3://Bucket/m",
+                "gs:///m",
+                "s3://abc//m",
+                "file://a/b",
+                "file:///a:b",
+                "pvc:///x",
+            )
+        ]
         + [model(uri="file:///a b"), model(uri="file:///"), model(uri="pvc://c//"), model(uri="hf://a/b\n")],
-        [model(uri=uri) for uri in ("hf://a/b.c_d-1", "pvc://c", "pvc://c/d/e", "file:///a", "file:///a/b/")],
+        [
+            model(uri=uri)
+            for uri in (
+                "hf://a/b.c_d-1",
+                "s3://abc",
+                "s3://my.bucket/m/",
+                "gs://a-b/c/d=e",
+                "pvc://c",
+                "pvc://c/d/e",
+                "file:///a",
+                "file:///a/b/",
+            )
+        ],
     ),
     "must have no `.`": (
         [model(uri="pvc://c/../d"), model(uri="file:///a/.."), model(uri="file:///a/./b")],
         [model(uri="file:///a/..b"), model(uri="file:///a/.cache/b.c")],
     ),
-    "only hf:// models are downloaded": (
+    "only hf://, s3:// and gs:// models are downloaded": (
         [model(uri="pvc://c/d", cache=CACHE), model(uri="file:///d", cache={})],
-        [model(uri="hf://a/b", cache=CACHE)],
+        [model(uri=uri, cache=CACHE) for uri in ("hf://a/b", "s3://abc/d", "gs://abc/d")],
+    ),
+    "only s3:// and gs:// models": (
+        [model(uri=uri, storageSecret={"name": "s"}) for uri in ("hf://a/b", "pvc://c/d", "file:///d")],
+        [model(uri=uri, storageSecret={"name": "s"}) for uri in ("s3://abc/d", "gs://abc")],
     ),
     "only hf:// models are fetched": (
-        [model(uri="pvc://c/d", tokenSecret=SECRET_KEY)],
+        [model(uri="pvc://c/d", tokenSecret=SECRET_KEY), model(uri="s3://abc/d", tokenSecret=SECRET_KEY)],
         [model(uri="hf://a/b", tokenSecret=SECRET_KEY)],
     ),
     "a ReadWriteOnce volume": (

@@ -26,7 +26,8 @@ NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035, as for a Service
 
 _PATH: Final = r"[!-.0-9;-~][!-9;-~]*"  # printable ASCII, no leading slash; no colon, which a served name cannot hold
 _HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
-URI: Final = rf"{_HF}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
+_BUCKET: Final = rf"^(s3|gs)://[a-z0-9][-a-z0-9._]{{1,61}}[a-z0-9](/{_PATH})?$"
+URI: Final = rf"{_HF}|{_BUCKET}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
 _DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
 
 
@@ -56,9 +57,6 @@ def _product(spec: EndpointSpec) -> int:
 
 
 def _advise_uri(model: ModelSource) -> str:
-    scheme, separator, _ = model.uri.partition("://")
-    if separator and scheme in {"s3", "gs"}:
-        return f"{scheme}:// comes with a later version; copy the model to a PersistentVolumeClaim and use pvc://"
     if re.fullmatch(_HF, f"hf://{model.uri}"):
         return f'did you mean "hf://{model.uri}"?'
     if model.uri.startswith("/"):
@@ -67,6 +65,8 @@ def _advise_uri(model: ModelSource) -> str:
 
 
 _NOTHING: Final = "''"
+BUCKETS: Final = ("s3://", "gs://")
+_IN_BUCKET: Final = "self.uri.startsWith('s3://') || self.uri.startsWith('gs://')"
 _VENDOR: Final = _or("self.vendor", "'nvidia'")
 _STRICT: Final = "'Strict'"
 _CLUSTER_IP: Final = "'ClusterIP'"
@@ -89,7 +89,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         field="uri",
         cel=f"self.uri.matches(r'{URI}')",
         holds=lambda m: bool(re.fullmatch(URI, m.uri)),
-        message="must be hf://<org>/<name>, pvc://<claim>/<path> or file:///<absolute path>",
+        message="must be hf://<org>/<name>, s3:// or gs://<bucket>/<path>, pvc://<claim>/<path> or "
+        "file:///<absolute path>",
         remedy="for example hf://Qwen/Qwen3-8B",
         advice=_advise_uri,
     ),
@@ -104,9 +105,9 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=ModelSource,
         field="cache",
-        cel="!has(self.cache) || self.uri.startsWith('hf://')",
-        holds=lambda m: m.cache is None or m.uri.startswith("hf://"),
-        message="only hf:// models are downloaded, so there is nothing to cache",
+        cel=f"!has(self.cache) || self.uri.startsWith('hf://') || {_IN_BUCKET}",
+        holds=lambda m: m.cache is None or m.uri.startswith(("hf://", *BUCKETS)),
+        message="only hf://, s3:// and gs:// models are downloaded, so there is nothing to cache",
         remedy="remove spec.model.cache",
     ),
     Rule(
@@ -116,6 +117,14 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         holds=lambda m: m.token_secret is None or m.uri.startswith("hf://"),
         message="only hf:// models are fetched with a token",
         remedy="remove spec.model.tokenSecret",
+    ),
+    Rule(
+        of=ModelSource,
+        field="storageSecret",
+        cel=f"!has(self.storageSecret) || {_IN_BUCKET}",
+        holds=lambda m: m.storage_secret is None or m.uri.startswith(BUCKETS),
+        message="only s3:// and gs:// models are fetched with credentials of object storage",
+        remedy="remove spec.model.storageSecret",
     ),
     Rule(
         of=EndpointSpec,

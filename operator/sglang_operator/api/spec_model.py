@@ -72,13 +72,14 @@ class ModelSource(Model):
 
     uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
         description="[R] Address of the model. Required. hf://<org>/<name> is read from the Hugging Face hub (or from "
-        "a mirror directory of the platform), pvc://<claim>/<path> from a PersistentVolumeClaim in the endpoint's "
-        "namespace, file:///<path> from the serving image or a volume that spec.podTemplate adds."
+        "a mirror directory of the platform), s3://<bucket>/<path> and gs://<bucket>/<path> from object storage, "
+        "pvc://<claim>/<path> from a PersistentVolumeClaim in the endpoint's namespace, file:///<path> from the "
+        "serving image or a volume that spec.podTemplate adds."
     )
     revision: Annotated[str, text(REVISION, 255)] = Field(
         default="main",
-        description="[R] Branch, tag or commit of an hf:// repository. Default main. Has no meaning for pvc:// and "
-        "file://. Name a commit if every pod must serve the very same bytes.",
+        description="[R] Branch, tag or commit of an hf:// repository. Default main. Has no meaning for other "
+        "addresses. Name a commit if every pod must serve the very same bytes.",
     )
     served_name: Annotated[str, text(SERVED_NAME, 255)] = computed(
         "[R] Name of the model in the API (`model` in requests and in /v1/models). Default: last part of "
@@ -87,10 +88,16 @@ class ModelSource(Model):
     token_secret: SecretKey | None = Field(
         default=None, description="[R] Hugging Face token for private and gated hf:// models. Default: no token."
     )
+    storage_secret: SecretRef | None = Field(
+        default=None,
+        description="[R] Secret for s3:// and gs:// models; every entry becomes an environment variable of the worker "
+        "containers: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL (a server that speaks S3), "
+        "GOOGLE_SERVICE_ACCOUNT_KEY. Default: not set, the workload identity of spec.serviceAccountName.",
+    )
     cache: Cache | None = Field(
         default=None,
-        description="[R] Keep downloaded hf:// models on a volume. Default: not set, every pod downloads to its own "
-        "ephemeral storage (spec.resources.ephemeralStorage).",
+        description="[R] Keep downloaded models (hf://, s3://, gs://) on a volume. Default: not set, every pod "
+        "downloads to its own ephemeral storage (spec.resources.ephemeralStorage).",
     )
 
 

@@ -23,6 +23,7 @@ POD_PATHS = frozenset(
         args.ENV_STATE_DIR,
         args.ENV_MODEL_MIRROR,
         args.ENV_PVC_ROOT,
+        args.ENV_OBJECTS_DIR,
         "HF_HOME",
         "RAY_LOG_TO_STDERR",
     }

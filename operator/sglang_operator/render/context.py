@@ -100,6 +100,8 @@ class WorkerPod:
     shared_memory: str
     object_store_bytes: int
     env: list[dict[str, Any]]
+    env_secret: str
+    """Secret whose every entry is a variable, "" for none; `env` wins over it."""
     volumes: tuple[Volume, ...]
     service_account: str
     supplemental_groups: tuple[int, ...]
@@ -211,6 +213,7 @@ def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
         shared_memory=spec.resources.shared_memory,
         object_store_bytes=object_store_bytes(spec.resources.shared_memory),
         env=env_list(worker_environment(endpoint, platform)),
+        env_secret=spec.model.storage_secret.name if spec.model.storage_secret else "",
         volumes=worker_volumes(endpoint, platform),
         service_account=spec.service_account_name,
         supplemental_groups=platform.amd_groups if vendor == "amd" else (),

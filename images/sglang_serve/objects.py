@@ -1,0 +1,241 @@
+"""Downloads from object storage, s3:// and gs://, with progress. Runs where obstore is: in the engine environment.
+
+On the volume: `<root>/<name>-<hash of the address>/<hash of the listing>/`, complete or not there. A download that
+broke off is taken up where it stopped, by whichever process holds the lock then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import obstore
+from filelock import FileLock, Timeout
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import GCSStore, S3Store
+
+from sglang_serve.errors import StartError
+from sglang_serve.progress import Say, following
+from sglang_serve.weights import Bytes, unneeded
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, RetryConfig
+
+Store: TypeAlias = S3Store | GCSStore
+PIECE: Final = 16 * 2**20  # bytes of one request: what is lost when it breaks off
+STREAMS: Final = 8  # requests at a time; one alone fills no network card
+LATEST: Final = "latest"  # the last complete listing, for when the storage cannot be reached
+ENDPOINTS: Final = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+
+# What the text of an error tells, for those that obstore has no class for.
+_ABSENT: Final = re.compile(r"NoSuchBucket|NoSuchKey|404 Not Found")
+_REFUSED: Final = re.compile(r"AccessDenied|40[13] (Forbidden|Unauthorized)")
+_NO_CREDENTIALS: Final = re.compile(r"credential|latest/api/token|latest/meta-data|computeMetadata", re.IGNORECASE)
+_STALLED: Final = re.compile(r"kind: Timeout|timed ?out", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a silent storage is waited for."""
+
+    piece_seconds: float = 60.0
+    """For one piece, from request to last byte: below 280 KB/s a download counts as stalled."""
+    retries: int = 5
+    """Of one request, each waiting longer."""
+    retry_seconds: float = 180.0
+    """Of all retries of one request."""
+
+
+@dataclass(frozen=True)
+class Object:
+    """One file of the model as the storage lists it."""
+
+    path: str
+    size: int
+    etag: str | None
+
+
+def download(uri: str, root: Path, say: Say, patience: Patience | None = None) -> Path:
+    """The directory with the model's files; what is there already is not downloaded again. Raises StartError.
+
+    Storage that cannot be reached is no error when the volume has the model: replicas restart while it is away.
+    """
+    place = _place(uri, root)
+    say(f"asking for the files of {uri}")
+    try:
+        with _named(uri):
+            store = open_store(uri, patience or Patience())
+            objects = list_objects(store)
+    except StartError as error:
+        return _kept(place, uri, error, say)
+    if not objects:
+        raise StartError("ModelNotFound", f"{uri}: there is no object below it")
+    with _named(uri):
+        return _complete(store, uri, place, objects, say)
+
+
+def open_store(uri: str, patience: Patience) -> Store:
+    """The storage below `uri`. Credentials, region and endpoint come from the environment (AWS_…, GOOGLE_…)."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    seconds = timedelta(seconds=patience.piece_seconds)
+    client: ClientConfig = {"timeout": seconds, "connect_timeout": min(seconds, timedelta(seconds=10))}
+    if os.environ.get("AWS_ALLOW_HTTP") or any(os.environ.get(name, "").startswith("http:") for name in ENDPOINTS):
+        client["allow_http"] = True
+    retry: RetryConfig = {
+        "max_retries": patience.retries,
+        "retry_timeout": timedelta(seconds=patience.retry_seconds),
+    }
+    kind = S3Store if scheme == "s3" else GCSStore
+    return kind(bucket, prefix=prefix.strip("/") or None, client_options=client, retry_config=retry)
+
+
+def list_objects(store: Store) -> tuple[Object, ...]:
+    """Every file that an engine needs, sorted. A key that is no path below the model is refused."""
+    found = [
+        Object(item["path"], item["size"], item["e_tag"])
+        for chunk in obstore.list(store)
+        for item in chunk
+        if not item["path"].endswith("/") and item["path"]
+    ]
+    if odd := next((one.path for one in found if ".." in PurePosixPath(one.path).parts), None):
+        raise StartError("ModelNotFound", f"the key {odd!r} leads out of the model's directory", "rename the object")
+    leave = unneeded(tuple(one.path for one in found))
+    return tuple(sorted((one for one in found if one.path not in leave), key=lambda one: one.path))
+
+
+def _place(uri: str, root: Path) -> Path:
+    """Of this address at this endpoint: two buckets of one name at two servers are two."""
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    address = hashlib.sha256(f"{endpoint} {uri}".encode()).hexdigest()[:12]
+    return root / f"{uri.rstrip('/').rpartition('/')[2]}-{address}"
+
+
+def _complete(store: Store, uri: str, place: Path, objects: Sequence[Object], say: Say) -> Path:
+    listing = json.dumps([(one.path, one.size, one.etag) for one in objects])
+    whole = place / hashlib.sha256(listing.encode()).hexdigest()[:16]
+    partial = whole.with_suffix(".partial")
+    place.mkdir(parents=True, exist_ok=True)
+    with _locked(place / "lock", partial, say):
+        if not whole.is_dir():
+            _fetch(store, uri, partial, objects, say)
+            partial.rename(whole)
+            for old in place.glob("*.partial"):  # of a listing that is no more; nobody else has the lock
+                shutil.rmtree(old)
+        (place / LATEST).write_text(whole.name)
+    return whole
+
+
+def _kept(place: Path, uri: str, error: StartError, say: Say) -> Path:
+    """The last complete copy, if the storage only cannot be reached; otherwise the error again."""
+    latest = place / LATEST
+    if error.reason != "DownloadFailed" or not latest.is_file():
+        raise error
+    say(f"{uri} cannot be listed; serving the copy on the volume")
+    return place / latest.read_text()
+
+
+@contextmanager
+def _locked(lock: Path, partial: Path, say: Say) -> Iterator[None]:
+    """One process of all pods that mount the volume. The kernel frees the lock of a process that ends."""
+    held, seen = FileLock(lock), -1
+    while not held.is_locked:
+        try:
+            held.acquire(timeout=2)
+        except Timeout:
+            if (arrived := _arrived(partial)) != seen:  # only what grows is progress
+                seen = arrived
+                say(f"another replica downloads the model to this volume: {Bytes(arrived)}")
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _fetch(store: Store, uri: str, partial: Path, objects: Sequence[Object], say: Say) -> None:
+    partial.mkdir(exist_ok=True)
+    total = Bytes(sum(one.size for one in objects))
+    missing = total - _arrived(partial)
+    if (free := shutil.disk_usage(partial).free) < missing:
+        what = f"{uri}: {Bytes(missing)} are to come, the volume has room for {Bytes(free)}"
+        raise StartError("DownloadFailed", what, "enlarge spec.model.cache.size or spec.resources.ephemeralStorage")
+    with following(uri, total, lambda: _arrived(partial), say), ThreadPoolExecutor(STREAMS) as pool:
+        try:
+            list(pool.map(lambda one: _fetch_file(store, one, partial / one.path), objects))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fetch_file(store: Store, one: Object, target: Path) -> None:
+    """Piece by piece behind what is there; an object that has changed since the listing is refused by its tag."""
+    if target.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    with part.open("ab") as out:
+        while (start := out.tell()) < one.size:
+            end = min(start + PIECE, one.size)
+            wanted: GetOptions = {"range": (start, end), "if_match": one.etag}
+            out.write(obstore.get(store, one.path, options=wanted).bytes())
+    part.rename(target)
+
+
+def _arrived(partial: Path) -> int:
+    """Bytes on the volume."""
+    return sum(path.stat().st_size for path in _files(partial))
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            yield path
+
+
+@contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Every error of the storage as one with a reason."""
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:
+        raise _classified(uri, error) from error
+    except OSError as error:  # volume full, not writable, or without locks
+        raise StartError("DownloadFailed", f"{uri}: {error}") from error
+
+
+def _classified(uri: str, error: Exception) -> StartError:
+    text = str(error)
+    line = " ".join(text.partition("Debug source")[0].split())[:500]
+    if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
+        return StartError("ModelNotFound", f"{uri}: the storage has no such bucket or object")
+    if _NO_CREDENTIALS.search(text):
+        return _denied(uri, f"no credentials: {line}")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
+        return _denied(uri, f"the storage refuses: {line}")
+    stalled = "stalled, no answer in the time for a piece: " if _STALLED.search(text) else ""
+    return StartError("DownloadFailed", f"{uri}: {stalled}{line}", STORAGE)
+
+
+def _denied(uri: str, what: str) -> StartError:
+    remedy = (
+        "set spec.model.storageSecret to a Secret with credentials that may list and read it, or "
+        'spec.serviceAccountName for workload identity; AWS_SKIP_SIGNATURE: "true" for a public bucket'
+    )
+    return StartError("AccessDenied", f"{uri}: {what}", remedy)
+
+
+STORAGE: Final = (
+    "check endpoint and region in spec.model.storageSecret, and that the storage can be reached from this pod (proxy, "
+    "DNS, network policy); what has arrived is kept, and the next start goes on from there"
+)

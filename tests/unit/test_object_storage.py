@@ -1,0 +1,263 @@
+"""Downloads from a real S3 server (moto's), by way of a server between that is slow, breaks off or refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from sglang_serve import args, objects
+from sglang_serve.errors import StartError
+from sglang_serve.models import fetch
+
+URI = "s3://models/finance/v3"
+FILES = {
+    "config.json": b"{}",
+    "model-1.safetensors": bytes(range(256)) * 4096,  # 1 MiB, several pieces below
+    "model-2.safetensors": b"weights" * 1000,
+    "sub/tokenizer.json": b"[]",
+}
+PIECE = 100_000
+QUICK = objects.Patience(piece_seconds=1.0, retries=1, retry_seconds=2.0)
+
+
+@dataclass
+class Between:
+    """What the server between does to a request for a piece; None passes it on."""
+
+    port: int = 0
+    paths: list[str] = field(default_factory=list)
+    spoil: Callable[[BaseHTTPRequestHandler, str], bool] | None = None
+
+    def count(self, name: str) -> int:
+        return sum(name in path for path in self.paths)
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def between(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """A bucket with the model, and the environment that a Secret would give."""
+    state = Between()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state, urlsplit(moto).netloc))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.port = server.server_address[1]
+    secret = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    for name, value in {**secret, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{state.port}"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "PIECE", PIECE)
+    _fill(moto)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def _fill(moto: str) -> None:
+    client: Any = boto3.client("s3", endpoint_url=moto, region_name="us-east-1")
+    client.create_bucket(Bucket="models")
+    client.put_object(Bucket="models", Key="finance/v3/", Body=b"")  # what consoles call a folder
+    client.put_object(Bucket="models", Key="finance/v30/config.json", Body=b"another model")
+    client.put_object(Bucket="models", Key="finance/v3/pytorch_model.bin", Body=b"the same again")
+    for name, body in FILES.items():
+        client.put_object(Bucket="models", Key=f"finance/v3/{name}", Body=body, ACL="public-read")
+
+
+def _handler(state: Between, target: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            state.paths.append(self.path)
+            if state.spoil and state.spoil(self, self.path):
+                self.close_connection = True
+                return
+            onward = http.client.HTTPConnection(target)
+            onward.request("GET", self.path, headers=dict(self.headers))
+            answer = onward.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    return Handler
+
+
+def refuse(status: int, code: str) -> Callable[[BaseHTTPRequestHandler, str], bool]:
+    def spoil(handler: BaseHTTPRequestHandler, _: str) -> bool:
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+        return True
+
+    return spoil
+
+
+def is_weights(path: str) -> bool:
+    return path.endswith("model-1.safetensors")
+
+
+def download(root: Path, said: list[str] | None = None, uri: str = URI) -> Path:
+    return objects.download(uri, root, said.append if said is not None else lambda _: None, QUICK)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def reason(root: Path, uri: str = URI) -> StartError:
+    with pytest.raises(StartError) as caught:
+        download(root, uri=uri)
+    return caught.value
+
+
+def test_the_files_of_the_model_and_no_others(between: Between, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert content(download(tmp_path, said)) == FILES
+    assert between.count("model-1.safetensors") == -(-len(FILES["model-1.safetensors"]) // PIECE)
+    assert any("1.0 MiB" in line for line in said)
+
+
+def test_the_uri_of_an_endpoint_leads_here(between: Between, tmp_path: Path) -> None:
+    env = {args.ENV_OBJECTS_DIR: str(tmp_path)}
+    assert content(fetch(args.ModelArgs(uri=URI), env, lambda _: None)) == FILES
+
+
+def test_what_is_there_is_not_downloaded_again(between: Between, tmp_path: Path) -> None:
+    first = download(tmp_path)
+    between.paths.clear()
+    assert download(tmp_path) == first
+    assert between.count("model") == between.count("list-type")
+
+
+def test_a_changed_bucket_is_another_copy_beside_it(between: Between, moto: str, tmp_path: Path) -> None:
+    first = download(tmp_path)
+    client: Any = boto3.client("s3", endpoint_url=moto, region_name="us-east-1")
+    client.put_object(Bucket="models", Key="finance/v3/config.json", Body=b'{"new": 1}')
+    second = download(tmp_path)
+    assert content(first) == FILES
+    assert content(second) == {**FILES, "config.json": b'{"new": 1}'}
+
+
+def test_a_download_that_broke_off_goes_on(between: Between, tmp_path: Path) -> None:
+    between.spoil = lambda handler, path: is_weights(path) and between.count("model-1") > 5
+    assert reason(tmp_path).reason == "DownloadFailed"
+    (part,) = tmp_path.rglob("model-1.safetensors.part")
+    assert part.stat().st_size == 5 * PIECE
+    between.spoil = None
+    between.paths.clear()
+    assert content(download(tmp_path)) == FILES
+    assert between.count("model-1") == 6
+
+
+def test_one_break_is_mended_at_once(between: Between, tmp_path: Path) -> None:
+    broken: list[str] = []
+
+    def once(handler: BaseHTTPRequestHandler, path: str) -> bool:
+        if not is_weights(path) or broken:
+            return False
+        broken.append(path)
+        handler.send_response(206)
+        handler.send_header("Content-Length", str(PIECE))
+        body = FILES["model-1.safetensors"]
+        handler.send_header("Content-Range", f"bytes 0-{PIECE - 1}/{len(body)}")
+        handler.send_header("ETag", f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"')
+        handler.end_headers()
+        handler.wfile.write(body[: PIECE // 2])
+        return True
+
+    between.spoil = once
+    assert content(download(tmp_path)) == FILES
+    assert broken
+
+
+def test_a_storage_that_stalls_is_not_waited_for(between: Between, tmp_path: Path) -> None:
+    over = threading.Event()
+    between.spoil = lambda handler, path: is_weights(path) and over.wait(30)
+    failure = reason(tmp_path)
+    over.set()
+    assert failure.reason == "DownloadFailed"
+    assert "stalled" in failure.message
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_refused_credentials(between: Between, tmp_path: Path, code: str) -> None:
+    between.spoil = refuse(403, code)
+    failure = reason(tmp_path)
+    assert failure.reason == "AccessDenied"
+    assert "spec.model.storageSecret" in failure.remedy
+
+
+@pytest.mark.parametrize("uri", ["s3://models/finance/v4", "s3://no-such-bucket/m"])
+def test_what_is_not_there(between: Between, tmp_path: Path, uri: str) -> None:
+    failure = reason(tmp_path, uri)
+    assert (failure.reason, uri in failure.message) == ("ModelNotFound", True)
+
+
+def test_a_failing_storage(between: Between, tmp_path: Path) -> None:
+    between.spoil = refuse(500, "InternalError")
+    assert reason(tmp_path).reason == "DownloadFailed"
+
+
+def test_a_copy_on_the_volume_outlives_the_storage_but_not_the_right_to_read_it(
+    between: Between, tmp_path: Path
+) -> None:
+    first = download(tmp_path)
+    between.spoil = refuse(500, "InternalError")
+    said: list[str] = []
+    assert download(tmp_path, said) == first
+    assert "serving the copy" in said[-1]
+    between.spoil = refuse(403, "AccessDenied")
+    assert reason(tmp_path).reason == "AccessDenied"
+
+
+def test_two_replicas_download_once(between: Between, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        paths = [*pool.map(lambda _: download(tmp_path), range(2))]
+    assert paths[0] == paths[1]
+    assert between.count("model-2.safetensors") == 1
+
+
+def test_google_storage(between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its XML protocol is S3's, so that the same server can answer."""
+    account = {"gcs_base_url": f"http://127.0.0.1:{between.port}", "disable_oauth": True}
+    account |= {"client_email": "", "private_key": "", "private_key_id": ""}
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(account))
+    assert content(download(tmp_path, uri="gs://models/finance/v3")) == FILES
+
+
+def test_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that would be asked for them is not there."""
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    failure = reason(tmp_path)
+    assert (failure.reason, "no credentials" in failure.message) == ("AccessDenied", True)
