@@ -31,7 +31,8 @@ def find_engine_python() -> Path:
 def made_by(script: str, python: Path) -> Path:
     """The directory of the model that `tests/engine/models/<script>.py` makes."""
     path = SCRIPTS / f"{script}.py"
-    digest = hashlib.sha256(path.read_bytes() + LICENSE.read_bytes()).hexdigest()[:12]
+    sources = [*sorted(SCRIPTS.glob("*.py")), LICENSE]  # they use one another
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     target = cache_dir() / "test-models" / f"{script.replace('_', '-')}-{digest}"
     if not target.is_dir():
         make(python, path, target)

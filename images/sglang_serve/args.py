@@ -31,7 +31,7 @@ ENV_PVC_ROOT = "SGLANG_SERVE_PVC_ROOT"  # pvc://claim/path is read from <root>/c
 ENV_OBJECTS_DIR = "SGLANG_SERVE_OBJECTS_DIR"  # s3:// and gs:// models are downloaded below it
 DEFAULT_STATE_DIR = "/tmp/sglang-serve"  # noqa: S108 - per-replica directories below it are created 0700
 
-Task = Literal["generate", "embed"]
+Task = Literal["generate", "embed", "rerank", "score", "classify", "transcribe"]
 Vendor = Literal["nvidia", "amd", "cpu"]
 UnknownModel = Literal["Answer", "NotFound"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sglang_serve.args import ServeArgs
+from sglang_serve.tasks import architectures, model_args, task_args
 
 # CPU only: an engine sizes its cache by free memory, and would take most of a laptop's.
 CPU_TOKENS = 65_536  # of the key-value cache, all requests together
@@ -16,8 +17,12 @@ CPU_RUNNING_REQUESTS = 64
 
 
 def engine_args(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
-    """Keyword arguments of SGLang's ServerArgs. What the user set in spec.engine.args wins over our defaults only."""
-    return {**_defaults(args), **args.engine, **_owned(args, model_path, port)}
+    """Keyword arguments of SGLang's ServerArgs. What the user set in spec.engine.args wins over our defaults only.
+
+    Raises StartError when the model cannot do the task.
+    """
+    found = architectures(model_path)
+    return {**_defaults(args), **model_args(found), **args.engine, **_owned(args, model_path, port, found)}
 
 
 def _defaults(args: ServeArgs) -> dict[str, Any]:
@@ -32,13 +37,13 @@ def _defaults(args: ServeArgs) -> dict[str, Any]:
     }
 
 
-def _owned(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
+def _owned(args: ServeArgs, model_path: Path, port: int, found: tuple[str, ...]) -> dict[str, Any]:
     """What other fields of the spec, or the way we run the engine, decide."""
     return {
         "model_path": str(model_path),
         "served_model_name": args.model.served_name or args.endpoint,
         "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
-        "is_embedding": args.task == "embed",
+        **task_args(args.task, found),
         "tp_size": args.parallelism.tensor,
         "pp_size": args.parallelism.pipeline,
         "dp_size": args.parallelism.data,

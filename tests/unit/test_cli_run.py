@@ -156,6 +156,8 @@ class TestView:
         keyed = view.curl("http://h", {**chat, "require_keys": True, "task": "embed"}, Path("/k"))
         assert "/v1/embeddings" in keyed
         assert "Bearer $(cat /k/KEY)" in keyed
+        spoken = view.curl("http://h", {**chat, "task": "transcribe"}, None)
+        assert spoken == "curl http://h/v1/audio/transcriptions -F model=m -F file=@speech.wav"
 
 
 class Terminal(io.StringIO):

@@ -43,7 +43,7 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "host": "leave it out; how the endpoint is reached is spec.api.service",
     "http2_initial_connection_window_size": _NOT_SERVED,
     "http2_max_concurrent_streams": _NOT_SERVED,
-    "is_embedding": "use spec.task: embed",
+    "is_embedding": "use spec.task",
     "log_level_http": _NOT_SERVED,
     "model_path": "use spec.model.uri",
     "nccl_port": _ONE_NODE,

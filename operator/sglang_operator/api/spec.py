@@ -82,10 +82,11 @@ class EndpointSpec(Model):
         description="[R] Any other text starts a new revision of the same spec: to try again after a rollback, or to "
         "take the platform's new defaults. Default: empty.",
     )
-    task: Literal["generate", "embed"] = Field(
+    task: Literal["generate", "embed", "rerank", "score", "classify", "transcribe"] = Field(
         default="generate",
-        description="[R] What the model is for. Default generate: chat and completions. embed: embeddings, also of a "
-        "model that could generate.",
+        description="[R] What the model is for. Default generate: chat and completions. embed: /v1/embeddings, also "
+        "of a model that could generate. rerank: /v1/rerank. score: /v1/score. classify: /v1/classify. transcribe: "
+        "/v1/audio/transcriptions and the websocket /v1/realtime.",
     )
     service_account_name: OptionalName = Field(
         default="",

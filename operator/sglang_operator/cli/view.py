@@ -10,6 +10,15 @@ from typing import Any, TextIO
 
 CLEAR_LINE = "\r\x1b[2K"
 QUESTION = "What is the capital of France?"
+ANSWERS = ["Paris", "Rome"]
+REQUESTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "generate": ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}),
+    "embed": ("/v1/embeddings", {"input": QUESTION}),
+    "rerank": ("/v1/rerank", {"query": QUESTION, "documents": ANSWERS}),
+    "score": ("/v1/score", {"query": QUESTION, "items": ANSWERS, "label_token_ids": [0, 1], "apply_softmax": True}),
+    "classify": ("/v1/classify", {"input": QUESTION}),
+}
+"""A first request of each task; transcribe sends a file instead."""
 
 
 class View:
@@ -69,9 +78,9 @@ def failure(event: Mapping[str, Any], log: Path) -> str:
 def curl(url: str, serve_args: Mapping[str, Any], keys_dir: Path | None) -> str:
     """A command that asks the endpoint something, to be copied into a shell."""
     model = serve_args["model"]["served_name"]
-    if serve_args["task"] == "embed":
-        path, body = "/v1/embeddings", {"model": model, "input": QUESTION}
-    else:
-        path, body = "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
     key = f' -H "Authorization: Bearer $(cat {keys_dir}/KEY)"' if serve_args.get("require_keys") else ""
-    return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d '{json.dumps(body)}'"
+    if serve_args["task"] == "transcribe":
+        return f"curl {url}/v1/audio/transcriptions{key} -F model={model} -F file=@speech.wav"
+    path, body = REQUESTS[serve_args["task"]]
+    data = json.dumps({"model": model, **body})
+    return f"curl {url}{path} -H 'Content-Type: application/json'{key} -d '{data}'"

@@ -1,0 +1,99 @@
+"""Each task through Ray Serve, asked by its usual client, against the same model run by transformers."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import subprocess
+import wave
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from engine.apps import ServeApp, endpoint
+from tiny_models import made_by
+
+REFERENCE = Path(__file__).with_name("reference.py")
+TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
+QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
+LABELS = [300, 400, 500]
+pytestmark = pytest.mark.timeout(600)
+
+
+def reference(python: Path, task: str, model: Path, **given: Any) -> Any:
+    """What transformers says."""
+    command = [str(python), str(REFERENCE), task, str(model), json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def post(app: ServeApp, path: str, **body: Any) -> Any:
+    reply = httpx.post(f"{app.url}{path}", json={"model": "tiny", **body}, timeout=60)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def same(found: list[float], expected: list[float]) -> bool:
+    return found == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_embed(tiny_model: Path, engine_python: Path) -> None:
+    expected = reference(engine_python, "embed", tiny_model, texts=DOCUMENTS)
+    with ServeApp(endpoint(tiny_model, task="embed"), engine_python) as app:
+        client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
+        found = client.embeddings.create(model="tiny", input=DOCUMENTS).data
+    for one, other in zip(found, expected, strict=True):
+        assert same(one.embedding, other)
+
+
+def test_score(tiny_model: Path, engine_python: Path) -> None:
+    expected = reference(engine_python, "score", tiny_model, query=QUERY, items=DOCUMENTS, labels=LABELS)
+    with ServeApp(endpoint(tiny_model, task="score"), engine_python) as app:
+        said = post(app, "/v1/score", query=QUERY, items=DOCUMENTS, label_token_ids=LABELS, apply_softmax=True)
+    for one, other in zip(said["scores"], expected, strict=True):
+        assert same(one, other)
+
+
+def test_rerank(engine_python: Path) -> None:
+    model = made_by("tiny_reranker", engine_python)
+    expected = reference(engine_python, "rerank", model, query=QUERY, documents=DOCUMENTS)
+    with ServeApp(endpoint(model, task="rerank"), engine_python) as app:
+        said = post(app, "/v1/rerank", query=QUERY, documents=DOCUMENTS)
+    assert [one["score"] for one in said] == sorted((one["score"] for one in said), reverse=True)
+    for one in said:
+        assert one["score"] == pytest.approx(expected[one["index"]], abs=TOLERANCE)
+
+
+def test_classify(engine_python: Path) -> None:
+    model = made_by("tiny_classifier", engine_python)
+    expected = reference(engine_python, "classify", model, texts=DOCUMENTS)
+    with ServeApp(endpoint(model, task="classify"), engine_python) as app:
+        said = post(app, "/v1/classify", input=DOCUMENTS)["data"]
+    for one, other in zip(said, expected, strict=True):
+        assert same(one["probs"], other)
+        assert one["label"] in {"bad", "fair", "good"}
+
+
+def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
+    model, sound = made_by("tiny_whisper", engine_python), tmp_path / "a.wav"
+    hum(sound)
+    expected = reference(engine_python, "transcribe", model, file=str(sound))
+    with ServeApp(endpoint(model, task="transcribe"), engine_python) as app:
+        client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
+        found = client.audio.transcriptions.create(model="tiny", file=sound, language="en").text
+    assert expected.strip(), "a transcript to compare"
+    assert found.strip().startswith(expected.strip())
+
+
+def hum(file: Path, seconds: int = 2, rate: int = 16_000) -> None:
+    """A tone that rises."""
+    samples = [int(9000 * math.sin(number * (0.05 + number / 4e5))) for number in range(seconds * rate)]
+    with wave.open(str(file), "wb") as made:
+        made.setnchannels(1)
+        made.setsampwidth(2)
+        made.setframerate(rate)
+        made.writeframes(struct.pack(f"<{len(samples)}h", *samples))
