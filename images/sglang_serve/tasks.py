@@ -12,6 +12,7 @@ from sglang_serve.errors import StartError
 CLASSIFIER = ("ForSequenceClassification", "ForSequenceClassificationWithNormal_Weights", "ForRewardModel")
 # Those whose two texts go through the encoder together; they keep no cache of prefixes.
 ENCODERS = ("BertForSequenceClassification", "BertModel", "RobertaForSequenceClassification", "RobertaModel")
+ENCODER_TOKENS = 8192  # the longest text of bge-reranker-v2-m3; SGLang's default would reserve 24 GB
 SPEECH = ("Whisper", "ASR", "Speech", "Audio")
 
 
@@ -32,9 +33,10 @@ def task_args(task: Task, found: tuple[str, ...]) -> dict[str, Any]:
 
 def model_args(found: tuple[str, ...]) -> dict[str, Any]:
     """Server arguments that fit the architecture. An encoder reads a text as a whole: no part of it can be kept for
-    another text, or read later."""
-    encoder = found and all(name.endswith(ENCODERS) for name in found)
-    return {"disable_radix_cache": True, "chunked_prefill_size": -1} if encoder else {}
+    another text, or read later. SGLang then reserves 1.5 MB for each token that it may read at once."""
+    if not found or not all(name.endswith(ENCODERS) for name in found):
+        return {}
+    return {"disable_radix_cache": True, "chunked_prefill_size": -1, "max_prefill_tokens": ENCODER_TOKENS}
 
 
 def is_embedding(task: Task, found: tuple[str, ...]) -> bool:

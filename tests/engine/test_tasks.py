@@ -13,13 +13,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from engine.apps import ServeApp, endpoint
+from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from tiny_models import made_by
 
 REFERENCE = Path(__file__).with_name("reference.py")
 TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
 QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
 LABELS = [300, 400, 500]
+ENGINE = {"args": {**TINY_ENGINE, "dtype": "float32"}}  # by itself SGLang takes half of it
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -43,7 +44,7 @@ def same(found: list[float], expected: list[float]) -> bool:
 
 def test_embed(tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "embed", tiny_model, texts=DOCUMENTS)
-    with ServeApp(endpoint(tiny_model, task="embed"), engine_python) as app:
+    with ServeApp(endpoint(tiny_model, task="embed", engine=ENGINE), engine_python) as app:
         client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
         found = client.embeddings.create(model="tiny", input=DOCUMENTS).data
     for one, other in zip(found, expected, strict=True):
@@ -52,7 +53,7 @@ def test_embed(tiny_model: Path, engine_python: Path) -> None:
 
 def test_score(tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "score", tiny_model, query=QUERY, items=DOCUMENTS, labels=LABELS)
-    with ServeApp(endpoint(tiny_model, task="score"), engine_python) as app:
+    with ServeApp(endpoint(tiny_model, task="score", engine=ENGINE), engine_python) as app:
         said = post(app, "/v1/score", query=QUERY, items=DOCUMENTS, label_token_ids=LABELS, apply_softmax=True)
     for one, other in zip(said["scores"], expected, strict=True):
         assert same(one, other)
@@ -61,7 +62,7 @@ def test_score(tiny_model: Path, engine_python: Path) -> None:
 def test_rerank(engine_python: Path) -> None:
     model = made_by("tiny_reranker", engine_python)
     expected = reference(engine_python, "rerank", model, query=QUERY, documents=DOCUMENTS)
-    with ServeApp(endpoint(model, task="rerank"), engine_python) as app:
+    with ServeApp(endpoint(model, task="rerank", engine=ENGINE), engine_python) as app:
         said = post(app, "/v1/rerank", query=QUERY, documents=DOCUMENTS)
     assert [one["score"] for one in said] == sorted((one["score"] for one in said), reverse=True)
     for one in said:
@@ -71,7 +72,7 @@ def test_rerank(engine_python: Path) -> None:
 def test_classify(engine_python: Path) -> None:
     model = made_by("tiny_classifier", engine_python)
     expected = reference(engine_python, "classify", model, texts=DOCUMENTS)
-    with ServeApp(endpoint(model, task="classify"), engine_python) as app:
+    with ServeApp(endpoint(model, task="classify", engine=ENGINE), engine_python) as app:
         said = post(app, "/v1/classify", input=DOCUMENTS)["data"]
     for one, other in zip(said, expected, strict=True):
         assert same(one["probs"], other)
@@ -82,7 +83,7 @@ def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
     model, sound = made_by("tiny_whisper", engine_python), tmp_path / "a.wav"
     hum(sound)
     expected = reference(engine_python, "transcribe", model, file=str(sound))
-    with ServeApp(endpoint(model, task="transcribe"), engine_python) as app:
+    with ServeApp(endpoint(model, task="transcribe", engine=ENGINE), engine_python) as app:
         client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
         found = client.audio.transcriptions.create(model="tiny", file=sound, language="en").text
     assert expected.strip(), "a transcript to compare"

@@ -49,7 +49,9 @@ def test_a_model_that_cannot_do_it_has_a_reason(task: Task, name: str) -> None:
 
 
 def test_encoders_read_a_text_as_a_whole() -> None:
-    assert model_args(("BertForSequenceClassification",)) == {"disable_radix_cache": True, "chunked_prefill_size": -1}
+    found = model_args(("BertForSequenceClassification",))
+    assert (found["disable_radix_cache"], found["chunked_prefill_size"]) == (True, -1)
+    assert all(f"`{name}: {str(value).lower()}`" in PAGE for name, value in found.items())
     assert model_args(("Qwen3ForSequenceClassification",)) == model_args(()) == {}
 
 

@@ -25,6 +25,7 @@ def main(target: Path) -> None:
         max_position_embeddings=512,
         initializer_range=0.2,
         num_labels=1,
+        position_embedding_type="absolute",  # SGLang reads it; transformers has no such field any more
     )
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
