@@ -20,6 +20,17 @@ from transformers import (
 )
 
 
+def complete(model: str, prompts: list[str], tokens: int) -> list[str]:
+    """What it goes on with, greedily."""
+    tokenizer, net = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    said = []
+    for prompt in prompts:
+        begun = tokenizer(prompt, return_tensors="pt").input_ids
+        made = net.generate(begun, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+        said.append(tokenizer.decode(made[0, begun.shape[1] :], skip_special_tokens=True))
+    return said
+
+
 def embed(model: str, texts: list[str]) -> list[list[float]]:
     """The last token's hidden state, of length 1."""
     tokenizer, net = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model).model
@@ -30,7 +41,7 @@ def embed(model: str, texts: list[str]) -> list[list[float]]:
 def rerank(model: str, query: str, documents: list[str]) -> list[float]:
     """One logit for each pair."""
     tokenizer, net = AutoTokenizer.from_pretrained(model), AutoModelForSequenceClassification.from_pretrained(model)
-    pairs = [tokenizer(query, document, return_tensors="pt") for document in documents]
+    pairs = [tokenizer(query, document, return_tensors="pt", return_token_type_ids=True) for document in documents]
     return [net(**pair).logits[0, 0].item() for pair in pairs]
 
 

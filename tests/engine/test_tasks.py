@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
-import subprocess
 import wave
 from pathlib import Path
 from typing import Any
@@ -14,22 +12,14 @@ import httpx
 import openai
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
+from engine.transformers_says import reference
 from tiny_models import made_by
 
-REFERENCE = Path(__file__).with_name("reference.py")
 TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
 QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
 LABELS = [300, 400, 500]
 ENGINE = {"args": {**TINY_ENGINE, "dtype": "float32"}}  # by itself SGLang takes half of it
 pytestmark = pytest.mark.timeout(600)
-
-
-def reference(python: Path, task: str, model: Path, **given: Any) -> Any:
-    """What transformers says."""
-    command = [str(python), str(REFERENCE), task, str(model), json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def post(app: ServeApp, path: str, **body: Any) -> Any:
