@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Store: TypeAlias = S3Store | GCSStore
 PIECE: Final = 16 * 2**20  # bytes of one request: what is lost when it breaks off
-STREAMS: Final = 8  # requests at a time; one alone fills no network card
+STREAMS: Final = 8  # files at a time; one alone fills no network card
 LATEST: Final = "latest"  # the last complete listing, for when the storage cannot be reached
 ENDPOINTS: Final = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
