@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -115,6 +115,8 @@ class Watches:
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
                 stop_flag=self._stop,
+                # Else kopf names itself after the user, and fails where the image's user id has no name.
+                identity=cast("Any", "sglang-operator"),
             )
         finally:
             self._stop.set()  # a thread of the loop's executor waits for it, and the loop for that thread
