@@ -131,3 +131,10 @@ def test_what_holds_requests_is_not_ended_before_they_are_answered() -> None:
     world.stuck.clear()
     world.run(100)
     assert "a" not in world.live
+
+
+def test_ready_says_how_many_are_missing() -> None:
+    some = Live(Presence.PRESENT, "uid-a", pods=3, worker_pods=2, ready_replicas=1, target_replicas=2)
+    for live, text in ((some, "a answers with 1 of 2 replicas"), (replace(some, ready_replicas=2), "with 2 replicas")):
+        found = decide(SLEEPY, Observed((Revision("a", Record(1), live),), Selection("a")), 1050.0).conditions
+        assert next(one.message for one in found if one.type is ConditionType.READY).endswith(text)

@@ -23,7 +23,7 @@ def conditions_of(scene: Scene) -> tuple[Condition, ...]:
 
 def _ready(scene: Scene) -> Condition:
     if scene.selected.running:
-        message = f"{scene.selected.name} answers with {scene.selected.live.ready_replicas} replicas"
+        message = f"{scene.selected.name} answers with {_of_wanted(scene)} replicas"
         return Condition(ConditionType.READY, Status.TRUE, Reason.SERVING, message)
     if answers(scene, scene.selected):
         return Condition(ConditionType.READY, Status.TRUE, *_without_replica(scene))
@@ -31,6 +31,13 @@ def _ready(scene: Scene) -> Condition:
         message = "no replica is wanted: set spec.replicas to start the endpoint"
         return Condition(ConditionType.READY, Status.FALSE, Reason.STOPPED, message)
     return Condition(ConditionType.READY, Status.FALSE, Reason.NOT_SERVING, _why_not_serving(scene))
+
+
+def _of_wanted(scene: Scene) -> str:
+    """`3`, or `2 of 3` while some are missing."""
+    live = scene.selected.live
+    wanted = max(live.target_replicas or 0, scene.wanted.replicas.least)
+    return str(live.ready_replicas) if live.ready_replicas >= wanted else f"{live.ready_replicas} of {wanted}"
 
 
 def _without_replica(scene: Scene) -> Cause:
