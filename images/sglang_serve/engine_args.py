@@ -14,6 +14,9 @@ from sglang_serve.tasks import architectures, model_args, task_args
 # CPU only: an engine sizes its cache by free memory, and would take most of a laptop's.
 CPU_TOKENS = 65_536  # of the key-value cache, all requests together
 CPU_RUNNING_REQUESTS = 64
+# PyTorch from PyPI brings NCCL also where there is no GPU, and SGLang takes it for one. A library that does not exist
+# makes ranks talk through gloo.
+NO_NCCL = "libnccl-without-a-gpu.so"
 
 
 def engine_args(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def engine_environment(args: ServeArgs, cores: Sequence[int]) -> dict[str, str]:
     ranks = args.parallelism.tensor * args.parallelism.pipeline * args.parallelism.data
     if ranks > 1:  # otherwise it takes one NUMA node for each rank, and refuses more ranks than nodes
         environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks, cores))
+        environment["SGLANG_NCCL_SO_PATH"] = NO_NCCL
     return environment
 
 

@@ -58,6 +58,7 @@ def test_keys_never_come_from_the_wire() -> None:
 def test_ranks_on_a_cpu_share_its_cores(ranks: int, cores: Sequence[int], bind: str) -> None:
     found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=ranks)), cores)
     assert found["SGLANG_CPU_OMP_THREADS_BIND"] == bind
+    assert not Path(found["SGLANG_NCCL_SO_PATH"]).exists()
 
 
 def test_a_single_rank_may_use_every_core() -> None:
