@@ -86,7 +86,7 @@ def new_platform_moves_nothing(shell: Shell, install: str, made: str) -> None:
 
 def answer(shell: Shell, ask: str) -> str:
     """The text that README's last command prints; its port-forward is ended."""
-    printed = shell(f"{ask.strip()}; code=$?; kill $!; exit $code")
+    printed = shell(f"{ask}; code=$?; kill $!; exit $code")
     reply = json.loads(printed[printed.index("{") :])  # kubectl says what it forwards
     return str(reply["choices"][0]["message"]["content"])
 
@@ -101,4 +101,4 @@ def readme_commands() -> list[str]:
     section = (ROOT / "README.md").read_text().split("## Install on a cluster")[1].split("\n## ")[0]
     block = re.search(r"```console\n(.*?)```", section, re.DOTALL)
     assert block
-    return [command.replace("\\\n", " ") for command in re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]]
+    return [command.replace("\\\n", " ").strip() for command in re.split(r"^\$ ", block[1], flags=re.MULTILINE)[1:]]
