@@ -79,7 +79,7 @@ def test_from_readme_to_a_first_token_and_back(shell: Shell) -> None:
 def new_platform_moves_nothing(shell: Shell, install: str, made: str) -> None:
     """An upgrade with another default says so in the status, and restarts no model."""
     upgrade = install.replace("helm install", "helm upgrade").replace(" --create-namespace", "")
-    shell(f"{upgrade} --set defaults.head.memory=3Gi --wait")
+    shell(f"{upgrade} --set defaults.serviceAccountName=models --wait")
     shell("kubectl wait --for=condition=UpdateAvailable sglangendpoint/smollm2 --timeout=120s")
     assert uids(shell) == made
 
