@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -64,9 +63,16 @@ def test_gpu_image_keeps_every_package_of_its_base(builder: Builder, gpu: str, s
     assert f"ray=={versions()['ray']}" in after - before
 
 
+# Read inside: buildah, when the container ends early, may lose what of a long output is still in the pipe.
+PLANNED = """
+import json
+for entry in json.load(open("/usr/share/sglang-serve/pip-report.json"))["install"]:
+    print(entry["metadata"]["name"].lower())
+"""
+
+
 def test_pip_report_of_gpu_image_has_nothing_of_the_accelerator(builder: Builder, gpu: str) -> None:
-    report = json.loads(builder.run(gpu, "cat", "/usr/share/sglang-serve/pip-report.json"))
-    planned = {entry["metadata"]["name"].lower() for entry in report["install"]}
+    planned = set(builder.run(gpu, "python", "-c", PLANNED).split())
     assert "ray" in planned
     accelerator = ("torch", "triton", "nvidia", "cuda", "rocm", "hip", "amd", "flashinfer", "sgl")
     assert not [name for name in planned if name.startswith(accelerator)]
