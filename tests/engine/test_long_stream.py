@@ -57,7 +57,7 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
 
 @pytest.mark.timeout(300)
 def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
-    wait_until(lambda: len(reports(app)) == 1, 60, "the other replica has gone")
+    wait_until(lambda: len(reports(app)) == 1, 180, "the other replica has gone")
     (before,) = reports(app).values()
     assert before["endpoint"] == "tiny"
     assert before["node_ip"]
