@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,10 @@ def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
     (before,) = reports(app).values()
     assert before["endpoint"] == "tiny"
     assert before["node_ip"]
-    deploy(app, engine_python, num_replicas=1, user_config={"config_id": "another"})
-    wait_until(lambda: config_ids(app) == {"another"}, 30, "the change has arrived")
+    with asking(app) as answers:
+        deploy(app, engine_python, num_replicas=1, user_config={"config_id": "another"})
+        wait_until(lambda: config_ids(app) == {"another"}, 30, "the change has arrived")
+    assert set(answers) == {200}, "Serve takes a replica out of HAProxy while it is reconfigured: the head holds"
     (after,) = reports(app, "?generate=1").values()
     assert after["replica"] == before["replica"], "not restarted for it"
     assert after["in_flight"] == 0
@@ -118,12 +122,34 @@ def gcs_address(raylet: psutil.Process) -> str:
     return address
 
 
+@contextmanager
+def asking(app: ServeApp) -> Iterator[list[int]]:
+    """A client that asks one question after the other; yields the status codes of its answers."""
+    answers: list[int] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        while not (enough.is_set() and answers):
+            body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+            answers.append(httpx.post(f"{app.url}/v1/completions", json=body, timeout=60).status_code)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        client.join()
+
+
 def reports(app: ServeApp, query: str = "") -> dict[str, dict[str, Any]]:
-    """What the replicas that answer say of themselves, by name."""
+    """What the replicas that answer say of themselves, by name. Where none answers, the head does, with 503."""
     found = {}
     for _ in range(20):
-        report = httpx.get(f"{app.url}/-/replica{query}", timeout=30).raise_for_status().json()
-        found[report["replica"]] = report
+        answer = httpx.get(f"{app.url}/-/replica{query}", timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            report = answer.raise_for_status().json()
+            found[report["replica"]] = report
     return found
 
 
