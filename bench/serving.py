@@ -34,7 +34,7 @@ from sglang_operator.cli.local_process import LocalProcess
 from sglang_operator.cli.local_spec import Machine, local_spec
 from sglang_operator.render import render_endpoint
 from sglang_serve.args import serve_args
-from sglang_serve.engine_args import command_line, engine_args, engine_environment
+from sglang_serve.engine_args import Place, command_line, engine_args, engine_environment
 
 START_SECONDS = 560
 NATIVE_PORT = 21500
@@ -76,7 +76,7 @@ def native(spec: Mapping[str, Any], python: Path, log: Path) -> Iterator[Server]
     """`sglang serve` with the arguments of the endpoint's replica."""
     args = serve_args(spec["serve_config"]["applications"][0]["args"])
     model = Path(args.model.uri.removeprefix("file://"))
-    command = [str(python), "-m", "sglang.launch_server", *command_line(engine_args(args, model, NATIVE_PORT))]
+    command = [str(python), "-m", "sglang.launch_server", *command_line(engine_args(args, model, Place(NATIVE_PORT)))]
     environment = {**os.environ, **spec["env"], **engine_environment(args, sorted(os.sched_getaffinity(0)))}
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, start_new_session=True)

@@ -7,6 +7,7 @@ logged in clear.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,11 +48,33 @@ class ModelArgs:
 
 @dataclass(frozen=True)
 class ParallelArgs:
-    """Ranks of one replica along each axis; accelerators of a replica = tensor * pipeline * data."""
+    """Ranks of one replica along each axis; accelerators of a replica = tensor * pipeline * data.
+
+    What an image of an earlier version does not know is None unless it is used.
+    """
 
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    attention_data: int | None = None  # groups inside tensor; adds no accelerator
+    expert: int | None = None  # ranks inside tensor that share the experts; adds no accelerator
+    nodes: int | None = None  # over which the ranks are spread evenly
+
+    @property
+    def ranks(self) -> int:
+        """Processes that compute, one for each accelerator."""
+        return self.tensor * self.pipeline * self.data
+
+    @property
+    def node_count(self) -> int:
+        """Nodes of one replica."""
+        return self.nodes or 1
+
+    def server_args(self) -> dict[str, int]:
+        """SGLang's arguments for it, by field name."""
+        sizes = {"tp_size": self.tensor, "pp_size": self.pipeline, "dp_size": self.data}
+        more = {"attn_dp_size": self.attention_data, "ep_size": self.expert, "nnodes": self.nodes}
+        return sizes | {name: size for name, size in more.items() if size is not None}
 
 
 @dataclass(frozen=True)
@@ -84,9 +107,14 @@ T = TypeVar("T")
 
 
 def to_wire(value: Any) -> dict[str, Any]:
-    """A JSON-ready dict of one of the dataclasses above, in declaration order, without what is None: images from before
-    such a field do not know it."""
-    return {name: part for name, part in dataclasses.asdict(value).items() if part is not None}
+    """A JSON-ready dict of one of the dataclasses above, in declaration order, without fields that are None: images
+    from before such a field do not know it. What the user wrote as null in a mapping stays."""
+    fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return {name: _on_wire(part) for name, part in fields.items() if part is not None}
+
+
+def _on_wire(part: Any) -> Any:
+    return to_wire(part) if dataclasses.is_dataclass(part) else copy.deepcopy(part)
 
 
 def serve_args(wire: Mapping[str, Any]) -> ServeArgs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,30 @@ CPU_RUNNING_REQUESTS = 64
 NO_NCCL = "libnccl-without-a-gpu.so"
 
 
-def engine_args(args: ServeArgs, model_path: Path, port: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where the ranks of one node belong."""
+
+    port: int
+    """Nobody listens there; other ports of the engine derive from it."""
+    node: int = 0
+    """Number of the node among those of the replica; its HTTP server is on the first."""
+    rendezvous: str = ""
+    """`host:port` on the first node, where the ranks of several nodes find each other."""
+
+    def server_args(self) -> dict[str, Any]:
+        """SGLang's arguments for it, by field name."""
+        among = {"node_rank": self.node, "dist_init_addr": self.rendezvous} if self.rendezvous else {}
+        return {"port": self.port, **among}
+
+
+def engine_args(args: ServeArgs, model_path: Path, place: Place) -> dict[str, Any]:
     """Keyword arguments of SGLang's ServerArgs. What the user set in spec.engine.args wins over our defaults only.
 
     Raises StartError when the model cannot do the task.
     """
     found = architectures(model_path)
-    return {**_defaults(args), **model_args(found), **args.engine, **_owned(args, model_path, port, found)}
+    return {**_defaults(args), **model_args(found), **args.engine, **_owned(args, model_path, place, found)}
 
 
 def _defaults(args: ServeArgs) -> dict[str, Any]:
@@ -40,17 +58,15 @@ def _defaults(args: ServeArgs) -> dict[str, Any]:
     }
 
 
-def _owned(args: ServeArgs, model_path: Path, port: int, found: tuple[str, ...]) -> dict[str, Any]:
+def _owned(args: ServeArgs, model_path: Path, place: Place, found: tuple[str, ...]) -> dict[str, Any]:
     """What other fields of the spec, or the way we run the engine, decide."""
     return {
         "model_path": str(model_path),
         "served_model_name": args.model.served_name or args.endpoint,
         "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
         **task_args(args.task, found),
-        "tp_size": args.parallelism.tensor,
-        "pp_size": args.parallelism.pipeline,
-        "dp_size": args.parallelism.data,
-        "port": port,  # nobody listens there; other ports derive from it
+        **args.parallelism.server_args(),
+        **place.server_args(),
         **_admin_key(args),
     }
 
@@ -65,9 +81,9 @@ def engine_environment(args: ServeArgs, cores: Sequence[int]) -> dict[str, str]:
     if args.vendor != "cpu":
         return {}
     environment = {"SGLANG_USE_CPU_ENGINE": "1"}
-    ranks = args.parallelism.tensor * args.parallelism.pipeline * args.parallelism.data
+    ranks, nodes = args.parallelism.ranks, args.parallelism.node_count
     if ranks > 1:  # otherwise it takes one NUMA node for each rank, and refuses more ranks than nodes
-        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks, cores))
+        environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks // nodes, cores) * nodes)
         environment["SGLANG_NCCL_SO_PATH"] = NO_NCCL
     return environment
 

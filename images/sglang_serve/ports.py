@@ -9,6 +9,10 @@ FIRST, LAST = 15_000, 19_990
 STEP = 10  # SGLang derives port + 233 to port + 239 for data-parallel attention: no two blocks overlap
 
 
+RENDEZVOUS = 1
+"""Offset of the port where the ranks of several nodes meet. SGLang takes up to seven above it: within the block."""
+
+
 def claim_port() -> socket.socket:
     """A bound socket, which keeps its port from every other process of this network. Close it to give the port back.
 

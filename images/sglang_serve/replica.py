@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import traceback
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from sglang_serve import args, asgi, auth, health, leftovers, models, ports, report
-from sglang_serve.engine_args import engine_args, engine_environment
-from sglang_serve.errors import classify, first_child_error
-from sglang_serve.progress import Progress, log_line, write_line
-from sglang_serve.request_log import Origin
+from sglang_serve import args, asgi, auth, health, report
+from sglang_serve.part import Part
+from sglang_serve.progress import log_line, write_line
 from sglang_serve.routes import admin_matcher
 
 if TYPE_CHECKING:
@@ -24,17 +18,44 @@ if TYPE_CHECKING:
     from sglang_serve.sglang_private import Engine
 
 
+class Others(Protocol):
+    """The parts of a replica on its other nodes."""
+
+    def fetch(self) -> None:
+        """Let them get the model; returns at once."""
+
+    def load(self, rendezvous: str, failed: Callable[[], None]) -> None:
+        """Wait until they have the model, let them load it, and return. Raises StartError; a later failure calls
+        `failed` from a thread."""
+
+    def reason(self, error: BaseException) -> BaseException:
+        """Why one of them failed, or `error` if none did."""
+
+    def on_exit(self, call: Callable[[str], None]) -> None:
+        """Call `call(what)`, from a thread, when one of them has ended."""
+
+    def stop(self) -> None:
+        """End them; returns when they are gone."""
+
+
 class Replica:
     """Everything of SGLangServer that is not Ray Serve's. `name` is unique among the replicas of this machine."""
 
-    def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str], node_ip: str = "") -> None:
+    def __init__(
+        self,
+        serve_args: args.ServeArgs,
+        name: str,
+        env: Mapping[str, str],
+        node_ip: str = "",
+        others: Others | None = None,
+    ) -> None:
         self._args = serve_args
         self._node_ip = node_ip
         self._env = env
+        self._others = others
         self._live = args.LiveArgs()
-        self._origin = Origin(serve_args.endpoint, serve_args.revision, name)
-        self._directory = leftovers.claim(Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR)), name)
-        self._progress = Progress(self._directory.path, write_line, **vars(self._origin))
+        self._part = Part(serve_args, name, env)
+        self._origin = self._part.origin
         self._engine: Engine | None = None
         self._is_stopped = False
 
@@ -44,44 +65,34 @@ class Replica:
             self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
             await self._warm_up(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
-            # What is left of an engine must stay uncollected: of a ZeroMQ context and its open sockets that are garbage
-            # together, the collector may end the context first, and that waits for its sockets forever.
-            gc.freeze()
-            traceback.print_exception(error)  # into the log; status and Serve's message get one line
-            failure = classify(error, first_child_error(self._directory.errors))
-            self._progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
-            health.kill_children()
-            self._directory.remove_all_but_progress()
+            failure = self._part.failed(self._others.reason(error) if self._others else error)
+            if self._others:
+                await asyncio.to_thread(self._others.stop)
             raise failure from None
 
     def _load(self) -> Engine:
-        self._progress.report("model", f"looking for {self._args.model.uri}")
-        path = models.fetch(self._args.model, self._env, partial(self._progress.report, "model"))
-        self._progress.report("load", f"starting the engine with {path}")
-        self._prepare_process()
-        from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
-
-        return Engine(engine_args(self._args, path, self._port.getsockname()[1]), self._directory.errors)
-
-    def _prepare_process(self) -> None:
-        for name, value in engine_environment(self._args, sorted(os.sched_getaffinity(0))).items():
-            os.environ.setdefault(name, value)  # the pod's own, from spec.engine.env, count more
-        leftovers.use_for_temporary_files(self._directory)
-        health.ignore_quit_signals()
-        self._port = ports.claim_port()
+        if self._others is None:
+            return self._part.load(self._part.fetch())
+        rendezvous = f"{self._node_ip}:{self._part.rendezvous_port}"
+        self._others.fetch()
+        path = self._part.fetch()
+        self._others.load(rendezvous, health.kill_children)  # ours would wait for theirs
+        return self._part.load(path, rendezvous)
 
     async def _warm_up(self, engine: Engine) -> None:
-        self._progress.report("warmup", "answering a first request")
-        self._directory.note_shared_memory(engine.pids)
+        self._part.progress.report("warmup", "answering a first request")
+        self._part.directory.note_shared_memory(engine.pids)
         await health.require_warm_up(engine)
         await engine.freeze_gc()
-        health.on_exit(engine.pids, self._end_with_engine)
+        health.on_exit(engine.pids, lambda pid: self._end(f"process {pid} ended"))
+        if self._others:
+            self._others.on_exit(self._end)
 
     def build_app(self) -> FastAPI:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
         app = self._running.app()
         asgi.install(app, self._context(app))
-        self._progress.report("ready", "answering requests")
+        self._part.progress.report("ready", "answering requests")
         return app
 
     def _context(self, app: FastAPI) -> asgi.Context:
@@ -116,18 +127,19 @@ class Replica:
         if self._is_stopped:
             return
         self._is_stopped = True
+        if self._others:
+            self._others.stop()
         if self._engine:
             self._engine.shutdown()
-        self._directory.remove()
+        self._part.directory.remove()
 
-    def _end_with_engine(self, pid: int) -> None:
-        """A process of the engine has died, and so do we: Serve replaces a dead replica at once, a sick one later."""
+    def _end(self, what: str) -> None:
+        """The engine has lost a process, and so do we end: Serve replaces a dead replica at once, a sick one later."""
         if self._is_stopped:
             return
-        message = classify(RuntimeError(f"process {pid} ended"), first_child_error(self._directory.errors)).message
-        write_line(log_line("engine_died", **vars(self._origin), pid=pid, message=message))
+        write_line(log_line("engine_died", **vars(self._origin), message=self._part.describe_end(what)))
         health.kill_children()
-        self._directory.remove()
+        self._part.directory.remove()
         os._exit(1)
 
     @property

@@ -9,6 +9,7 @@ import ray
 from ray import serve
 
 from sglang_serve import args
+from sglang_serve.followers import Followers
 from sglang_serve.replica import Replica
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class SGLangServer:
 
     async def __init__(self, wire: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         name = serve.get_replica_context().replica_id.unique_id
-        self._replica = Replica(args.serve_args(wire), name, os.environ, ray.util.get_node_ip_address())
+        group = ray.util.get_current_placement_group()  # only a replica on several nodes has one
+        others = Followers(wire, name, group) if group else None
+        self._replica = Replica(args.serve_args(wire), name, os.environ, ray.util.get_node_ip_address(), others)
         await self._replica.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

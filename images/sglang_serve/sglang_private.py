@@ -48,12 +48,13 @@ class _Engine(SGLangEngine):  # type: ignore[misc]
 
 
 class Engine:
-    """A loaded model: SGLang's processes, and its HTTP app over them."""
+    """A loaded model: SGLang's processes of this node, and on the first node its HTTP app over them."""
 
     def __init__(self, arguments: Mapping[str, Any], errors: Path) -> None:
         """Start the processes and wait until the model is loaded: seconds to many minutes. Raises what SGLang raises;
         what a child process wrote is then in `errors`."""
         os.environ[ENV_ERRORS] = str(errors)
+        os.environ["SGLANG_BLOCK_NONZERO_RANK_CHILDREN"] = "0"  # else it would not return on any node but the first
         self._engine = _Engine(**arguments)
         self._manager = self._engine.tokenizer_manager
 

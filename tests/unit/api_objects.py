@@ -68,7 +68,9 @@ well_formed_specs = st.fixed_dictionaries(
             products=st.sampled_from([[], ["H100"]]),
             resourceName=st.sampled_from(["", "nvidia.com/mig-1g.10gb"]),
         ),
-        "parallelism": _some(tensor=_ranks, pipeline=_ranks, data=_ranks),
+        "parallelism": _some(
+            tensor=_ranks, pipeline=_ranks, data=_ranks, attentionData=_ranks, expert=_ranks, nodes=_ranks
+        ),
         "resources": _some(cpu=st.sampled_from([1, "1", "500m"]), memory=st.sampled_from(["1Gi", "1.5G"])),
         "scheduling": _some(tolerations=st.lists(_toleration, max_size=2)),
         "engine": _some(

@@ -9,8 +9,8 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 from sglang_operator.api.engine_args import PLATFORM_OWNED, table
-from sglang_serve.args import ModelArgs, ServeArgs
-from sglang_serve.engine_args import engine_args
+from sglang_serve.args import ModelArgs, ParallelArgs, ServeArgs
+from sglang_serve.engine_args import Place, engine_args
 
 
 def parsed(args: dict[str, Any], **engine: Any) -> Endpoint:
@@ -47,7 +47,7 @@ def test_what_sglang_takes_is_passed_on_unchanged(args: dict[str, Any]) -> None:
         ("memFractionStatic", "mem_fraction_static"),
         ("mem-fraction-static", "mem_fraction_static"),
         ("--mem-fraction-static", "mem_fraction_static"),
-        ("expert_parallel_size", "ep_size"),
+        ("decode_context_parallel_size", "dcp_size"),
     ],
 )
 def test_unknown_argument_names_the_closest(name: str, meant: str) -> None:
@@ -121,9 +121,13 @@ def test_owned_arguments_exist_in_sglang_and_name_fields_that_exist() -> None:
 
 def test_what_a_replica_sets_itself_is_refused() -> None:
     """Otherwise the user's value would be overwritten without a word."""
+    parallelism = ParallelArgs(2, attention_data=2, expert=2, nodes=2)
     ours = {"log_level"}  # a default of ours, which the user's value replaces
-    args = ServeArgs(endpoint="e", model=ModelArgs(uri="hf://a/b"), vendor="nvidia", admin=True)
-    assert set(engine_args(args, Path("/models/m"), port=1)) - ours <= set(PLATFORM_OWNED)
+    args = ServeArgs(
+        endpoint="e", model=ModelArgs(uri="hf://a/b"), vendor="nvidia", admin=True, parallelism=parallelism
+    )
+    found = engine_args(args, Path("/models/m"), Place(1, 1, "10.0.0.1:2"))
+    assert set(found) - ours <= set(PLATFORM_OWNED)
 
 
 def test_warn_leaves_the_check_to_the_replica() -> None:

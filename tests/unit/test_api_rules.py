@@ -35,6 +35,10 @@ def tolerate(**fields: Any) -> dict[str, Any]:
     return endpoint(scheduling={"tolerations": [fields]})
 
 
+def spread(count: int, **parallelism: int) -> dict[str, Any]:
+    return endpoint(accelerator={"count": count}, parallelism=parallelism)
+
+
 def variable(**fields: Any) -> dict[str, Any]:
     return endpoint(engine={"env": [{"name": "A", **fields}]})
 
@@ -96,6 +100,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [
             endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
             endpoint(scaling={"max": 2}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+            endpoint(parallelism={"nodes": 2}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
         ],
         [
             endpoint(replicas=1, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
@@ -120,12 +125,40 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [endpoint(accelerator={"resourceName": "a.b/c"})],
     ),
     "tensor * pipeline * data": (
-        [endpoint(parallelism={"tensor": 2}), endpoint(accelerator={"count": 4}, parallelism={"tensor": 2})],
-        [endpoint(accelerator={"count": 8}, parallelism={"tensor": 2, "pipeline": 2, "data": 2})],
+        [spread(1, tensor=2), spread(4, tensor=2), spread(8, tensor=8, nodes=2), spread(8, tensor=8, pipeline=2)],
+        [spread(8, tensor=2, pipeline=2, data=2), spread(8, tensor=16, nodes=2), spread(4, tensor=4, expert=4)],
     ),
     "pipeline * data must divide": (
-        [endpoint(parallelism={"pipeline": 2}), endpoint(accelerator={"count": 6}, parallelism={"data": 4})],
-        [endpoint(accelerator={"count": 6}, parallelism={"data": 3})],
+        [spread(1, pipeline=2), spread(6, data=4), spread(3, pipeline=4, nodes=2)],
+        [spread(6, data=3), spread(1, pipeline=2, nodes=2)],
+    ),
+    "must divide tensor, whose": (
+        [spread(8, attentionData=3), spread(8, tensor=4, pipeline=2, attentionData=8), spread(8, attentionData=16)],
+        [spread(8, attentionData=8), spread(8, nodes=2, attentionData=16), spread(8, pipeline=2, attentionData=4)],
+    ),
+    "must divide tensor, over": (
+        [spread(8, expert=3), spread(8, pipeline=2, expert=8), spread(8, tensor=2, data=4, expert=4)],
+        [spread(8, expert=8), spread(8, nodes=2, expert=16), spread(8, data=4, expert=2)],
+    ),
+    "SGLang does not combine attentionData": (
+        [spread(8, data=2, attentionData=2)],
+        [spread(8, data=2, attentionData=1), spread(8, data=1, attentionData=2)],
+    ),
+    "SGLang does not spread copies": (
+        [spread(8, data=2, nodes=2), spread(8, tensor=8, data=2, nodes=2)],
+        [spread(8, data=2, nodes=1), spread(8, data=1, nodes=2)],
+    ),
+    "nodes must divide pipeline": (
+        [spread(6, pipeline=3, nodes=2), spread(8, pipeline=2, nodes=3), spread(8, pipeline=4, nodes=6)],
+        [spread(8, pipeline=4, nodes=2), spread(8, pipeline=2, nodes=4), spread(1, pipeline=3, nodes=3)],
+    ),
+    "counts accelerators of one node": (
+        [spread(17), endpoint(accelerator={"vendor": "amd", "count": 32})],
+        [
+            spread(16),
+            endpoint(accelerator={"vendor": "cpu", "count": 17}),
+            endpoint(accelerator={"count": 56, "resourceName": "nvidia.com/mig-1g.10gb"}),
+        ],
     ),
     "must not be empty with operator Equal": (
         [tolerate(value="a")],

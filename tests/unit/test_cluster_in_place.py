@@ -19,6 +19,8 @@ from sglang_operator.cluster.in_place import (
     cluster_patch,
     in_place_of,
     live_ray_service,
+    pods_per_replica,
+    worker_bounds,
     written_values,
 )
 from sglang_operator.cluster.metadata import Owner
@@ -100,7 +102,7 @@ def cluster(low: int, high: int, replicas: int = 1) -> dict[str, Any]:
 
 def patched(live: dict[str, Any], wanted: InPlace, pods: tuple[str, ...] = ()) -> dict[str, Any]:
     group = dict(live["spec"]["workerGroupSpecs"][0])
-    for operation in cluster_patch(live, wanted, pods):
+    for operation in cluster_patch(live, wanted.bounds, pods, released=wanted.released):
         key = operation["path"].rpartition("/")[2]
         if operation["op"] == "add":
             group[key] = operation["value"]
@@ -108,7 +110,7 @@ def patched(live: dict[str, Any], wanted: InPlace, pods: tuple[str, ...] = ()) -
 
 
 def test_bounds_that_fit_need_no_patch() -> None:
-    assert cluster_patch(cluster(2, 2), values(replicas=2), ("a", "b")) == []
+    assert cluster_patch(cluster(2, 2), (2, 2), ("a", "b")) == []
 
 
 def test_more_replicas_raise_both_bounds() -> None:
@@ -143,3 +145,13 @@ def test_what_the_server_adds_is_no_difference_but_what_is_missing_is() -> None:
     assert covers(live, wanted)
     assert not covers({"spec": {**live["spec"], "type": "NodePort"}}, wanted)
     assert not covers({"spec": {**live["spec"], "ports": []}}, wanted)
+
+
+def test_bounds_count_the_pods_of_all_nodes() -> None:
+    recorded = rendered(replicas=1, parallelism={"nodes": 2}, accelerator={"count": 8})
+    made = live_ray_service(OWNER, recorded, values(replicas=3))
+    (group,) = made["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert (group["minReplicas"], group["maxReplicas"]) == worker_bounds(recorded, values(replicas=3)) == (6, 6)
+    assert deployment(made)["num_replicas"] == 3
+    assert frozen(made) == frozen(recorded)
+    assert pods_per_replica(rendered()) == 1

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from sglang_serve.args import ModelArgs, ParallelArgs, ServeArgs
-from sglang_serve.engine_args import engine_args, engine_environment
+from sglang_serve.args import ModelArgs, ParallelArgs, ServeArgs, to_wire
+from sglang_serve.args import serve_args as read_args
+from sglang_serve.engine_args import Place, engine_args, engine_environment
 
 MODEL = Path("/m")
 
@@ -19,30 +20,52 @@ def serve_args(**fields: Any) -> ServeArgs:
 
 
 def test_the_platform_wins_over_the_user_and_the_user_over_our_defaults() -> None:
-    found = engine_args(serve_args(engine={"max_total_tokens": 7, "port": 1, "model_path": "/x"}), MODEL, 15_000)
+    found = engine_args(serve_args(engine={"max_total_tokens": 7, "port": 1, "model_path": "/x"}), MODEL, Place(15_000))
     assert (found["max_total_tokens"], found["port"], found["model_path"]) == (7, 15_000, "/m")
 
 
 @pytest.mark.parametrize(("vendor", "device"), [("cpu", "cpu"), ("nvidia", "cuda"), ("amd", "cuda")])
 def test_device(vendor: Any, device: str) -> None:
-    assert engine_args(serve_args(vendor=vendor), MODEL, 1)["device"] == device
+    assert engine_args(serve_args(vendor=vendor), MODEL, Place(1))["device"] == device
 
 
 def test_only_a_cpu_gets_token_limits_and_an_idle_scheduler_that_sleeps() -> None:
-    assert {"max_total_tokens", "max_running_requests", "sleep_on_idle"} <= engine_args(serve_args(), MODEL, 1).keys()
-    assert not {"max_total_tokens", "sleep_on_idle"} & engine_args(serve_args(vendor="nvidia"), MODEL, 1).keys()
+    assert {"max_total_tokens", "max_running_requests", "sleep_on_idle"} <= engine_args(
+        serve_args(), MODEL, Place(1)
+    ).keys()
+    assert not {"max_total_tokens", "sleep_on_idle"} & engine_args(serve_args(vendor="nvidia"), MODEL, Place(1)).keys()
 
 
 def test_task_parallelism_and_name() -> None:
     args = serve_args(task="embed", parallelism=ParallelArgs(tensor=2, pipeline=3, data=4))
-    found = engine_args(args, MODEL, 1)
+    found = engine_args(args, MODEL, Place(1))
     assert (found["tp_size"], found["pp_size"], found["dp_size"]) == (2, 3, 4)
     assert (found["is_embedding"], found["served_model_name"]) == (True, "qwen")
 
 
+def test_a_replica_on_several_nodes() -> None:
+    parallelism = ParallelArgs(tensor=4, pipeline=2, attention_data=2, expert=4, nodes=4)
+    found = engine_args(serve_args(parallelism=parallelism), MODEL, Place(15_000, 3, "10.0.0.1:15001"))
+    assert (found["attn_dp_size"], found["ep_size"], found["nnodes"]) == (2, 4, 4)
+    assert (found["node_rank"], found["dist_init_addr"], found["port"]) == (3, "10.0.0.1:15001", 15_000)
+
+
+def test_what_one_node_does_not_need_is_not_set() -> None:
+    several = {"attn_dp_size", "ep_size", "nnodes", "node_rank", "dist_init_addr"}
+    assert not several & engine_args(serve_args(), MODEL, Place(1)).keys()
+
+
+def test_what_is_not_used_is_not_on_the_wire() -> None:
+    """An image of an earlier version refuses names that it does not know."""
+    assert to_wire(serve_args(engine={"quantization": None}))["parallelism"] == {"tensor": 1, "pipeline": 1, "data": 1}
+    assert to_wire(serve_args(engine={"quantization": None}))["engine"] == {"quantization": None}
+    used = serve_args(parallelism=ParallelArgs(tensor=4, attention_data=2, nodes=2))
+    assert read_args(to_wire(used)) == used
+
+
 def test_keys_never_come_from_the_wire() -> None:
-    assert not {"api_key", "admin_api_key"} & engine_args(serve_args(), MODEL, 1).keys()
-    first, second = (engine_args(serve_args(admin=True), MODEL, 1)["admin_api_key"] for _ in range(2))
+    assert not {"api_key", "admin_api_key"} & engine_args(serve_args(), MODEL, Place(1)).keys()
+    first, second = (engine_args(serve_args(admin=True), MODEL, Place(1))["admin_api_key"] for _ in range(2))
     assert first != second
 
 
@@ -59,6 +82,11 @@ def test_ranks_on_a_cpu_share_its_cores(ranks: int, cores: Sequence[int], bind: 
     found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=ranks)), cores)
     assert found["SGLANG_CPU_OMP_THREADS_BIND"] == bind
     assert not Path(found["SGLANG_NCCL_SO_PATH"]).exists()
+
+
+def test_ranks_of_one_node_share_the_cores_of_that_node() -> None:
+    found = engine_environment(serve_args(parallelism=ParallelArgs(tensor=4, nodes=2)), range(8))
+    assert found["SGLANG_CPU_OMP_THREADS_BIND"] == "0,1,2,3|4,5,6,7|0,1,2,3|4,5,6,7"
 
 
 def test_a_single_rank_may_use_every_core() -> None:

@@ -23,6 +23,7 @@ BASE = {
     "engine": {"image": "registry.example.com/ours:1"},
     "api": {"allowAnonymous": True, "ingress": {"tls": {}}, "route": {"parentRefs": [{"name": "gateway"}]}},
     "highAvailability": {"redis": {"address": "redis:6379"}},
+    "network": {"rdma": {"resourceName": "rdma/shared"}},
 }
 # Every field of the API, and a value that BASE does not have.
 CHANGES: dict[str, Any] = {
@@ -54,6 +55,9 @@ CHANGES: dict[str, Any] = {
     "parallelism.tensor": 8,  # computed defaults are not hashed: a later version may compute others
     "parallelism.pipeline": 2,
     "parallelism.data": 2,
+    "parallelism.attentionData": 2,
+    "parallelism.expert": 2,
+    "parallelism.nodes": 2,
     "resources.cpu": "3",
     "resources.memory": "3Gi",
     "resources.sharedMemory": "3Gi",
@@ -64,6 +68,8 @@ CHANGES: dict[str, Any] = {
     "scheduling.tolerations": [{"key": "a", "operator": "Exists"}],
     "scheduling.priorityClassName": "high",
     "scheduling.queueName": "queue",
+    "network.rdma.resourceName": "rdma/hca",
+    "network.rdma.count": 2,
     "engine.image": "registry.example.com/ours:2",
     "engine.imagePullSecrets": [{"name": "pull"}],
     "engine.args": {"log_level": "warning"},
@@ -168,7 +174,7 @@ def test_the_name_is_one_of_a_ray_service() -> None:
 def test_names_of_this_version_stay_what_they_are() -> None:
     """Records of released versions carry these names: a change here rolls every endpoint out there."""
     assert named({"model": {"uri": "hf://org/model"}}) == "qwen3-gme3ahe5"
-    later = {"highAvailability"}  # came with a later version
+    later = {"highAvailability", "network"}  # came with a later version
     assert named({name: part for name, part in BASE.items() if name not in later}) == "qwen3-updwnwil"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sglang_serve import args
-from sglang_serve.engine_args import command_line, engine_args, engine_environment
+from sglang_serve.engine_args import Place, command_line, engine_args, engine_environment
 
 NAME = "conformance"
 DRAIN_SECONDS = 60
@@ -97,7 +97,7 @@ def _deployment(subject: Subject) -> dict[str, Any]:
 
 def native_command(subject: Subject, model_path: Path, port: int) -> list[str]:
     """`sglang.launch_server` with the arguments that our replica gives its engine."""
-    settings = {**engine_args(subject.serve_args, model_path, port), "host": "127.0.0.1"}
+    settings = {**engine_args(subject.serve_args, model_path, Place(port)), "host": "127.0.0.1"}
     return [sys.executable, "-m", "sglang.launch_server", *command_line(settings)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.rules_parallelism import tensor
 from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.api.spec_pods import Resources
 
@@ -43,13 +44,12 @@ _SHARES: Final = {"nvidia": _ACCELERATOR, "amd": _ACCELERATOR, "cpu": _Share(2, 
 
 def resolve(spec: EndpointSpec) -> EndpointSpec:
     """Fill in the defaults that depend on other fields: servedName, tensor, resources."""
-    model, parallelism = spec.model, spec.parallelism
-    tensor = parallelism.tensor or spec.accelerator.count // (parallelism.pipeline * parallelism.data)
+    model = spec.model
     served_name = model.served_name or repository_name(model.uri)
     return spec.model_copy(
         update={
             "model": model.model_copy(update={"served_name": served_name}),
-            "parallelism": parallelism.model_copy(update={"tensor": tensor}),
+            "parallelism": spec.parallelism.model_copy(update={"tensor": tensor(spec)}),
             "resources": _resolve_resources(spec),
         }
     )

@@ -17,23 +17,25 @@ from sglang_operator.api.errors import FieldError, show
 from sglang_operator.api.findings import closest, path_of
 
 _NOT_SERVED: Final = "leave it out: Ray Serve is the HTTP server of a replica"
-_ONE_NODE: Final = "leave it out: the ranks of a replica run on one node and find each other"
+_NODES: Final = "use spec.parallelism.nodes: the ranks of a replica find each other"
 _TLS: Final = "use spec.api.ingress.tls: TLS ends at the ingress or gateway"
 
 # Arguments that the platform sets or that would break what it promises, and what to do instead.
 PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "admin_api_key": "use spec.api.adminKeySecret",
     "api_key": "use spec.api.keysSecret",
+    "attn_dp_size": "use spec.parallelism.attentionData",
     "base_gpu_id": "leave it out: a pod sees its own accelerators only",
     "custom_sigquit_handler": "leave it out: the replica ends and replaces its engine itself",
     "device": "use spec.accelerator.vendor",
-    "dist_init_addr": _ONE_NODE,
+    "dist_init_addr": _NODES,
     "download_dir": "use spec.model.cache",
     "dp_size": "use spec.parallelism.data",
-    "enable_dp_attention": "use attn_dp_size, the groups inside spec.parallelism.tensor",
+    "enable_dp_attention": "use spec.parallelism.attentionData",
     "enable_http2": _NOT_SERVED,
     "enable_http_worker_reuseport": _NOT_SERVED,
     "enable_ssl_refresh": _TLS,
+    "ep_size": "use spec.parallelism.expert",
     "fastapi_root_path": _NOT_SERVED,
     "gpu_id_step": "leave it out: a pod sees its own accelerators only",
     "grpc_mode": _NOT_SERVED,
@@ -46,9 +48,9 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "is_embedding": "use spec.task",
     "log_level_http": _NOT_SERVED,
     "model_path": "use spec.model.uri",
-    "nccl_port": _ONE_NODE,
-    "nnodes": _ONE_NODE,
-    "node_rank": _ONE_NODE,
+    "nccl_port": _NODES,
+    "nnodes": _NODES,
+    "node_rank": _NODES,
     "port": "use spec.api.service.port",
     "pp_size": "use spec.parallelism.pipeline",
     "revision": "use spec.model.revision",

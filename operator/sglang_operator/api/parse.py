@@ -8,13 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from sglang_operator.api.base import Model
+from sglang_operator.api.combinations import advised, refused
 from sglang_operator.api.endpoint import Endpoint, resolve
 from sglang_operator.api.engine_args import doubtful_args, owned_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
 from sglang_operator.api.findings import Loc, findings, path_of
-from sglang_operator.api.rules import Rule, rules_of
-from sglang_operator.api.spec import API_VERSION, KIND, SGLangEndpoint
-from sglang_operator.api.spec_model import Engine
+from sglang_operator.api.rule import Rule
+from sglang_operator.api.rules import rules_of
+from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
 
 
 def parse_endpoint(obj: Mapping[str, Any]) -> Endpoint:
@@ -32,7 +33,7 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
         parsed = SGLangEndpoint.model_validate(obj)
     except ValidationError as error:
         raise InvalidEndpoint(findings(error)) from None
-    engine_errors, warnings = _check_engine(parsed.spec.engine)
+    engine_errors, warnings = _check_engine(parsed.spec)
     errors = (*_broken_rules(parsed), *engine_errors)
     if errors:
         raise InvalidEndpoint(errors)
@@ -43,7 +44,7 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
         uid=metadata.uid,
         spec=resolve(parsed.spec),
         written=parsed.spec,
-        warnings=warnings,
+        warnings=(*warnings, *advised(parsed.spec)),
     )
 
 
@@ -56,9 +57,10 @@ def _check_kind(obj: Mapping[str, Any]) -> None:
             raise InvalidEndpoint((FieldError(field, obj.get(field), f"must be {wanted}", f"write {field}: {wanted}"),))
 
 
-def _check_engine(engine: Engine) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
+def _check_engine(spec: EndpointSpec) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
     """(errors, warnings) of the engine arguments."""
-    owned, doubtful = owned_args(engine.args), doubtful_args(engine.args)
+    engine = spec.engine
+    owned, doubtful = owned_args(engine.args), (*doubtful_args(engine.args), *refused(spec))
     return (owned, doubtful) if engine.args_check == "Warn" else (owned + doubtful, ())
 
 

@@ -6,19 +6,16 @@ tests/unit/test_api_rules.py runs good and bad cases of every rule through both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from sglang_operator.api.base import Model
+from sglang_operator.api.rule import Rule, either
+from sglang_operator.api.rules_parallelism import RULES as PARALLELISM
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Engine, EnvSource, EnvVar, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Toleration
 from sglang_operator.api.spec_scaling import Scaling
-
-M = TypeVar("M", bound=Model)
 
 # RayService names end at 47 characters and a revision adds 9: `-` and eight of its hash.
 NAME_LENGTH: Final = 38
@@ -29,31 +26,6 @@ _HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 _BUCKET: Final = rf"^(s3|gs)://[a-z0-9][-a-z0-9._]{{1,61}}[a-z0-9](/{_PATH})?$"
 URI: Final = rf"{_HF}|{_BUCKET}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
 _DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
-
-
-@dataclass(frozen=True)
-class Rule(Generic[M]):
-    """A condition on one part of the API, and what to say when it does not hold."""
-
-    of: type[M]
-    field: str  # the field to blame, relative to the part, in YAML's spelling
-    cel: str  # over `self`, the part
-    holds: Callable[[M], bool]
-    message: str
-    remedy: str
-    advice: Callable[[M], str] = lambda _: ""  # a remedy for the very value, where one can be given
-
-
-def _or(path: str, default: str) -> str:
-    """CEL for the value at `path`, or `default` where any part of the path is not written: the CRD has no defaults."""
-    first, *rest = path.removeprefix("self.").split(".")
-    steps = accumulate(rest, lambda whole, name: f"{whole}.{name}", initial=f"self.{first}")
-    return f"({' && '.join(f'has({step})' for step in steps)} ? {path} : {default})"
-
-
-def _product(spec: EndpointSpec) -> int:
-    parallelism = spec.parallelism
-    return (parallelism.tensor or 1) * parallelism.pipeline * parallelism.data
 
 
 def _advise_uri(model: ModelSource) -> str:
@@ -67,13 +39,10 @@ def _advise_uri(model: ModelSource) -> str:
 _NOTHING: Final = "''"
 BUCKETS: Final = ("s3://", "gs://")
 _IN_BUCKET: Final = "self.uri.startsWith('s3://') || self.uri.startsWith('gs://')"
-_VENDOR: Final = _or("self.vendor", "'nvidia'")
+_VENDOR: Final = either("self.vendor", "'nvidia'")
 _STRICT: Final = "'Strict'"
 _CLUSTER_IP: Final = "'ClusterIP'"
-_COUNT: Final = _or("self.accelerator.count", "1")
-_TENSOR: Final = _or("self.parallelism.tensor", "0")
-_PIPELINE: Final = _or("self.parallelism.pipeline", "1")
-_DATA: Final = _or("self.parallelism.data", "1")
+_NODES: Final = either("self.parallelism.nodes", "1")
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
@@ -129,13 +98,15 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=EndpointSpec,
         field="model.cache.accessMode",
-        cel=f"{_or('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || "
-        f"(self.replicas <= 1 && {_or('self.scaling.max', '1')} <= 1)",
+        cel=f"{either('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || "
+        f"(self.replicas <= 1 && {either('self.scaling.max', '1')} <= 1 && {_NODES} == 1)",
         holds=lambda s: (
-            s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or max(s.replicas, s.most) <= 1
+            s.model.cache is None
+            or s.model.cache.access_mode != "ReadWriteOnce"
+            or max(s.replicas, s.most, s.parallelism.nodes) <= 1
         ),
-        message="a ReadWriteOnce volume is mounted on one node only, which more than one replica does not fit",
-        remedy="use a StorageClass that offers ReadWriteMany, or at most one replica",
+        message="a ReadWriteOnce volume is mounted on one node only, which more than one worker pod does not fit",
+        remedy="use a StorageClass that offers ReadWriteMany, or at most one replica of one node",
     ),
     Rule(
         of=EndpointSpec,
@@ -149,7 +120,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Scaling,
         field="max",
-        cel=f"self.max >= {_or('self.min', '1')}",
+        cel=f"self.max >= {either('self.min', '1')}",
         holds=lambda s: s.max >= s.min,
         message="must not be less than spec.scaling.min",
         remedy="raise spec.scaling.max, or lower spec.scaling.min",
@@ -165,31 +136,12 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Accelerator,
         field="resourceName",
-        cel=f"{_VENDOR} != 'cpu' || {_or('self.resourceName', _NOTHING)} == ''",
+        cel=f"{_VENDOR} != 'cpu' || {either('self.resourceName', _NOTHING)} == ''",
         holds=lambda a: a.vendor != "cpu" or not a.resource_name,
         message="vendor cpu requests no device",
         remedy="remove it; CPU cores are spec.resources.cpu",
     ),
-    Rule(
-        of=EndpointSpec,
-        field="parallelism",
-        cel=f"{_TENSOR} == 0 || {_TENSOR} * {_PIPELINE} * {_DATA} == {_COUNT}",
-        holds=lambda s: s.parallelism.tensor is None or _product(s) == s.accelerator.count,
-        message="tensor * pipeline * data must equal spec.accelerator.count",
-        remedy="leave tensor out, it then becomes accelerator.count / (pipeline * data), or correct accelerator.count",
-        advice=lambda s: (
-            f"set spec.accelerator.count to {_product(s)} (now {s.accelerator.count}), or leave tensor out: it then "
-            "becomes accelerator.count / (pipeline * data)"
-        ),
-    ),
-    Rule(
-        of=EndpointSpec,
-        field="parallelism",
-        cel=f"{_TENSOR} != 0 || {_COUNT} % ({_PIPELINE} * {_DATA}) == 0",
-        holds=lambda s: s.parallelism.tensor is not None or s.accelerator.count % _product(s) == 0,
-        message="pipeline * data must divide spec.accelerator.count",
-        remedy="correct accelerator.count, parallelism.pipeline or parallelism.data",
-    ),
+    *PARALLELISM,
     Rule(
         of=Toleration,
         field="key",
@@ -233,7 +185,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Engine,
         field="argsCheck",
-        cel=f"{_or('self.argsCheck', _STRICT)} == 'Strict' || {_or('self.image', _NOTHING)} != ''",
+        cel=f"{either('self.argsCheck', _STRICT)} == 'Strict' || {either('self.image', _NOTHING)} != ''",
         holds=lambda e: e.args_check == "Strict" or bool(e.image),
         message="Warn is for an image whose SGLang differs from the platform's",
         remedy="set spec.engine.image, or leave argsCheck at Strict",
@@ -241,8 +193,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     Rule(
         of=Api,
         field="allowAnonymous",
-        cel=f"{_or('self.allowAnonymous', 'false')} || has(self.keysSecret) || "
-        f"(!has(self.ingress) && !has(self.route) && {_or('self.service.type', _CLUSTER_IP)} == 'ClusterIP')",
+        cel=f"{either('self.allowAnonymous', 'false')} || has(self.keysSecret) || "
+        f"(!has(self.ingress) && !has(self.route) && {either('self.service.type', _CLUSTER_IP)} == 'ClusterIP')",
         holds=lambda a: (
             a.allow_anonymous
             or a.keys_secret is not None

@@ -14,6 +14,7 @@ from sglang_operator.api.base import DNS_LABEL, Model, OptionalName, Seconds, pa
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_availability import HighAvailability
 from sglang_operator.api.spec_model import Engine, ModelSource
+from sglang_operator.api.spec_network import Network
 from sglang_operator.api.spec_pods import Accelerator, Head, Parallelism, PodTemplate, Resources, Scheduling
 from sglang_operator.api.spec_scaling import Scaling
 
@@ -99,6 +100,7 @@ class EndpointSpec(Model):
     resources: Resources = part("[R] Host resources of each worker pod. Default: by accelerator.vendor and count.")
     head: Head = part("[R] Host resources of the Ray head pod. Default: 1 core and 4Gi.")
     scheduling: Scheduling = part("[R] Where worker pods may run. Default: any node with the accelerators.")
+    network: Network = part("[R] What worker pods need of the network. Default: a plain one.")
     engine: Engine = part("How SGLang is started. Default: the platform's image and SGLang's own defaults.")
     api: Api = part("Keys, behaviour and exposure of the HTTP API. Default: open inside the cluster.")
     high_availability: HighAvailability = part(

@@ -34,8 +34,8 @@ class Accelerator(Model):
     )
     count: Ranks = Field(
         default=1,
-        description="[R] Accelerators of one replica, all on one node. Default 1. With vendor cpu: number of engine "
-        "processes of one replica; the cores they may use are spec.resources.cpu.",
+        description="[R] Accelerators on each node of one replica, which is one node unless parallelism.nodes says "
+        "more. Default 1. With vendor cpu: number of engine processes; the cores they may use are spec.resources.cpu.",
     )
     products: Items[LabelValue] = items(
         "[R] Accept nodes with any of these accelerator products, as the vendor's device plugin labels them, for "
@@ -51,18 +51,33 @@ class Accelerator(Model):
 
 
 class Parallelism(Model):
-    """How the accelerators of a replica share one model: tensor * pipeline * data = accelerator.count."""
+    """How the accelerators of a replica share one model: tensor * pipeline * data = accelerator.count * nodes."""
 
     tensor: Ranks = computed(
-        "[R] Ranks that split every layer (SGLang's tp_size). Default: accelerator.count / (pipeline * data)."
+        "[R] Ranks that split every layer (SGLang's tp_size). Default: accelerator.count * nodes / (pipeline * data)."
     )
     pipeline: Ranks = Field(
         default=1, description="[R] Groups of layers, one after the other (SGLang's pp_size). Default 1."
     )
     data: Ranks = Field(
         default=1,
-        description="[R] Copies of the model inside one replica that share its HTTP server (SGLang's dp_size). Default "
-        "1. For independent copies use spec.replicas.",
+        description="[R] Copies of the model inside one replica that share its HTTP server (SGLang's dp_size), on one "
+        "node. Default 1. For independent copies use spec.replicas.",
+    )
+    attention_data: Ranks = Field(
+        default=1,
+        description="[R] Groups inside tensor whose attention works on requests of their own (SGLang's attn_dp_size). "
+        "Adds no accelerator. Default 1.",
+    )
+    expert: Ranks = Field(
+        default=1,
+        description="[R] Ranks inside tensor over which the experts of a mixture-of-experts model are spread (SGLang's "
+        "ep_size). Adds no accelerator. Default 1.",
+    )
+    nodes: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description="[R] Nodes of one replica: as many worker pods, each with accelerator.count accelerators. They "
+        "start and end together. Default 1.",
     )
 
 

@@ -17,6 +17,7 @@ from sglang_operator.cli.manifests import read_endpoints, warn
 from sglang_operator.cli.ports import BadPorts, assign_ports
 from sglang_operator.cli.session import Session, serve
 from sglang_operator.render import render_endpoint
+from sglang_operator.render.shape import shape_of
 from sglang_serve.args import ENV_MODEL_MIRROR
 
 EXIT_INVALID = 1
@@ -79,8 +80,11 @@ def require_local(endpoints: Sequence[Endpoint], once: str | None) -> None:
     for endpoint in endpoints:
         if not endpoint.spec.most:
             raise NotLocal(f"{endpoint.name}: spec.replicas: 0 is a stopped endpoint", "set spec.replicas: 1")
-        accelerator = endpoint.spec.accelerator
-        require_accelerators(accelerator.vendor, accelerator.count * endpoint.spec.most)
+        shape = shape_of(endpoint)
+        if shape.pods > 1:
+            what = f"{endpoint.name}: spec.parallelism.nodes: a replica on {shape.pods} nodes, and this is one machine"
+            raise NotLocal(what, "set nodes: 1, with accelerator.count for all of its accelerators")
+        require_accelerators(endpoint.spec.accelerator.vendor, shape.accelerators * endpoint.spec.most)
 
 
 def session(endpoint: Endpoint, port: int, where: Mapping[str, Any]) -> Session:

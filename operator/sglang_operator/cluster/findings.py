@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sglang_operator.api import InvalidEndpoint
+from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
@@ -15,12 +16,13 @@ from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, 
 FORBIDDEN_STATUS = 403
 
 
-def accepted(absent: frozenset[str], wants_route: bool) -> Condition:
-    """The spec is valid. What it asks for may still need an API that the cluster lacks."""
+def accepted(absent: frozenset[str], wants_route: bool, warnings: Sequence[FieldError] = ()) -> Condition:
+    """The spec is valid. What it asks for may still need an API that the cluster lacks, or cost more than expected."""
     if wants_route and ROUTE.name in absent:
         message = "spec.api.route: this cluster has no Gateway API: install its CRDs, or remove the field"
         return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ROUTE_ABSENT, message)
-    return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.VALID, "the spec is valid")
+    message = "\n".join(["the spec is valid", *(f"warning: {one}" for one in warnings)])
+    return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.VALID, message)
 
 
 def rejected(error: InvalidEndpoint) -> Condition:

@@ -55,7 +55,7 @@ class InPlace:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Fewest and most worker pods."""
+        """Fewest and most replicas."""
         if self.released:
             return 0, 0
         scaling = self.parsed_scaling
@@ -85,8 +85,22 @@ def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace)
     spec["serveConfigV2"] = _serve_config(spec["serveConfigV2"], values)
     spec["excludeHeadPodFromServeSvc"] = not values.holds  # KubeRay obeys it at once
     for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
-        group["minReplicas"], group["maxReplicas"] = values.bounds
+        group["minReplicas"], group["maxReplicas"] = worker_bounds(recorded, values)
     return with_owner(owner, made, {IN_PLACE: values.as_json()})
+
+
+def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
+    """Worker pods that each replica of a RayService takes: one for each bundle of its placement."""
+    config = yaml.load(ray_service["spec"]["serveConfigV2"], yaml.CSafeLoader)
+    (deployment,) = config["applications"][0]["deployments"]
+    return len(deployment.get("placement_group_bundles") or ()) or 1
+
+
+def worker_bounds(ray_service: Mapping[str, Any], values: InPlace) -> tuple[int, int]:
+    """Fewest and most worker pods of a revision, by its record."""
+    fewest, most = values.bounds
+    each = pods_per_replica(ray_service)
+    return fewest * each, most * each
 
 
 def written_values(live: Mapping[str, Any]) -> InPlace | None:
@@ -106,17 +120,20 @@ def _serve_config(text: str, values: InPlace) -> str:
     return to_yaml(config)
 
 
-def cluster_patch(cluster: Mapping[str, Any], values: InPlace, pods: tuple[str, ...]) -> list[Object]:
+def cluster_patch(
+    cluster: Mapping[str, Any], bounds: tuple[int, int], pods: tuple[str, ...], *, released: bool = False
+) -> list[Object]:
     """JSON patch that brings bounds to a live RayCluster, which KubeRay does not do; [] if they are there.
 
-    `pods`: names of its worker pods. The upper bound falls only when pods are few enough: the autoscaler would end
-    running ones to reach it. `replicas` is the autoscaler's, except when all workers are to go.
+    `bounds`: fewest and most worker pods. `pods`: their names. `released`: none shall be left. The upper bound falls
+    only when pods are few enough: the autoscaler would end running ones to reach it. `replicas` is the autoscaler's,
+    except when all workers are to go.
     """
     operations: list[Object] = []
     for index, group in enumerate(cluster["spec"].get("workerGroupSpecs") or ()):
         path = f"/spec/workerGroupSpecs/{index}"
-        changes = _bounds(group, values, len(pods))
-        if values.released and pods:
+        changes = _bounds(group, bounds, len(pods), released=released)
+        if released and pods:
             changes |= _removal(group, pods)
         if changes:
             operations.append({"op": "test", "path": f"{path}/groupName", "value": group["groupName"]})
@@ -124,13 +141,13 @@ def cluster_patch(cluster: Mapping[str, Any], values: InPlace, pods: tuple[str, 
     return operations
 
 
-def _bounds(group: Mapping[str, Any], values: InPlace, pods: int) -> Object:
-    fewest, most = values.bounds
+def _bounds(group: Mapping[str, Any], bounds: tuple[int, int], pods: int, *, released: bool) -> Object:
+    fewest, most = bounds
     changes: Object = {}
     if group.get("minReplicas") != fewest:
         changes["minReplicas"] = fewest
     highest = group.get("maxReplicas", 0)
-    if highest < most or (highest > most and (values.released or pods <= most)):
+    if highest < most or (highest > most and (released or pods <= most)):
         changes["maxReplicas"] = most
     return changes
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
-from sglang_operator.cluster.in_place import InPlace, written_values
+from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
@@ -39,6 +39,7 @@ class Sight:
     pods: tuple[Object, ...] = ()
     said: Said = field(default_factory=Said)
     answers: Answers = field(default_factory=Answers)
+    pods_per_replica: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class _Workers:
     all: tuple[Object, ...]
     workers: tuple[Object, ...]
     ready: tuple[str, ...]
-    """Addresses of the workers that are Ready."""
+    """Addresses of the workers that are Ready. Of a replica on several nodes that is one: the others have no front."""
+    each: int
+    """Worker pods of one replica."""
     answers: Answers
     said: Said
     head: Held | None = None
@@ -72,7 +75,7 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
     """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for."""
     found = sorted(_names(snapshot))
     asked = await asyncio.gather(
-        *(_ask(api, prober, _of(snapshot.pods, name), _must_generate(snapshot, name, wanted)) for name in found)
+        *(_ask(api, prober, snapshot, name, generate=_must_generate(snapshot, name, wanted)) for name in found)
     )
     sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, asked, strict=True)}
     observed = Observed(
@@ -98,16 +101,24 @@ def _must_generate(snapshot: Snapshot, name: str, wanted: str) -> bool:
     return name != selected and (name == wanted or not drains)
 
 
-async def _ask(api: Api, prober: Prober, pods: tuple[Object, ...], generate: bool) -> _Workers:
+async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, generate: bool) -> _Workers:
+    pods = _of(snapshot.pods, name)
     workers = tuple(filter(of_pods.is_worker, pods))
     ready = tuple(of_pods.address(pod) for pod in workers if of_pods.is_ready(pod))
     answers = await prober.ask(ready, generate=generate)
-    seen = _Workers(pods, workers, ready, answers, Said())
+    seen = _Workers(pods, workers, ready, _pods_per_replica(snapshot, name), answers, Said())
     heads = tuple(filter(of_pods.is_serving_head, pods))
     if heads and not seen.reports:
         seen = replace(seen, head=await prober.ask_head(of_pods.address(heads[0])))
     # The log is read only while it can tell why a replica is missing.
-    return seen if len(seen.reports) >= len(workers) else replace(seen, said=await _listen(api, workers))
+    return seen if len(seen.reports) * seen.each >= len(workers) else replace(seen, said=await _listen(api, workers))
+
+
+def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
+    """By the RayService, or by the record while that is gone."""
+    live = (item for item in snapshot.ray_services if name_of(item) == name)
+    recorded = (stored.ray_service for stored in snapshot.records if stored.name == name)
+    return next(map(pods_per_replica, (*live, *recorded)), 1)
 
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
@@ -123,7 +134,7 @@ def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
     if not seen.reports:
         live = replace(live, waking_since=_waking_since(snapshot, name, seen))
-    return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers)
+    return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers, seen.each)
 
 
 def _waking_since(snapshot: Snapshot, name: str, seen: _Workers) -> float | None:
@@ -147,7 +158,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         worker_pods=len(seen.workers),
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
-        target_replicas=_target(written, clusters, seen.head) if written else None,
+        target_replicas=_target(written, clusters, seen) if written else None,
         holds=bool(written and written.holds and not written.released and any(map(of_pods.is_serving_head, seen.all))),
         probe=probe,
         answered=len(reports),
@@ -173,14 +184,14 @@ def _progress(service: Object | None, seen: _Workers) -> Progress | None:
     return Progress(max(created, of_pods.last_change(seen.all), seen.said.at))
 
 
-def _target(written: InPlace, clusters: Sequence[Object], head: Held | None) -> int | None:
+def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int | None:
     """A fixed number, or what Ray Serve wants; while it has replicas, from what Ray's autoscaler asks KubeRay for."""
     if not written.scaling:
         return written.replicas
-    if head and head.target is not None:
-        return head.target  # the pods of replicas that are gone stay for a minute or two
+    if seen.head and seen.head.target is not None:
+        return seen.head.target  # the pods of replicas that are gone stay for a minute or two
     groups = [group for cluster in clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]
-    return max((group.get("replicas") or 0 for group in groups), default=None)
+    return max(((group.get("replicas") or 0) // seen.each for group in groups), default=None)
 
 
 def _front(seen: _Workers, now: float) -> Front | None:

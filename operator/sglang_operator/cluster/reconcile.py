@@ -77,7 +77,7 @@ class Pass:
         serving = next((stored for stored in self.snapshot.records if stored.name in names), None)
         ray_service = next(item for item in self.rendered if item["kind"] == RAY_SERVICE.name)
         found = (
-            findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None),
+            findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self.endpoint.warnings),
             *self.plan.conditions,
             findings.update_available(serving, ray_service),
         )

@@ -41,7 +41,7 @@ def status_of(facts: Facts) -> Object:
     serving = facts.view.sights.get(facts.view.observed.service.revision)
     found = {
         "url": url_of(facts.endpoint),
-        "replicas": serving.revision.live.worker_pods if serving else 0,
+        "replicas": serving.revision.live.worker_pods // serving.pods_per_replica if serving else 0,
         "readyReplicas": serving.revision.live.ready_replicas if serving else 0,
         "desiredReplicas": _desired(facts.endpoint, serving),
         **_sleep(facts, serving),

@@ -10,7 +10,7 @@ from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
 from sglang_operator.cluster.children import NameTakenError, service_of, wanted_service
 from sglang_operator.cluster.compare import covers
-from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, written_values
+from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.pods import is_worker
@@ -161,6 +161,7 @@ class Writer:
             for pod in self._snapshot.pods
             if is_worker(pod) and labels_of(pod).get(names.REVISION) == revision and not is_terminating(pod)
         )
-        operations = cluster_patch(cluster, values, pods)
+        bounds = worker_bounds(self._recorded[revision], values)
+        operations = cluster_patch(cluster, bounds, pods, released=values.released)
         if operations:
             await self._api.patch(RAY_CLUSTER.of(self._namespace, name_of(cluster)), operations, JSON_PATCH)

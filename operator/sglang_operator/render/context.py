@@ -13,9 +13,10 @@ from sglang_operator.api.spec_model import Cache
 from sglang_operator.render import names
 from sglang_operator.render.environment import env_list, head_environment, worker_environment
 from sglang_operator.render.platform import Platform
-from sglang_operator.render.quantity import object_store_bytes, whole_cores
+from sglang_operator.render.quantity import object_store_bytes
 from sglang_operator.render.revision import revision_name
 from sglang_operator.render.serve_config import graceful_shutdown_seconds
+from sglang_operator.render.shape import shape_of
 from sglang_operator.render.volumes import Volume, worker_volumes
 
 HEAD_SHARED_MEMORY = "1Gi"
@@ -83,12 +84,12 @@ class HeadPod:
 
 @dataclass(frozen=True)
 class WorkerPod:
-    """Context of worker-pod.yaml.j2: one replica."""
+    """Context of worker-pod.yaml.j2: one replica, or its part on one node."""
 
     names: Names
     pods: Pods
     count: int
-    """Pods at first, one for each replica."""
+    """Pods at first: of each replica one on each of its nodes."""
     fewest: int
     most: int
     cores: int
@@ -200,15 +201,15 @@ def head_pod(endpoint: Endpoint, platform: Platform) -> HeadPod:
 
 def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
     """Everything that worker-pod.yaml.j2 needs."""
-    spec, vendor = endpoint.spec, endpoint.spec.accelerator.vendor
+    spec, vendor, shape = endpoint.spec, endpoint.spec.accelerator.vendor, shape_of(endpoint)
     return WorkerPod(
         names=endpoint_names(endpoint),
         pods=_pods(endpoint, platform),
-        count=max(spec.fewest, 1) if spec.scaling else spec.replicas,
-        fewest=spec.fewest,
-        most=spec.most,
-        cores=whole_cores(spec.resources.cpu),
-        gpus=0 if vendor == "cpu" else spec.accelerator.count,
+        count=shape.workers(max(spec.fewest, 1) if spec.scaling else spec.replicas),
+        fewest=shape.workers(spec.fewest),
+        most=shape.workers(spec.most),
+        cores=shape.cores,
+        gpus=shape.devices,
         resources=_resources(endpoint),
         shared_memory=spec.resources.shared_memory,
         object_store_bytes=object_store_bytes(spec.resources.shared_memory),
@@ -239,7 +240,9 @@ def _resources(endpoint: Endpoint) -> dict[str, str]:
     resources, accelerator = endpoint.spec.resources, endpoint.spec.accelerator
     wanted = {"cpu": resources.cpu, "memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage}
     device = accelerator.resource_name or _DEVICE[accelerator.vendor]
-    return {**wanted, device: str(accelerator.count)} if device else wanted
+    devices = {device: str(accelerator.count)} if device else {}
+    rdma = endpoint.spec.network.rdma
+    return {**wanted, **devices, **({rdma.resource_name: str(rdma.count)} if rdma else {})}
 
 
 def _tolerations(endpoint: Endpoint) -> tuple[Mapping[str, Any], ...]:

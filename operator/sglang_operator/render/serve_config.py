@@ -9,10 +9,10 @@ from sglang_operator.api import Endpoint
 from sglang_operator.api.spec_scaling import Scaling
 from sglang_operator.render import names
 from sglang_operator.render.environment import MIN_DRAINING_SECONDS
-from sglang_operator.render.quantity import whole_cores
 from sglang_operator.render.revision import revision_name, short_hash
+from sglang_operator.render.shape import shape_of
 from sglang_operator.render.yaml_text import to_yaml
-from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, LiveArgs, ModelArgs, ParallelArgs, ServeArgs, to_wire
+from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, LiveArgs, ModelArgs, ServeArgs, to_wire
 
 SHUTDOWN_SECONDS = 30
 """What stopping takes besides the drain: engine shutdown, clean-up, and Serve's own loop."""
@@ -64,7 +64,7 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": graceful_shutdown_seconds(endpoint),
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,  # above SGLang's own 20 s for a generated token under load
-        "ray_actor_options": _actor_options(endpoint),
+        **shape_of(endpoint).placement,
         "user_config": to_wire(live_args(endpoint)),
     }
 
@@ -94,13 +94,6 @@ def _autoscaling(scaling: Scaling, floor: int) -> dict[str, Any]:
     }
 
 
-def _actor_options(endpoint: Endpoint) -> dict[str, Any]:
-    """One replica takes all of one worker pod, so a pod never runs two. Ray sets OMP_NUM_THREADS to num_cpus."""
-    accelerator = endpoint.spec.accelerator
-    gpus = {} if accelerator.vendor == "cpu" else {"num_gpus": accelerator.count}
-    return {"num_cpus": whole_cores(endpoint.spec.resources.cpu), **gpus}
-
-
 def serve_args(endpoint: Endpoint) -> ServeArgs:
     """What the engine is started with."""
     spec = endpoint.spec
@@ -110,7 +103,7 @@ def serve_args(endpoint: Endpoint) -> ServeArgs:
         revision=revision_name(endpoint),
         task=spec.task,
         vendor=spec.accelerator.vendor,
-        parallelism=ParallelArgs(**spec.parallelism.model_dump()),
+        parallelism=shape_of(endpoint).parallelism,
         engine=dict(sorted(spec.engine.args.items())),
         require_keys=spec.api.keys_secret is not None,
         admin=spec.api.admin_key_secret is not None,

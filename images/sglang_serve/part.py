@@ -1,0 +1,75 @@
+"""The part of a replica on one node: its directory, the model's files, SGLang's processes. Most replicas have one."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sglang_serve import args, health, leftovers, models, ports
+from sglang_serve.engine_args import Place, engine_args, engine_environment
+from sglang_serve.errors import StartError, classify, first_child_error
+from sglang_serve.progress import Progress, write_line
+from sglang_serve.request_log import Origin
+
+if TYPE_CHECKING:
+    from sglang_serve.sglang_private import Engine
+
+
+class Part:
+    """`name` is unique among the parts of this machine, `node` its number among those of its replica."""
+
+    def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str], node: int = 0) -> None:
+        self.origin = Origin(serve_args.endpoint, serve_args.revision, name)
+        self._args = serve_args
+        self._env = env
+        self._node = node
+        self._port: socket.socket = ports.claim_port()
+        self.directory = leftovers.claim(Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR)), name)
+        self.progress = Progress(self.directory.path, write_line, **vars(self.origin))
+
+    @property
+    def rendezvous_port(self) -> int:
+        """Where ranks of other nodes may find those of this one."""
+        return int(self._port.getsockname()[1]) + ports.RENDEZVOUS
+
+    def fetch(self) -> Path:
+        """The directory of the model, once it is here. Raises StartError."""
+        self.progress.report("model", f"looking for {self._args.model.uri}")
+        return models.fetch(self._args.model, self._env, partial(self.progress.report, "model"))
+
+    def load(self, path: Path, rendezvous: str = "") -> Engine:
+        """Start SGLang's processes; returns when those of all nodes have loaded. Raises what SGLang raises."""
+        self.progress.report("load", f"starting the engine with {path}")
+        self._prepare_process()
+        from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
+
+        place = Place(self._port.getsockname()[1], self._node, rendezvous)
+        return Engine(engine_args(self._args, path, place), self.directory.errors)
+
+    def _prepare_process(self) -> None:
+        for name, value in engine_environment(self._args, sorted(os.sched_getaffinity(0))).items():
+            os.environ.setdefault(name, value)  # the pod's own, from spec.engine.env, count more
+        leftovers.use_for_temporary_files(self.directory)
+        health.ignore_quit_signals()
+
+    def failed(self, error: BaseException) -> StartError:
+        """The reason why it could not start: reported, and all that is left of it."""
+        # What is left of an engine must stay uncollected: of a ZeroMQ context and its open sockets that are garbage
+        # together, the collector may end the context first, and that waits for its sockets forever.
+        gc.freeze()
+        traceback.print_exception(error)  # into the log; status and Serve's message get one line
+        failure = classify(error, first_child_error(self.directory.errors))
+        self.progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
+        health.kill_children()
+        self.directory.remove_all_but_progress()
+        return failure
+
+    def describe_end(self, what: str) -> str:
+        """Why a process of the engine has ended, in its own words if it left any."""
+        return classify(RuntimeError(what), first_child_error(self.directory.errors)).message

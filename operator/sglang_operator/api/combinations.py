@@ -1,0 +1,56 @@
+"""What depends on engine arguments and other fields together: refused where SGLang would end, else a warning.
+
+Checked by operator and CLI alone: the CRD has no schema for the values of engine arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sglang_operator.api.errors import FieldError
+from sglang_operator.api.spec import EndpointSpec
+
+
+def refused(spec: EndpointSpec) -> tuple[FieldError, ...]:
+    """Combinations that SGLang 0.5.23 ends at."""
+    return tuple(_refused(spec))
+
+
+def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
+    """What works and costs more than its user may expect."""
+    return tuple(_slow_nodes(spec))
+
+
+def _refused(spec: EndpointSpec) -> Iterator[FieldError]:
+    args, parallelism = spec.engine.args, spec.parallelism
+    # managers/tokenizer_control_mixin.py asserts it at the first adapter, not at the start.
+    if parallelism.data > 1 and args.get("enable_lora") and not args.get("lora_paths"):
+        message = "SGLang loads no adapter at run time into copies of a model (parallelism.data)"
+        yield _finding("enable_lora", True, message, "use spec.replicas for copies, or name the adapters in lora_paths")
+    algorithm = args.get("speculative_algorithm")
+    # arg_groups/validation_hook.py: check_pipeline_parallel_compat
+    if parallelism.pipeline > 1 and isinstance(algorithm, str) and algorithm.upper() != "EAGLE":
+        message = "over pipeline stages SGLang speculates with EAGLE only"
+        yield _finding("speculative_algorithm", algorithm, message, "use EAGLE, or parallelism.tensor for pipeline")
+
+
+def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
+    return FieldError(f"spec.engine.args.{name}", value, message, remedy)
+
+
+def _slow_nodes(spec: EndpointSpec) -> Iterator[FieldError]:
+    nodes, pipeline = spec.parallelism.nodes, spec.parallelism.pipeline
+    if nodes == 1 or spec.accelerator.vendor == "cpu" or spec.network.rdma:
+        return
+    if pipeline >= nodes:
+        message = f"without RDMA the {pipeline} stages on {nodes} nodes hand each token over by TCP"
+        yield FieldError("spec.network.rdma", None, message, "request the nodes' RDMA devices, if they have any")
+        return
+    message = (
+        f"without RDMA the ranks on {nodes} nodes exchange every layer of every token by TCP, several times slower"
+    )
+    remedy = (
+        f"request the nodes' RDMA devices, or set parallelism.pipeline: {nodes}, which crosses nodes once per token"
+    )
+    yield FieldError("spec.network.rdma", None, message, remedy)
