@@ -50,9 +50,7 @@ class TwoRaylets:
 
     def __exit__(self, *_: object) -> None:
         children = psutil.Process(self._process.pid).children(recursive=True)
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(60)
+        self._process.communicate(timeout=60)  # closes its input: then it ends
         for left in psutil.wait_procs(children, timeout=10)[1]:
             left.kill()
         self._scratch.cleanup()
