@@ -67,6 +67,10 @@ cluster: venv cluster-tools model ## A real Kubernetes with KubeRay and our imag
 cluster-down: venv ## Take the cluster down and remove all of it
 	@$(LOCALCLUSTER) down
 
+.PHONY: demo
+demo: cluster ## The cluster, the operator by its chart, an endpoint, a question and its answer
+	@PYTHONPATH=tests:hack/cluster $(BIN)/python hack/cluster/demo.py
+
 .PHONY: cluster-tools
 cluster-tools: ## Install what nodes of the cluster are made of (Debian or Ubuntu, root)
 	@hack/cluster-tools.sh

@@ -11,6 +11,7 @@ from cluster.actors import Operator, User, load, wait_until
 from cluster.endpoints import engine_of
 
 DEADLINE = 900
+FAILED_SECONDS = 600  # an engine that ends after its start is started three times
 PASSES = 20  # after a failure: none of them tries again
 pytestmark = pytest.mark.timeout(DEADLINE)
 
@@ -35,6 +36,8 @@ def test_upgrades_lose_nothing(serving: User) -> None:
     [
         ({"args": {"context_length": 10_000_000}}, "BadArgument"),  # only the engine knows what the model can
         ({"image": "localhost/no-such-image:1"}, "ImagePullFailed"),
+        # It starts and warms up; its second answer, to the operator's probe, is its end.
+        ({"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "2"}]}, "EngineCrashed"),
     ],
 )
 def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
@@ -43,7 +46,7 @@ def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
     before, engine = serving.serving, serving.read("sgl", serving.name)["spec"]["engine"]
     with load(serving.url()) as working:
         serving.edit("engine", engine_of(broken))
-        degraded = serving.wait_for("Degraded", "True", "RevisionFailing")
+        degraded = serving.wait_for("Degraded", "True", "RevisionFailing", FAILED_SECONDS)
         assert reason in degraded["message"]
         failed = serving.status["revisions"][0]
         assert (failed["state"], failed["reason"]) == ("Failed", reason)
@@ -84,3 +87,12 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
             done.set()
             killer.join()
     assert working.count.lost == [], str(working.count)
+
+
+def test_recreate_is_an_outage_and_says_so(serving: User) -> None:
+    before = serving.serving
+    serving.edit("upgrade", {"strategy": "Recreate", "drainSeconds": 30})
+    serving.edit("engine", engine_of({"env": [{"name": "COLOR", "value": "black"}]}))
+    serving.wait_for("Progressing", "True", "Recreating", 60)
+    serving.wait_for_rollout(before)
+    serving.wait_for("Ready", "True")

@@ -1,0 +1,62 @@
+"""A replica on two nodes of Ray's, in two worker pods: it answers as one, and falls and comes back as one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from cluster.actors import Operator, User, wait_until
+from cluster.conftest import GONE_SECONDS
+from cluster.endpoints import put_tiny_model, tiny_endpoint
+from localcluster.cluster import LocalCluster
+
+BODY = {"model": "any", "prompt": "License", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def spread(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
+    """An endpoint of one replica, whose model lies over two pods."""
+    put_tiny_model(cluster.models)
+    user = User(cluster.control_plane.kubectl, f"two-pods-{os.getpid()}")
+    cluster.control_plane.make_namespace(user.namespace)
+    manifest = tiny_endpoint()
+    manifest["spec"]["parallelism"] = {"nodes": 2}
+    manifest["spec"]["engine"]["args"] = {"dtype": "float32"}
+    user.apply(manifest)
+    user.wait_for("Ready", "True", seconds=900)
+    yield user
+    user.run("delete", "sgl", user.name)
+    wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
+    user.run("delete", "namespace", user.namespace, "--wait=false")
+
+
+def test_a_lost_pod_takes_the_replica_with_it_and_another_comes(spread: User) -> None:
+    said, before = ask(spread), workers(spread)
+    assert (len(before), spread.status["readyReplicas"]) == (2, 1)
+    assert "TCP" in spread.condition("Accepted")["message"], "no RDMA: it says what that costs"
+    follower = next(name for name, ready in before.items() if not ready)
+    spread.run("delete", "pod", follower, "--force", "--grace-period=0")
+    wait_until(lambda: not any(workers(spread).values()), 120, "the rest of the replica to end")
+    wait_until(lambda: sum(workers(spread).values()) == 1, 600, lambda: json.dumps(spread.status))
+    spread.wait_for("Ready", "True")
+    assert set(before) - set(workers(spread)) == {follower}, "the other pod was kept"
+    assert ask(spread) == said
+
+
+def ask(user: User) -> str:
+    reply = httpx.post(f"{user.url()}/v1/completions", json=BODY, timeout=120)
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["choices"][0]["text"])
+
+
+def workers(user: User) -> dict[str, bool]:
+    """Whether each worker pod is Ready, by name."""
+    found = {}
+    for item in user.read("pods", "--selector=ray.io/node-type=worker")["items"]:
+        conditions = {one["type"]: one["status"] for one in item["status"].get("conditions", ())}
+        found[item["metadata"]["name"]] = conditions.get("Ready") == "True"
+    return found
