@@ -472,3 +472,43 @@ class TestRedis:
     def test_an_address_is_host_and_port(self, address: str) -> None:
         with pytest.raises(InvalidEndpoint, match=r"spec\.highAvailability\.redis\.address"):
             parse_endpoint(endpoint(highAvailability={"redis": {"address": address}}))
+
+
+class TestSpread:
+    def test_workers_of_a_revision_are_spread_where_there_is_room(self) -> None:
+        objects = render()
+        (constraint,) = worker(objects)["spec"]["topologySpreadConstraints"]
+        assert constraint["topologyKey"] == "kubernetes.io/hostname"
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+        labels = constraint["labelSelector"]["matchLabels"]
+        assert labels == {**worker(objects)["metadata"]["labels"], "ray.io/node-type": "worker"}
+
+    def test_over_zones(self) -> None:
+        (constraint,) = worker(render(highAvailability={"spread": "Zone"}))["spec"]["topologySpreadConstraints"]
+        assert constraint["topologyKey"] == "topology.kubernetes.io/zone"
+
+    def test_or_wherever_the_scheduler_puts_them(self) -> None:
+        assert "topologySpreadConstraints" not in worker(render(highAvailability={"spread": "None"}))["spec"]
+
+
+class TestSeveralNodes:
+    WIDE: ClassVar[dict[str, Any]] = {"accelerator": {"count": 8}, "parallelism": {"nodes": 2}}
+
+    def test_one_pod_and_one_bundle_for_each_node(self) -> None:
+        objects = render(replicas=3, **self.WIDE)
+        (group,) = cluster(objects)["workerGroupSpecs"]
+        assert (group["replicas"], group["minReplicas"], group["maxReplicas"], group["numOfHosts"]) == (6, 6, 6, 1)
+        only = deployment(objects)
+        assert only["placement_group_bundles"] == [{"CPU": 64, "GPU": 8}] * 2
+        assert only["placement_group_strategy"] == "STRICT_SPREAD"
+        assert (only["num_replicas"], only["ray_actor_options"]) == (3, {"num_cpus": 64, "num_gpus": 8})
+
+    def test_its_pods_ask_for_rdma_devices(self) -> None:
+        objects = render(network={"rdma": {"resourceName": "rdma/hca", "count": 4}}, **self.WIDE)
+        limits = worker(objects)["spec"]["containers"][0]["resources"]["limits"]
+        assert (limits["rdma/hca"], limits["nvidia.com/gpu"]) == ("4", "8")
+
+    def test_one_node_is_rendered_as_ever(self) -> None:
+        explicit = {"attentionData": 1, "expert": 1, "nodes": 1}
+        assert render(parallelism=explicit) == render()
+        assert not {"placement_group_bundles", "placement_group_strategy"} & deployment(render()).keys()

@@ -92,6 +92,7 @@ CHANGES: dict[str, Any] = {
     "api.limits.maxBodyBytes": 4096,
     "highAvailability.redis.address": "valkey:6379",
     "highAvailability.redis.passwordSecret": {"name": "redis", "key": "password"},
+    "highAvailability.spread": "Zone",
     "upgrade.strategy": "Recreate",
     "upgrade.whenNoCapacity": "Recreate",
     "upgrade.capacityTimeoutSeconds": 60,

@@ -104,7 +104,7 @@ class EndpointSpec(Model):
     engine: Engine = part("How SGLang is started. Default: the platform's image and SGLang's own defaults.")
     api: Api = part("Keys, behaviour and exposure of the HTTP API. Default: open inside the cluster.")
     high_availability: HighAvailability = part(
-        "[R] What survives the loss of the head pod. Default: nothing, it restarts every replica."
+        "[R] What survives the loss of a pod, a node or a zone. Default: other replicas; a lost head restarts them all."
     )
     upgrade: Upgrade = part("How a change reaches the pods. Default: those of its fields.")
     pod_template: PodTemplate = part("[R] Patches over the rendered pod templates. Default: none.")

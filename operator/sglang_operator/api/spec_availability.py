@@ -1,8 +1,8 @@
-"""`spec.highAvailability`: what survives the loss of a pod that is not a replica."""
+"""`spec.highAvailability`: what survives the loss of a pod, a node or a zone."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,10 +24,15 @@ class Redis(Model):
 
 
 class HighAvailability(Model):
-    """What survives the loss of a pod that is not a replica."""
+    """What survives the loss of a pod, a node or a zone."""
 
     redis: Redis | None = Field(
         default=None,
         description="[R] Keep the state of Ray's head in Redis, so that replicas go on answering while a lost head is "
         "replaced. Default: not set, a lost head restarts every replica, an outage of one model load.",
+    )
+    spread: Literal["Node", "Zone", "None"] = Field(
+        default="Node",
+        description="[R] Over what worker pods are spread as evenly as there is room, so that its loss takes few of "
+        "them; None: wherever the scheduler puts them. Default: Node.",
     )

@@ -11,7 +11,7 @@ from sglang_operator.lifecycle.observed import Failure, Unschedulable
 from sglang_operator.render import names
 
 Pod = Mapping[str, Any]
-NODE_TYPE: Final = "ray.io/node-type"
+NODE_TYPE: Final = names.RAY_NODE_TYPE
 WORKER: Final = "worker"
 HEAD: Final = "head"
 CLUSTER: Final = "ray.io/cluster"

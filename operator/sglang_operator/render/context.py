@@ -31,6 +31,7 @@ ACCELERATOR_NODE_LABELS = (
     "feature.node.kubernetes.io/amd-gpu",
     "cloud.google.com/gke-accelerator",
 )
+_SPREAD_KEY = {"None": "", "Node": "kubernetes.io/hostname", "Zone": "topology.kubernetes.io/zone"}
 _DEVICE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "cpu": ""}
 _PRODUCT_LABEL = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "cpu": ""}
 
@@ -110,6 +111,10 @@ class WorkerPod:
     tolerations: tuple[Mapping[str, Any], ...]
     product_label: str
     products: tuple[str, ...]
+    spread_key: str
+    """Label of the nodes over which pods are spread, "" for none."""
+    spread_labels: Mapping[str, str]
+    """Selects the pods that are spread."""
     drain_seconds: int
     """How long preStop may wait for the replica to be gone."""
     grace_seconds: int
@@ -222,6 +227,8 @@ def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
         tolerations=_tolerations(endpoint),
         product_label=_PRODUCT_LABEL[vendor],
         products=spec.accelerator.products,
+        spread_key=_SPREAD_KEY[spec.high_availability.spread],
+        spread_labels={**endpoint_names(endpoint).pod_labels, names.RAY_NODE_TYPE: "worker"},
         drain_seconds=graceful_shutdown_seconds(endpoint),
         grace_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
     )

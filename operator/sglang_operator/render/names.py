@@ -12,6 +12,7 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 # KubeRay sets it "true" on every worker. On the head it is "false", or if the head holds requests at zero replicas,
 # "true" while the head's front is healthy.
 RAY_SERVE: Final = "ray.io/serve"
+RAY_NODE_TYPE: Final = "ray.io/node-type"  # head or worker, by KubeRay
 
 SERVE_PORT: Final = 8000  # HAProxy of the node
 DASHBOARD_PORT: Final = 8265  # takes Serve applications and jobs, that is: code
