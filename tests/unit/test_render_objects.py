@@ -491,11 +491,12 @@ class TestSpread:
         assert "topologySpreadConstraints" not in worker(render(highAvailability={"spread": "None"}))["spec"]
 
 
-class TestSeveralNodes:
-    WIDE: ClassVar[dict[str, Any]] = {"accelerator": {"count": 8}, "parallelism": {"nodes": 2}}
+WIDE: dict[str, Any] = {"accelerator": {"count": 8}, "parallelism": {"nodes": 2}}
 
+
+class TestSeveralNodes:
     def test_one_pod_and_one_bundle_for_each_node(self) -> None:
-        objects = render(replicas=3, **self.WIDE)
+        objects = render(replicas=3, **WIDE)
         (group,) = cluster(objects)["workerGroupSpecs"]
         assert (group["replicas"], group["minReplicas"], group["maxReplicas"], group["numOfHosts"]) == (6, 6, 6, 1)
         only = deployment(objects)
@@ -504,7 +505,7 @@ class TestSeveralNodes:
         assert (only["num_replicas"], only["ray_actor_options"]) == (3, {"num_cpus": 64, "num_gpus": 8})
 
     def test_its_pods_ask_for_rdma_devices(self) -> None:
-        objects = render(network={"rdma": {"resourceName": "rdma/hca", "count": 4}}, **self.WIDE)
+        objects = render(network={"rdma": {"resourceName": "rdma/hca", "count": 4}}, **WIDE)
         limits = worker(objects)["spec"]["containers"][0]["resources"]["limits"]
         assert (limits["rdma/hca"], limits["nvidia.com/gpu"]) == ("4", "8")
 
