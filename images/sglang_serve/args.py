@@ -29,7 +29,9 @@ ENV_ADMIN_KEY_FILE = "SGLANG_SERVE_ADMIN_KEY_FILE"
 ENV_STATE_DIR = "SGLANG_SERVE_STATE_DIR"  # short path: engine sockets below it must stay under 108 bytes
 ENV_MODEL_MIRROR = "SGLANG_SERVE_MODEL_MIRROR"  # <dir>/<org>/<name> is used before the hub is asked
 ENV_PVC_ROOT = "SGLANG_SERVE_PVC_ROOT"  # pvc://claim/path is read from <root>/claim/path
+ENV_METRICS_PORT = "SGLANG_SERVE_METRICS_PORT"  # of the pod's page of SGLang's series; 0: none
 ENV_OBJECTS_DIR = "SGLANG_SERVE_OBJECTS_DIR"  # s3:// and gs:// models are downloaded below it
+DEFAULT_METRICS_PORT = 8081
 DEFAULT_STATE_DIR = "/tmp/sglang-serve"  # noqa: S108 - per-replica directories below it are created 0700
 
 Task = Literal["generate", "embed", "rerank", "score", "classify", "transcribe"]

@@ -20,6 +20,7 @@ from typing import TextIO
 from sglang_serve import progress
 
 LOCK = "lock"
+METRICS = "metrics"  # of a replica's directory: prometheus_client's files
 LONGEST_SOCKET_PATH = 107  # of a Unix socket, in bytes
 SOCKET_NAME = "tmpxxxxxxxx"  # as tempfile makes them
 SHARED = Path("/dev/shm")  # noqa: S108 - where Linux has shared memory
@@ -78,13 +79,18 @@ def sweep(state: Path) -> None:
             _remove(path)
 
 
+def held(state: Path) -> list[Path]:
+    """The directories of replicas that live, in order."""
+    return [path for path in sorted(state.iterdir()) if path.is_dir() and _is_held(path / LOCK)]
+
+
 def use_for_temporary_files(directory: ReplicaDirectory) -> None:
     """Let this process and its children make their temporary files in `directory`. Compiled kernels stay shared."""
     shared = Path(tempfile.gettempdir())
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(shared / f"torchinductor_{os.getuid()}"))
     os.environ["TMPDIR"] = tempfile.tempdir = str(directory.scratch)
     # prometheus_client reads it when it is first imported; preset by the pod, all its replicas would share one.
-    metrics = directory.path / "metrics"
+    metrics = directory.path / METRICS
     metrics.mkdir()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     # Locks of multiprocessing lie in /dev/shm, and their tracker is killed with the engine: they carry our name.

@@ -30,7 +30,8 @@ class Part:
         self._env = env
         self._node = node
         self._port: socket.socket = ports.claim_port()
-        self.directory = leftovers.claim(Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR)), name)
+        self.state = Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR))
+        self.directory = leftovers.claim(self.state, name)
         self.progress = Progress(self.directory.path, write_line, **vars(self.origin))
 
     @property

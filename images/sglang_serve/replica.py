@@ -92,8 +92,18 @@ class Replica:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
         app = self._running.app()
         asgi.install(app, self._context(app))
+        self._export()
         self._part.progress.report("ready", "answering requests")
         return app
+
+    def _export(self) -> None:
+        """SGLang counts only if it is told to, as natively; then the pod's page of metrics has this replica."""
+        port = int(self._env.get(args.ENV_METRICS_PORT, args.DEFAULT_METRICS_PORT))
+        if port and self._args.engine.get("enable_metrics"):
+            from sglang_serve import exporter  # noqa: PLC0415 - prometheus_client, once its directory is known
+
+            labels = {"endpoint": self._origin.endpoint, "revision": self._origin.revision}
+            exporter.serve(port, exporter.AllReplicas(self._part.state, labels))
 
     def _context(self, app: FastAPI) -> asgi.Context:
         from sglang_serve.sglang_private import is_admin_endpoint  # noqa: PLC0415 - as above

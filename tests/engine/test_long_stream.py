@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -19,24 +20,27 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from engine.apps import ServeApp, endpoint
+from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
 from engine.clients import Stream, wait_until
 
-from sglang_serve.args import ENV_STATE_DIR
+from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
 
 SCRIPT = Path(__file__).parent / "scale.py"
 STREAM_SECONDS = 200
 STEP_SECONDS = 0.1  # per token: the engine is told to sleep
 SCALE_SECONDS = 200  # another replica loads its engine beside a running one
 ADMIN = "admin-key-of-this-test"
+METRICS_PORT = free_port()
+METRICS_PAGE = Path(__file__).parents[2] / "docs" / "operations" / "metrics.md"
 
 
 @pytest.fixture(scope="module")
 def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeApp]:
     key = tmp_path_factory.mktemp("admin") / "key"
     key.write_text(ADMIN)
-    manifest = endpoint(tiny_model, api={"adminKeySecret": {"name": "a", "key": "key"}})
-    serve = ServeApp(manifest, engine_python, admin_key_file=key)
+    engine = {"args": {**TINY_ENGINE, "enable_metrics": True}}
+    manifest = endpoint(tiny_model, engine=engine, api={"adminKeySecret": {"name": "a", "key": "key"}})
+    serve = ServeApp(manifest, engine_python, admin_key_file=key, env={ENV_METRICS_PORT: str(METRICS_PORT)})
     (deployment,) = serve.serve_config["applications"][0]["deployments"]
     deployment["ray_actor_options"]["num_cpus"] = 1  # Ray is started for one replica, and two must find room
     with serve:
@@ -51,6 +55,7 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     deploy(app, engine_python, num_replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     assert sorted(report["in_flight"] for report in reports(app).values()) == [0, 1], "one has the stream"
+    assert set(reports(app)) == exported_replicas(), "one page has both"
     deploy(app, engine_python, num_replicas=1)
     assert stream.is_running, "the stream was too short to see both events"
     stream.require_complete(STREAM_SECONDS * 3)
@@ -85,6 +90,34 @@ def test_a_stop_lets_streams_finish_and_leaves_nothing(app: ServeApp) -> None:
     assert [process for process in processes if process.is_running()] == []
     assert not state.exists()
     assert [name for name in shared if Path(name).exists()] == []
+
+
+@pytest.mark.timeout(300)
+def test_the_documented_series_are_there(app: ServeApp) -> None:
+    documented = {
+        port: set(re.findall(r"^\| `([a-z_:]+)` \| " + port, METRICS_PAGE.read_text(), re.MULTILINE))
+        for port in ("8080", "8081", "9101")
+    }
+    (ray,) = {command_port(process, "--metrics-export-port") for process in app.find("dashboard/agent.py")}
+    for port, at in (("8080", ray), ("8081", METRICS_PORT), ("9101", 9101)):
+        assert documented[port]
+        assert documented[port] <= names_at(at), port
+
+
+def exported_replicas() -> set[str]:
+    page = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=30).text
+    assert 'endpoint="tiny"' in page
+    return set(re.findall(r'replica="([^"]+)"', page))
+
+
+def names_at(port: int) -> set[str]:
+    """Of the metric families on that port's page."""
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).raise_for_status().text
+    return set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+
+
+def command_port(process: psutil.Process, option: str) -> int:
+    return next(int(one.partition("=")[2]) for one in process.cmdline() if one.startswith(f"{option}="))
 
 
 def slow_down(app: ServeApp) -> None:

@@ -330,14 +330,17 @@ class TestNetwork:
         assert sorted(openings(spec["ingress"])) == [
             ("8000", "everybody"),
             ("8080", "any namespace: app.kubernetes.io/name=prometheus"),
+            ("8081", "any namespace: app.kubernetes.io/name=prometheus"),
             ("8265", "any namespace: app.kubernetes.io/name=kuberay,app.kubernetes.io/component=kuberay-operator"),
             ("8265", "any namespace: app.kubernetes.io/name=kuberay-operator"),
+            ("9101", "any namespace: app.kubernetes.io/name=prometheus"),
             ("every port", "here: serve.sglang.io/endpoint=qwen3"),
         ]
 
     def test_ports_are_those_of_the_pods(self) -> None:
         objects = render()
-        declared = {port["containerPort"] for port in head(objects)["spec"]["containers"][0]["ports"]}
+        pods = (head(objects), worker(objects))
+        declared = {port["containerPort"] for pod in pods for port in pod["spec"]["containers"][0]["ports"]}
         rules = objects["NetworkPolicy"]["spec"]["ingress"]
         assert {port["port"] for rule in rules for port in rule.get("ports", [])} <= declared
 

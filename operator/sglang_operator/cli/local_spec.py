@@ -29,7 +29,8 @@ POD_PATHS = frozenset(
     }
 )
 # No load balancer beyond this machine has to hear that a replica goes, so stopping does not wait for one.
-LOCAL_ENV = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+# And no Prometheus comes; several endpoints on one machine would want the same port.
+LOCAL_ENV = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1", args.ENV_METRICS_PORT: "0"}
 
 
 class NotLocal(Exception):  # noqa: N818 - what the endpoint is

@@ -53,6 +53,8 @@ class Names:
     agent_port: int = names.AGENT_PORT
     dashboard_port: int = names.DASHBOARD_PORT
     metrics_port: int = names.METRICS_PORT
+    engine_metrics_port: int = names.ENGINE_METRICS_PORT
+    proxy_metrics_port: int = names.PROXY_METRICS_PORT
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sglang_serve.args import DEFAULT_METRICS_PORT
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "sglang-operator"
 ENDPOINT: Final = "serve.sglang.io/endpoint"
@@ -16,7 +18,9 @@ RAY_NODE_TYPE: Final = "ray.io/node-type"  # head or worker, by KubeRay
 
 SERVE_PORT: Final = 8000  # HAProxy of the node
 DASHBOARD_PORT: Final = 8265  # takes Serve applications and jobs, that is: code
-METRICS_PORT: Final = 8080  # Ray's metrics, by KubeRay's default
+METRICS_PORT: Final = 8080  # Ray's metrics, by KubeRay's default, and Serve's among them
+ENGINE_METRICS_PORT: Final = DEFAULT_METRICS_PORT  # SGLang's, of all replicas of the pod
+PROXY_METRICS_PORT: Final = 9101  # HAProxy's, by Serve's default
 AGENT_PORT: Final = 52365  # Ray's dashboard agent, which answers health checks
 
 KEYS_DIR: Final = "/etc/sglang-serve/keys"

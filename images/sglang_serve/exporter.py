@@ -1,0 +1,68 @@
+"""One page of metrics for each pod: SGLang's series of every replica that lives in it, on a fixed port.
+
+`/metrics` behind the front reaches one replica or another; here each has its labels. The replica that gets the port
+first answers for all of its pod, and when it goes another one takes its place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from sglang_serve import leftovers
+
+AGAIN_SECONDS: Final = 5.0
+
+
+class AllReplicas(Collector):
+    """What the replicas that live in the state directory `state` count, with `labels` and the replica's name."""
+
+    def __init__(self, state: Path, labels: Mapping[str, str]) -> None:
+        self._state = state
+        self._labels = labels
+
+    def collect(self) -> Iterable[Metric]:
+        """One family for each name, with the samples of all replicas."""
+        families: dict[str, Metric] = {}
+        for directory in leftovers.held(self._state):
+            for one in _metrics(directory):
+                family = families.setdefault(one.name, Metric(one.name, one.documentation, one.type))
+                labels = {**self._labels, "replica": directory.name}
+                family.samples += [sample._replace(labels={**sample.labels, **labels}) for sample in one.samples]
+        return families.values()
+
+
+def _metrics(directory: Path) -> Iterable[Metric]:
+    path = directory / leftovers.METRICS
+    if not path.is_dir():  # it still fetches its model
+        return ()
+    collector = MultiProcessCollector(None, path=str(path))  # type: ignore[no-untyped-call]  # the library's
+    found: Iterable[Metric] = collector.collect()  # type: ignore[no-untyped-call]
+    return found
+
+
+def serve(port: int, collector: Collector, sleep: Callable[[float], None] = time.sleep) -> threading.Thread:
+    """Answer on `port`, from a daemon thread, as soon as nobody else does; it ends when it has the port."""
+
+    def take() -> None:
+        registry = CollectorRegistry()
+        registry.register(collector)
+        while True:
+            try:
+                start_http_server(port, registry=registry)
+            except OSError:  # another replica of this pod has it
+                sleep(AGAIN_SECONDS)
+            else:
+                return
+
+    thread = threading.Thread(target=take, name="metrics", daemon=True)
+    thread.start()
+    return thread
