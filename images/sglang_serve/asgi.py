@@ -1,5 +1,5 @@
-"""Puts our middleware around SGLang's app: report, request log, keys, body limit, known models, from the outside
-in.
+"""Puts our middleware around SGLang's app: report, request log, keys, body limit, fan-out, known models, from the
+outside in.
 
 Pure ASGI throughout: Starlette's BaseHTTPMiddleware hides a client's disconnect from the app, and its generation would
 run on. The replica calls `install` as the last step before Serve runs the app's lifespan: Starlette builds its stack
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.auth import AuthMiddleware, Policy
+from sglang_serve.fan_out import Broadcast, FanOutMiddleware
 from sglang_serve.hold import HoldMiddleware
 from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
 from sglang_serve.request_log import Origin, RequestLogMiddleware
@@ -40,6 +41,7 @@ class Context:
     is_served: Callable[[str], bool]  # model names, and adapters'
     write: Callable[[str], None]  # takes one line of the request log, without a newline
     replica: report.Replica  # answers /-/replica
+    broadcast: Broadcast  # calls all replicas, for /-/admin/
 
 
 def install(app: Starlette, context: Context) -> None:
@@ -49,6 +51,7 @@ def install(app: Starlette, context: Context) -> None:
         enabled=lambda: context.live().unknown_model == "NotFound",
         is_served=context.is_served,
     )
+    app.add_middleware(FanOutMiddleware, broadcast=context.broadcast)
     app.add_middleware(BodyLimitMiddleware, max_bytes=lambda: context.live().max_body_bytes)
     app.add_middleware(AuthMiddleware, policy=context.policy)
     app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)

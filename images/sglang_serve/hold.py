@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sglang_serve import fan_out
 from sglang_serve.args import DEPLOYMENT, LiveArgs
 from sglang_serve.limits import BodyLimitMiddleware
 from sglang_serve.replies import error_body, send_json
@@ -27,6 +28,7 @@ log = logging.getLogger("ray.serve")
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30  # a replica takes longer to start than a client should wait between two tries
 TRY_AGAIN_LATER: Final = 1013  # code of a websocket's end, from a server that cannot answer it as a request
+TOO_LATE: Final = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
 DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
@@ -108,6 +110,8 @@ class HoldMiddleware:
             return await self._app(scope, receive, send)
         if scope["path"] == PATH:
             return await self._report(send)
+        if scope["path"].startswith(fan_out.PREFIX):
+            return await _refuse(scope, send, "no replica runs: there is nothing to administer")
         if scope["path"].startswith("/-/"):  # HAProxy's check of the proxy itself
             return await self._app(scope, receive, send)
         if scope["path"] in UNCOUNTED and scope["path"] != "/health_generate":
@@ -137,7 +141,7 @@ class HoldMiddleware:
             self._held.discard(one)
             self._idle_since = self._clock()
         if one.given_up.is_set():
-            await _refuse(scope, send)
+            await _refuse(scope, send, TOO_LATE)
 
     async def _watch(self) -> None:
         """While requests wait: end those that have waited too long, if still no replica runs."""
@@ -162,7 +166,7 @@ class HoldMiddleware:
         return self._last
 
 
-async def _refuse(scope: Scope, send: Send) -> None:
+async def _refuse(scope: Scope, send: Send, message: str) -> None:
     """Say when to come back, also to a websocket: it is not accepted yet."""
 
     async def instead_of_websocket(message: Message) -> None:
@@ -170,7 +174,6 @@ async def _refuse(scope: Scope, send: Send) -> None:
 
     if scope["type"] == "websocket" and DENIAL not in scope.get("extensions", {}):
         return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
-    message = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
     body = error_body(scope["path"], HTTPStatus.SERVICE_UNAVAILABLE, message)
     way = send if scope["type"] == "http" else instead_of_websocket
     await send_json(way, HTTPStatus.SERVICE_UNAVAILABLE, body, {"retry-after": str(RETRY_SECONDS)})

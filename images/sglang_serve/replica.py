@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sglang_serve import args, asgi, auth, health, report
+from sglang_serve import args, asgi, auth, fan_out, health, report
 from sglang_serve.part import Part
 from sglang_serve.progress import log_line, write_line
 from sglang_serve.routes import admin_matcher
@@ -47,7 +47,9 @@ class Replica:
         name: str,
         env: Mapping[str, str],
         node_ip: str = "",
+        *,
         others: Others | None = None,
+        broadcast: fan_out.Broadcast | None = None,
     ) -> None:
         self._args = serve_args
         self._node_ip = node_ip
@@ -56,7 +58,9 @@ class Replica:
         self._live = args.LiveArgs()
         self._part = Part(serve_args, name, env)
         self._origin = self._part.origin
+        self._broadcast = broadcast or self._alone
         self._engine: Engine | None = None
+        self._app: FastAPI | None = None
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -92,6 +96,7 @@ class Replica:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
         app = self._running.app()
         asgi.install(app, self._context(app))
+        self._app = app
         self._export()
         self._part.progress.report("ready", "answering requests")
         return app
@@ -108,8 +113,9 @@ class Replica:
     def _context(self, app: FastAPI) -> asgi.Context:
         from sglang_serve.sglang_private import is_admin_endpoint  # noqa: PLC0415 - as above
 
+        is_native = admin_matcher(app, is_admin_endpoint)
         policy = auth.policy_from(
-            admin_matcher(app, is_admin_endpoint),
+            lambda scope: scope["path"].startswith(fan_out.PREFIX) or is_native(scope),
             require_keys=self._args.require_keys,
             keys_dir=self._env.get(args.ENV_KEYS_DIR, ""),
             admin=self._args.admin,
@@ -121,12 +127,22 @@ class Replica:
             live=lambda: self._live,
             is_served=self._running.serves,
             write=write_line,
+            broadcast=self._broadcast,
             replica=report.Replica(self._origin, self._node_ip, lambda: self._live.config_id, self.check_health),
         )
 
     def reconfigure(self, live: args.LiveArgs) -> None:
         """Take new settings; they count from the next request on."""
         self._live = live
+
+    async def administer(self, request: fan_out.Request) -> dict[str, Any]:
+        """What this replica answers to an admin request to all."""
+        if self._app is None:
+            raise RuntimeError("the replica has not started")
+        return await fan_out.perform(self._app, self._origin.replica, request)
+
+    async def _alone(self, request: fan_out.Request) -> Sequence[Any]:
+        return [await self.administer(request)]
 
     async def check_health(self) -> None:
         """Raise Unhealthy if the engine hangs."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
 
 from sglang_serve import args
+from sglang_serve.fan_out import Request
 from sglang_serve.followers import Followers
 from sglang_serve.replica import Replica
 
@@ -23,7 +25,9 @@ class SGLangServer:
         name = serve.get_replica_context().replica_id.unique_id
         group = ray.util.get_current_placement_group()  # only a replica on several nodes has one
         others = Followers(wire, name, group) if group else None
-        self._replica = Replica(args.serve_args(wire), name, os.environ, ray.util.get_node_ip_address(), others)
+        node = ray.util.get_node_ip_address()
+        asked = args.serve_args(wire)
+        self._replica = Replica(asked, name, os.environ, node, others=others, broadcast=ask_all_replicas)
         await self._replica.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -33,6 +37,10 @@ class SGLangServer:
         """Take new LiveArgs without a restart."""
         self._replica.reconfigure(args.live_args(user_config))
 
+    async def administer(self, request: Request) -> dict[str, Any]:
+        """What `ask_all_replicas` calls: an admin request, in this replica."""
+        return await self._replica.administer(request)
+
     async def check_health(self) -> None:
         """Raise if the engine hangs; after three times Serve replaces the replica."""
         await self._replica.check_health()
@@ -40,6 +48,13 @@ class SGLangServer:
     def __del__(self) -> None:  # Serve calls it when the last request is over; Python later once more
         if replica := getattr(self, "_replica", None):
             replica.stop()
+
+
+async def ask_all_replicas(request: Request) -> Sequence[Any]:
+    """`administer` of every replica that runs, this one among them; an exception in place of an answer."""
+    handle = serve.get_deployment_handle(args.DEPLOYMENT, serve.get_replica_context().app_name)
+    answers: Sequence[Any] = await handle.broadcast("administer", request).results_async(return_exceptions=True)
+    return answers
 
 
 def build(wire: dict[str, Any]) -> Any:

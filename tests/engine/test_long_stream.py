@@ -56,6 +56,10 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     assert sorted(report["in_flight"] for report in reports(app).values()) == [0, 1], "one has the stream"
     assert set(reports(app)) == exported_replicas(), "one page has both"
+    told = administer(app, "configure_logging", {"log_requests": False})
+    assert (told["asked"], told["failed"]) == (2, 0), told
+    flushed = administer(app, "flush_cache", {})
+    assert sorted(one["status"] for one in flushed["replicas"]) == [200, 400], "one is busy, and says so"
     deploy(app, engine_python, num_replicas=1)
     assert stream.is_running, "the stream was too short to see both events"
     stream.require_complete(STREAM_SECONDS * 3)
@@ -125,6 +129,14 @@ def slow_down(app: ServeApp) -> None:
     body = {"forward_sleep_time": STEP_SECONDS}
     headers = {"Authorization": f"Bearer {ADMIN}"}
     httpx.post(f"{app.url}/slow_down", json=body, headers=headers, timeout=30).raise_for_status()
+
+
+def administer(app: ServeApp, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What all replicas say to an admin request."""
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    answer = httpx.post(f"{app.url}/-/admin/{route}", json=body, headers=headers, timeout=60).raise_for_status()
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -15,6 +16,8 @@ from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, serve_middlewares
 from sglang_serve.auth import Policy
+from sglang_serve.fan_out import Request as AdminRequest
+from sglang_serve.fan_out import perform
 from sglang_serve.keys import KeyRing
 from sglang_serve.request_log import Origin
 
@@ -40,10 +43,14 @@ class Replica:
             live=lambda: self.live,
             is_served="tiny".__eq__,
             write=self.lines.append,
+            broadcast=self.ask_all,
             replica=report.Replica(Origin("e", "r", "1"), "10.0.0.7", lambda: self.live.config_id, self.probe),
         )
         install(self.app, context)
         self.client = TestClient(self.app, headers={"Authorization": "Bearer a-key"})
+
+    async def ask_all(self, request: AdminRequest) -> list[Any]:
+        return [await perform(self.app, "1", request)]
 
     async def probe(self) -> None:
         self.probes += 1

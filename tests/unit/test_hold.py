@@ -126,6 +126,15 @@ def test_it_goes_on_waiting(situation: Situation) -> None:
     run(work, situation)
 
 
+def test_there_is_nothing_to_administer_at_zero() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/-/admin/flush_cache")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert head.proxy.left == 0
+
+    run(work)
+
+
 def test_it_reports_to_the_operator_without_waking_anybody() -> None:
     async def work(head: Head, client: httpx.AsyncClient) -> None:
         head.now = 3
