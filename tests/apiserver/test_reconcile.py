@@ -15,6 +15,7 @@ from apiserver.passes import KilledError, Passes, passes
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.paths import (
     BUDGET,
+    ENDPOINT,
     INGRESS,
     POLICY,
     RAY_CLUSTER,
@@ -289,5 +290,24 @@ def test_a_service_that_moved_meanwhile_refuses_the_plan(run: Run) -> None:
         with pytest.raises(ApiError) as caught:
             await on.api.apply(SERVICE.of(*key), {"apiVersion": "v1", "kind": "Service", **stale})
         assert caught.value.is_conflict
+
+    run(body)
+
+
+def test_a_quota_that_refuses_the_pods_is_told(run: Run) -> None:
+    """KubeRay tries again by itself, and only its event says why nothing comes."""
+
+    async def body(on: Passes) -> None:
+        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+        await on.api.create(f"/api/v1/namespaces/{on.namespace}/resourcequotas", quota)
+        key, operator = await on.create(), on.operator()
+
+        async def told() -> bool:
+            await operator.reconcile(key)
+            endpoint = await on.api.get(ENDPOINT.of(*key))
+            found = {one["type"]: one for one in endpoint["status"]["conditions"]}
+            return found["Progressing"]["reason"] == "PodsBlocked" and "exceeded quota" in found["Degraded"]["message"]
+
+        await until(told)
 
     run(body)

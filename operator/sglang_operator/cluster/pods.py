@@ -18,7 +18,9 @@ CLUSTER: Final = "ray.io/cluster"
 
 # Of a container that waits: the image is what is wrong, and it stays wrong. ImagePullBackOff alone may be a registry
 # that is away for a moment, so its text decides.
-_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"})
+_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+# The kubelet tries these again, and its text says what is missing: a Secret, a ConfigMap, a key in it.
+_CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 _NO_SUCH_IMAGE: Final = re.compile(
     r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden|failed to resolve", re.IGNORECASE
@@ -71,6 +73,20 @@ def unschedulable(pods: Iterable[Pod]) -> Unschedulable | None:
         if (said := _condition(pod, "PodScheduled")).get("reason") == "Unschedulable" and not is_terminating(pod)
     ]
     return min(waiting, key=lambda one: one.since, default=None)
+
+
+def stands_still(pod: Pod, since: float) -> bool:
+    """It has had its node since `since`, and no container of it has started or ended."""
+    scheduled = _condition(pod, "PodScheduled")
+    if is_terminating(pod) or scheduled.get("status") != "True" or unix(scheduled.get("lastTransitionTime")) > since:
+        return False
+    return all("waiting" in container.get("state", {}) for container in _containers(pod))
+
+
+def config_error(pod: Pod) -> str:
+    """What the kubelet says of a container that it cannot make from the spec; "" if it can."""
+    states = (container.get("state", {}).get("waiting", {}) for container in _containers(pod))
+    return next((str(one.get("message") or one["reason"]) for one in states if one.get("reason") in _CONFIG), "")
 
 
 def last_change(pods: Iterable[Pod]) -> float:

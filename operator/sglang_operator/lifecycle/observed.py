@@ -93,6 +93,7 @@ class Live:
     answered: int = 0  # ready replicas that answered the probe
     progress: Progress | None = None
     unschedulable: Unschedulable | None = None
+    complaint: str = ""  # what keeps pods from coming or starting, and is tried again by itself
     failure: Failure | None = None  # what the pods say now, when no retry will mend it
     front: Front | None = None  # None: no proxy of the revision answers
     settings: str = ""  # the in-place settings last written, as `Wanted.settings`

@@ -121,6 +121,8 @@ def _lacking(scene: Scene, revision: Revision) -> Cause | None:
         return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}; {advice}"
     if waiting:
         return Reason.CAPACITY, f"{revision.name} waits for a node: {waiting.message}"
+    if revision.live.complaint:
+        return Reason.PODS_BLOCKED, f"pods do not start: {revision.live.complaint}; once that is mended they do"
     return (Reason.PROBE_UNREACHABLE, UNREACHABLE) if revision.live.probe is Probe.UNREACHABLE else None
 
 

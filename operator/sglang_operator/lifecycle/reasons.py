@@ -37,6 +37,7 @@ class Reason(Enum):
     REPLACING = "WaitingForOldPods"
     CAPACITY = "WaitingForCapacity"
     NO_CAPACITY = "NoCapacity"
+    PODS_BLOCKED = "PodsBlocked"
     PROBE_UNREACHABLE = "ProbeUnreachable"
     ON_TRIAL = "OnTrial"
     DRAINING = "Draining"

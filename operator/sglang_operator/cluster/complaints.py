@@ -1,0 +1,68 @@
+"""Why pods do not come or do not start, in the words of whoever tries: a volume, a Secret, a quota, a policy.
+
+The kubelet and KubeRay try again by themselves, so none of it fails a revision; but only Events tell of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from sglang_operator.cluster import pods as of_pods
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.paths import EVENT
+
+Object = Mapping[str, Any]
+STUCK_SECONDS: Final = 10.0  # a first mount may fail for a moment, and KubeRay takes seconds to make pods
+RECENT_SECONDS: Final = 900.0
+ASKED: Final = 2  # objects whose events are read in one pass
+LONGEST: Final = 800
+# Told in a better place: by the scheduler in the pod's condition, by a container's state, or normal while one starts.
+_ELSEWHERE: Final = frozenset({"FailedScheduling", "NotTriggerScaleUp", "Unhealthy", "BackOff", "Failed"})
+
+
+async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> str:
+    """What keeps the pods of a revision from starting; "" if nothing does, or nobody says."""
+    for one in suspects(pods, clusters, now)[:ASKED]:
+        if text := of_pods.config_error(one) or latest(await _events(api, one), now):
+            return f"{name_of(one)}: {text}"[:LONGEST]
+    return ""
+
+
+def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> list[Object]:
+    """Pods that have a node and start nothing, then RayClusters that lack their head or all workers."""
+    kinds = {(labels_of(pod).get(of_pods.CLUSTER), of_pods.is_worker(pod)) for pod in pods}
+    lacking = [
+        one
+        for one in clusters
+        if not {(name_of(one), False), (name_of(one), True)} <= kinds
+        and not is_terminating(one)
+        and now - unix(one["metadata"].get("creationTimestamp")) > STUCK_SECONDS
+    ]
+    return [*(pod for pod in pods if of_pods.stands_still(pod, now - STUCK_SECONDS)), *lacking]
+
+
+def latest(events: Iterable[Object], now: float) -> str:
+    """The message of the latest warning that is neither old nor told elsewhere."""
+    told = [(at, str(one.get("message", ""))) for one in events if (at := _at(one)) > now - RECENT_SECONDS]
+    return max(told, default=(0.0, ""))[1]
+
+
+def _at(event: Object) -> float:
+    """Unix seconds when it last happened; 0 for what does not count."""
+    if event.get("type") != "Warning" or event.get("reason") in _ELSEWHERE:
+        return 0.0
+    series = event.get("series") or {}
+    return unix(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime"))
+
+
+async def _events(api: Api, about: Object) -> Sequence[Object]:
+    metadata = about["metadata"]
+    query = urlencode({"fieldSelector": f"involvedObject.uid={metadata['uid']},type=Warning", "limit": 50})
+    try:
+        found: Sequence[Object] = (await api.get(f"{EVENT.of(metadata['namespace'])}?{query}"))["items"]
+    except ApiError:  # a role of an earlier chart may not read them: the rest of the status does without
+        return ()
+    return found
