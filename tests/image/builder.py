@@ -1,14 +1,14 @@
-"""buildah with a storage of its own: no daemon, no registry, and nothing of the machine's other images."""
+"""buildah with the storage of `make cluster`: what has not changed is not built again. No daemon, no registry."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from localcluster import images
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 1200  # the CPU image takes four minutes on two idle cores
@@ -21,13 +21,7 @@ class BuildFailed(AssertionError):  # noqa: N818 - what happened
 
 
 class Builder:
-    """Builds images and runs commands in them, as root, in chroots. `close` removes all of it, mounts included."""
-
-    def __init__(self) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="image-tests-"))
-        self._temporary = self._home / "tmp"  # cache mounts and layers on their way lie here
-        self._temporary.mkdir()
-        self._buildah = ["buildah", "--root", f"{self._home}/root", "--runroot", f"{self._home}/run"]
+    """Builds images and runs commands in them, as root, in chroots."""
 
     def build(self, tag: str, dockerfile: Path, context: Path = ROOT, *, base: str = "", volume: str = "") -> str:
         """Build `dockerfile` FROM the image `base` as localhost/`tag`:latest, and return that name."""
@@ -36,7 +30,7 @@ class Builder:
         volumes = ["--volume", volume] if volume else []
         image = f"localhost/{tag}:latest"
         self._run(
-            *("bud", "--isolation", "chroot", "--network", "host", "--format", "docker", "--tag", image),
+            *("bud", "--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", "--tag", image),
             *(*options, *volumes, "--file", str(dockerfile), str(context)),
             seconds=BUILD_SECONDS,
         )
@@ -57,24 +51,10 @@ class Builder:
         config: dict[str, Any] = inspected["OCIv1"]["config"]
         return config
 
-    def close(self) -> None:
-        """Remove containers, mounts, images and files, whatever state a failure left them in."""
-        try:
-            self._run("rm", "--all")
-            self._run("rmi", "--all", "--force")
-        finally:
-            self._unmount()
-            shutil.rmtree(self._home)
-
-    def _unmount(self) -> None:
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if mount.startswith(f"{self._home}/")]):
-            subprocess.run(["umount", "--lazy", mount], check=False)
-
     def _run(self, *arguments: str, seconds: float = RUN_SECONDS) -> str:
         done = subprocess.run(
-            [*self._buildah, *arguments],
-            env={**os.environ, "TMPDIR": str(self._temporary)},
+            [*images.buildah(), *arguments],
+            env={**os.environ, "TMPDIR": str(images.scratch())},
             capture_output=True,
             text=True,
             timeout=seconds,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from image.builder import BUILD_SECONDS, ROOT, Builder
+from localcluster import images
 
 HERE = Path(__file__).parent
 TOOLS = ("buildah", "mmdebstrap")
-SUITE = "bookworm"  # of the Debian that Dockerfile.cpu is FROM
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,11 +32,12 @@ def builder() -> Iterator[Builder]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    made = Builder()
-    try:
-        yield made
-    finally:
-        made.close()
+    with images.locked():
+        images.remove_leftovers()
+        try:
+            yield Builder()
+        finally:
+            images.remove_leftovers()
 
 
 @pytest.fixture(scope="session")
@@ -50,17 +49,10 @@ def uv_cache() -> str:
 
 
 @pytest.fixture(scope="session")
-def debian(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian from packages, in place of the registry's: it also trusts the certificates that this machine trusts."""
-    context = tmp_path_factory.mktemp("debian")
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", SUITE, context / "rootfs.tar"],
-        check=True,
-        timeout=BUILD_SECONDS,
-    )
-    trusted = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-    shutil.copy(trusted, context / "trusted.pem")
-    return builder.build("debian", ROOT / "hack" / "cluster" / "images" / "debian.Dockerfile", context)
+def debian(builder: Builder) -> str:
+    """Debian from packages, in place of the registry's."""
+    images.make_debian()
+    return images.DEBIAN
 
 
 @pytest.fixture(scope="session")

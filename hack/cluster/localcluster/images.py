@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,20 +94,20 @@ def release() -> None:
         return
     with locked(wait=False) as alone:
         if alone:
-            _remove_leftovers()
+            remove_leftovers()
 
 
 def _project(name: str, dockerfile: Path) -> None:
     """Build one of our Dockerfiles, with uv's cache of this machine."""
-    _make_debian()
+    make_debian()
     uv = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache" / "uv"))
     uv.mkdir(parents=True, exist_ok=True)
     base, _, tag = DEBIAN.partition(":")
     _bud(name, dockerfile, ROOT, f"--build-arg=BASE={base}", f"--build-arg=BASE_TAG={tag}", f"--volume={uv}:/uv-cache")
 
 
-def _make_debian() -> None:
-    """Debian from packages, unless it is there; it trusts the certificates that this machine trusts."""
+def make_debian() -> None:
+    """DEBIAN from packages, unless it is there; it trusts the certificates that this machine trusts."""
     if _identity(DEBIAN):
         return
     say(f"building a Debian {SUITE} from packages")
@@ -129,7 +129,7 @@ def _built(name: str, make: Callable[[], None]) -> Image:
 def _built_alone(name: str, make: Callable[[], None]) -> Image:
     began = time.monotonic()
     say(f"image {name}: building" + ("" if _identity(name) else " (minutes the first time)"))
-    _remove_leftovers()
+    remove_leftovers()
     make()
     identity = _identity(name)
     layout = home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
@@ -157,19 +157,28 @@ def _identity(name: str) -> str:
 
 
 def _buildah(*arguments: str) -> str:
-    ours = home()
-    scratch = ours / "tmp"  # cache mounts and layers on their way lie here
-    scratch.mkdir(parents=True, exist_ok=True)
-    where: Sequence[str] = (f"--root={ours}/storage", f"--runroot={ours}/run", "--storage-driver=overlay")
-    environment: Mapping[str, str] = {"TMPDIR": str(scratch)}
-    return run("buildah", *where, *arguments, seconds=BUILD_SECONDS, environment=environment)
+    return run(*buildah(), *arguments, seconds=BUILD_SECONDS, environment={"TMPDIR": str(scratch())})
 
 
-def _remove_leftovers() -> None:
+def buildah() -> Sequence[str]:
+    """buildah with the storage that is kept here."""
+    return ("buildah", f"--root={home()}/storage", f"--runroot={home()}/run", "--storage-driver=overlay")
+
+
+def scratch() -> Path:
+    """Where cache mounts and layers on their way lie, as TMPDIR of buildah."""
+    made = home() / "tmp"
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def remove_leftovers() -> None:
+    """Containers, mounts, and images that have lost their name to a newer one. Layers of those that have one stay."""
     _buildah("rm", "--all")
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{home()}/")]):
         run("umount", "--lazy", mount)
+    _buildah("rmi", "--prune", "--force")
 
 
 @contextmanager
