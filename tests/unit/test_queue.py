@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sglang_operator.cluster.queue import ShutDownError, WorkQueue
+from sglang_operator.cluster.queue import REST_SECONDS, ShutDownError, WorkQueue
 
 KEYS = st.sampled_from(["a", "b", "c"])
 SECONDS = st.floats(0, 50)
@@ -187,6 +187,49 @@ def test_longest_running_is_the_oldest_in_flight() -> None:
     assert queue.longest_running(time.now) == 7
     queue.done("a")
     assert queue.longest_running(time.now) == 2
+
+
+def passed(queue: WorkQueue[str], key: str) -> None:
+    assert take(queue) == key
+    queue.done(key)
+
+
+def test_what_is_noted_first_runs_at_once() -> None:
+    queue = queue_on(FakeTime())
+    queue.note("a")
+    passed(queue, "a")
+
+
+def test_what_is_noted_again_and_again_runs_once_in_a_while() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    queue.note("a")
+    passed(queue, "a")
+    for _ in range(7):
+        queue.note("a")
+        time.advance(REST_SECONDS / 8)
+        assert take(queue) is None
+    time.advance(REST_SECONDS / 8)
+    passed(queue, "a")
+
+
+def test_what_is_noted_in_a_pass_runs_after_a_rest() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    queue.add("a")
+    assert take(queue) == "a"
+    queue.note("a")
+    queue.done("a")
+    assert take(queue) is None
+    time.advance(REST_SECONDS)
+    passed(queue, "a")
+
+
+def test_what_is_added_does_not_rest() -> None:
+    queue = queue_on(FakeTime())
+    for _ in range(2):
+        queue.add("a")
+        passed(queue, "a")
 
 
 def test_done_without_get_is_a_mistake() -> None:

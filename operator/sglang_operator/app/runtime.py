@@ -147,7 +147,7 @@ class Operator:
     async def _watch(self) -> None:
         """Keep the watches open, anew when a kind has come that they cannot see come."""
         while True:
-            watches = Watches(self._queue.add, self._options.namespaces)
+            watches = Watches(self._queue.note, self._options.namespaces)
             watches.start()
             self._stack.push_async_callback(watches.wait, WATCH_GRACE_SECONDS)
             try:

@@ -16,6 +16,7 @@ K = TypeVar("K", bound=Hashable)
 
 BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 120.0
+REST_SECONDS: Final = 1.0  # KubeRay writes an object's status some twenty times while it makes its pods
 JITTER: Final = 0.25  # of a back-off, subtracted: endpoints that fail together do not come back together
 DOUBLINGS: Final = 30  # beyond it every delay is the cap, and the power would overflow in the end
 
@@ -39,22 +40,28 @@ def _loop_call_later(seconds: float, callback: Callable[[], None]) -> Timer:
 
 
 class WorkQueue(Generic[K]):
-    """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's."""
+    """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's.
+
+    A key that is noted waits until `rest_seconds` after its last pass; one that is added does not.
+    """
 
     def __init__(
         self,
         *,
         base_seconds: float = BASE_SECONDS,
         cap_seconds: float = CAP_SECONDS,
+        rest_seconds: float = REST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
         call_later: CallLater = _loop_call_later,
     ) -> None:
-        self._base, self._cap = base_seconds, cap_seconds
+        self._base, self._cap, self._rest = base_seconds, cap_seconds, rest_seconds
         self._clock, self._draw, self._call_later = clock, draw, call_later
         self._ready: deque[K] = deque()
         self._dirty: set[K] = set()  # wanted: in _ready, or in flight and to be run again
         self._in_flight: dict[K, float] = {}  # since when
+        self._noted: set[K] = set()  # while in flight
+        self._rested: dict[K, float] = {}  # when its rest is over
         self._deadlines: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._timer: Timer | None = None
@@ -78,6 +85,13 @@ class WorkQueue(Generic[K]):
         self._dirty.add(key)
         if key not in self._in_flight:
             self._enqueue(key)
+
+    def note(self, key: K) -> None:
+        """Something has changed: add it, at once if it has rested. Of many changes in a row one pass sees all."""
+        if key in self._in_flight:
+            self._noted.add(key)
+        else:
+            self.add_after(key, self._rested.get(key, 0.0) - self._clock())
 
     def add_after(self, key: K, seconds: float) -> None:
         """Add it later. Of several wishes for one key the earliest counts: the pass will renew the others."""
@@ -119,6 +133,10 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
         del self._in_flight[key]
+        self._rested[key] = self._clock() + self._rest
+        if key in self._noted:
+            self._noted.discard(key)
+            self.add_after(key, self._rest)
         if key in self._dirty and not self._is_shut_down:
             self._enqueue(key)
 
