@@ -29,11 +29,10 @@ class Builder:
         options = ["--build-arg", f"BASE={repository}", "--build-arg", f"BASE_TAG={base_tag}"] if base else []
         volumes = ["--volume", volume] if volume else []
         image = f"localhost/{tag}:latest"
-        self._run(
-            *("bud", "--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", "--tag", image),
-            *(*options, *volumes, "--file", str(dockerfile), str(context)),
-            seconds=BUILD_SECONDS,
-        )
+        how = ("--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", "--tag", image)
+        with images.replaced(image):
+            files = ("--file", str(dockerfile), str(context))
+            self._run("bud", *how, *options, *volumes, *files, seconds=BUILD_SECONDS)
         return image
 
     def run(self, image: str, *command: str, volume: str = "", seconds: float = RUN_SECONDS) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -130,7 +130,8 @@ def _built_alone(name: str, make: Callable[[], None]) -> Image:
     began = time.monotonic()
     say(f"image {name}: building" + ("" if _identity(name) else " (minutes the first time)"))
     remove_leftovers()
-    make()
+    with replaced(name):
+        make()
     identity = _identity(name)
     layout = home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
     if not layout.is_dir():
@@ -173,12 +174,21 @@ def scratch() -> Path:
 
 
 def remove_leftovers() -> None:
-    """Containers, mounts, and images that have lost their name to a newer one. Layers of those that have one stay."""
+    """Containers and mounts."""
     _buildah("rm", "--all")
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{home()}/")]):
         run("umount", "--lazy", mount)
-    _buildah("rmi", "--prune", "--force")
+
+
+@contextmanager
+def replaced(name: str) -> Iterator[None]:
+    """The body builds `name`. The image that had this name before goes, with the layers that only it had."""
+    before = _identity(name)
+    yield
+    if before and before != _identity(name):
+        with suppress(Broken):  # another image stands on it, and takes it along when it goes
+            _buildah("rmi", before)
 
 
 @contextmanager
