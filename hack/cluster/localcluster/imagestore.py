@@ -67,9 +67,17 @@ def bring(images: Sequence[Image], contained: Mapping[str, str], ctr: Sequence[s
     """Import those of `images` that are not `contained` (name to identity); each is yielded once it is there."""
     for image in images:
         if contained.get(image.name) != image.identity:
-            with step(f"image {image.name}: unpacked"), image.archive() as archive:
-                run(*ctr, "images", "import", "-", source=archive, seconds=IMPORT_SECONDS)
+            with step(f"image {image.name}: unpacked"):
+                try:
+                    _import(image, ctr)
+                except Broken:  # its collector took a layer that the image before had too, between load and unpacking
+                    _import(image, ctr)
             yield image
+
+
+def _import(image: Image, ctr: Sequence[str]) -> None:
+    with image.archive() as archive:
+        run(*ctr, "images", "import", "-", source=archive, seconds=IMPORT_SECONDS)
 
 
 def contents(store: Path) -> dict[str, str]:
