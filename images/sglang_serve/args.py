@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -46,6 +46,24 @@ class ModelArgs:
     uri: str
     revision: str = "main"
     served_name: str = ""
+
+
+@dataclass(frozen=True)
+class LoraArgs:
+    """What the engine reserves for LoRA adapters when it starts."""
+
+    max_rank: int
+    target_modules: Sequence[str]  # modules of the model that adapters may change; ["all"]: every one that SGLang can
+    max_loaded: int  # adapters at a time
+
+
+@dataclass(frozen=True)
+class AdapterArgs:
+    """A LoRA adapter as the user wrote it: `name` in requests, `uri`, hub `revision`."""
+
+    name: str
+    uri: str
+    revision: str = "main"
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,7 @@ class ServeArgs:
     require_keys: bool = False  # refuse every request without a key from ENV_KEYS_DIR
     admin: bool = False  # admin routes open to the key in ENV_ADMIN_KEY_FILE; otherwise they answer 403
     drain_seconds: int = 900
+    lora: LoraArgs | None = None  # None: no adapters
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ class LiveArgs:
     unknown_model: UnknownModel = "Answer"
     max_body_bytes: int = 67_108_864
     hold_seconds: int | None = None  # how long a request waits while no replica runs; None: for ever
+    adapters: Sequence[AdapterArgs] | None = None  # all that shall be loaded; None: the engine takes none
 
 
 T = TypeVar("T")
@@ -116,6 +136,8 @@ def to_wire(value: Any) -> dict[str, Any]:
 
 
 def _on_wire(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return [_on_wire(one) for one in part]
     return to_wire(part) if dataclasses.is_dataclass(part) else copy.deepcopy(part)
 
 
@@ -124,9 +146,14 @@ def serve_args(wire: Mapping[str, Any]) -> ServeArgs:
     nested = dict(wire)
     nested["model"] = ModelArgs(**nested["model"])
     nested["parallelism"] = ParallelArgs(**nested.get("parallelism", {}))
+    if "lora" in nested:
+        nested["lora"] = LoraArgs(**nested["lora"])
     return ServeArgs(**nested)
 
 
 def live_args(wire: Mapping[str, Any] | None) -> LiveArgs:
     """Read what `to_wire(LiveArgs)` wrote; None (no user_config) gives the defaults."""
-    return LiveArgs(**(wire or {}))
+    nested = dict(wire or {})
+    if "adapters" in nested:
+        nested["adapters"] = tuple(AdapterArgs(**one) for one in nested["adapters"])
+    return LiveArgs(**nested)

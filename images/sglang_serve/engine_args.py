@@ -15,6 +15,7 @@ from sglang_serve.tasks import architectures, model_args, task_args
 # CPU only: an engine sizes its cache by free memory, and would take most of a laptop's.
 CPU_TOKENS = 65_536  # of the key-value cache, all requests together
 CPU_RUNNING_REQUESTS = 64
+LORAS_PER_BATCH = 8  # SGLang's default; each is a slot in accelerator memory
 # PyTorch from PyPI brings NCCL also where there is no GPU, and SGLang takes it for one. A library that does not exist
 # makes ranks talk through gloo.
 NO_NCCL = "libnccl-without-a-gpu.so"
@@ -66,8 +67,27 @@ def _owned(args: ServeArgs, model_path: Path, place: Place, found: tuple[str, ..
         "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
         **task_args(args.task, found),
         **args.parallelism.server_args(),
+        **_lora(args),
         **place.server_args(),
         **_admin_key(args),
+    }
+
+
+def _lora(args: ServeArgs) -> dict[str, Any]:
+    """SGLang counts the base model among the adapters of a batch, so both numbers are one more than the adapters are.
+
+    None is pinned: SGLang pins at most two fewer than a batch has. What is loaded is within the budget, so nothing is
+    evicted unless somebody loads more through the admin route.
+    """
+    if args.lora is None:
+        return {}
+    batch = args.engine.get("max_loras_per_batch") or min(LORAS_PER_BATCH, args.lora.max_loaded + 1)
+    return {
+        "enable_lora": True,
+        "max_lora_rank": args.lora.max_rank,
+        "lora_target_modules": list(args.lora.target_modules),
+        "max_loras_per_batch": batch,
+        "max_loaded_loras": max(args.lora.max_loaded + 1, batch),
     }
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sglang_serve import args, health, leftovers, models, ports
+from sglang_serve import adapter_files, args, health, leftovers, models, ports
 from sglang_serve.engine_args import Place, engine_args, engine_environment
 from sglang_serve.errors import StartError, classify, first_child_error
 from sglang_serve.progress import Progress, write_line
@@ -29,6 +29,7 @@ class Part:
         self._args = serve_args
         self._env = env
         self._node = node
+        self._path = Path()
         self._port: socket.socket = ports.claim_port()
         self.state = Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR))
         self.directory = leftovers.claim(self.state, name)
@@ -42,7 +43,14 @@ class Part:
     def fetch(self) -> Path:
         """The directory of the model, once it is here. Raises StartError."""
         self.progress.report("model", f"looking for {self._args.model.uri}")
-        return models.fetch(self._args.model, self._env, partial(self.progress.report, "model"))
+        self._path = models.fetch(self._args.model, self._env, partial(self.progress.report, "model"))
+        return self._path
+
+    def fetch_adapter(self, adapter: args.AdapterArgs) -> Path:
+        """The directory of an adapter, once it is here and fits the model. Raises StartError, NotAnAdapterError."""
+        path = models.fetch(args.ModelArgs(adapter.uri, adapter.revision), self._env, lambda _: None)
+        adapter_files.require_fit(path, self._path, self._args.lora.max_rank if self._args.lora else 0)
+        return path
 
     def load(self, path: Path, rendezvous: str = "") -> Engine:
         """Start SGLang's processes; returns when those of all nodes have loaded. Raises what SGLang raises."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sglang_serve import args, asgi, auth, fan_out, health, report
+from sglang_serve.adapters import Adapters
 from sglang_serve.part import Part
 from sglang_serve.progress import log_line, write_line
 from sglang_serve.routes import admin_matcher
@@ -61,6 +62,8 @@ class Replica:
         self._broadcast = broadcast or self._alone
         self._engine: Engine | None = None
         self._app: FastAPI | None = None
+        self._adapters: Adapters | None = None
+        self._is_ready = False
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -68,6 +71,7 @@ class Replica:
         try:
             self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
             await self._warm_up(self._engine)
+            self._adapters = self._adapters_of(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
             failure = self._part.failed(self._others.reason(error) if self._others else error)
             if self._others:
@@ -98,7 +102,8 @@ class Replica:
         asgi.install(app, self._context(app))
         self._app = app
         self._export()
-        self._part.progress.report("ready", "answering requests")
+        if self._adapters is None:
+            self._note_ready()
         return app
 
     def _export(self) -> None:
@@ -109,6 +114,22 @@ class Replica:
 
             labels = {"endpoint": self._origin.endpoint, "revision": self._origin.revision}
             exporter.serve(port, exporter.AllReplicas(self._part.state, labels))
+
+    def _note_ready(self) -> None:
+        self._is_ready = True
+        self._part.progress.report("ready", "answering requests")
+
+    def _adapters_of(self, engine: Engine) -> Adapters | None:
+        if self._args.lora is None:
+            return None
+        return Adapters(engine, self._args.lora.max_loaded, self._part.fetch_adapter, self._say_of_adapters)
+
+    def _say_of_adapters(self, what: str) -> None:
+        """Until it is ready they are a step of its start, then news."""
+        if self._is_ready:
+            write_line(log_line("adapter", **vars(self._origin), message=what))
+        else:
+            self._part.progress.report("adapters", what)
 
     def _context(self, app: FastAPI) -> asgi.Context:
         from sglang_serve.sglang_private import is_admin_endpoint  # noqa: PLC0415 - as above
@@ -128,12 +149,28 @@ class Replica:
             is_served=self._running.serves,
             write=write_line,
             broadcast=self._broadcast,
-            replica=report.Replica(self._origin, self._node_ip, lambda: self._live.config_id, self.check_health),
+            replica=report.Replica(
+                self._origin,
+                self._node_ip,
+                lambda: self._live.config_id,
+                self.check_health,
+                self._adapters.rows if self._adapters else None,
+            ),
         )
 
-    def reconfigure(self, live: args.LiveArgs) -> None:
-        """Take new settings; they count from the next request on."""
+    async def reconfigure(self, live: args.LiveArgs) -> None:
+        """Take new settings; they count from the next request on.
+
+        Serve calls it once before the replica is ready, which waits there for its adapters. Later a replica gets no
+        requests until this returns, so adapters follow in the background.
+        """
         self._live = live
+        if self._adapters is None:
+            return
+        self._adapters.want(tuple(live.adapters or ()))
+        if not self._is_ready:
+            await self._adapters.settle()
+            self._note_ready()
 
     async def administer(self, request: fan_out.Request) -> dict[str, Any]:
         """What this replica answers to an admin request to all."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +30,8 @@ class Replica:
     config_id: Callable[[], str]
     probe: Callable[[], Awaitable[None]]
     """Returns when the engine lives and answers; raises if it does not."""
+    adapters: Callable[[], Sequence[Mapping[str, str]]] | None = None
+    """One row for each adapter; None if the engine takes none."""
 
 
 class ReportMiddleware:
@@ -71,6 +73,8 @@ class ReportMiddleware:
             "in_flight": self._in_flight,
             "idle_seconds": 0.0 if self._in_flight else round(self._clock() - self._idle_since, 3),
         }
+        if self._replica.adapters:
+            said["adapters"] = list(self._replica.adapters())
         try:
             if b"generate=1" in scope["query_string"]:
                 await self._generate()

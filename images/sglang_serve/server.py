@@ -33,9 +33,9 @@ class SGLangServer:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._replica.build_app()
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new LiveArgs without a restart."""
-        self._replica.reconfigure(args.live_args(user_config))
+        await self._replica.reconfigure(args.live_args(user_config))
 
     async def administer(self, request: Request) -> dict[str, Any]:
         """What `ask_all_replicas` calls: an admin request, in this replica."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
 from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine as SGLangEngine
-from sglang.srt.managers.io_struct import EmbeddingReqInput, GenerateReqInput
+from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
+from sglang.srt.managers.io_struct import (
+    EmbeddingReqInput,
+    GenerateReqInput,
+    LoadLoRAAdapterReqInput,
+    UnloadLoRAAdapterReqInput,
+)
 from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.managers.tokenizer_manager import ServerStatus
 from sglang.srt.utils.auth import AuthLevel
@@ -57,6 +63,9 @@ class Engine:
         os.environ["SGLANG_BLOCK_NONZERO_RANK_CHILDREN"] = "0"  # else it would not return on any node but the first
         self._engine = _Engine(**arguments)
         self._manager = self._engine.tokenizer_manager
+        self._adapters: frozenset[str] = frozenset()
+        if arguments.get("enable_lora"):
+            self._let_adapters_be_models()
 
     @property
     def pids(self) -> Sequence[int]:
@@ -87,7 +96,46 @@ class Engine:
 
     def serves(self, model: str) -> bool:
         """Whether requests that name `model` mean this engine's model (or `model:adapter`, or an adapter)."""
-        return bool(model.partition(":")[0] == self._manager.served_model_name)
+        return bool(model.partition(":")[0] == self._manager.served_model_name or self._is_adapter(model))
+
+    def name_adapters(self, names: Collection[str]) -> None:
+        """Let these names mean adapters in requests, also while they are not loaded: a request that names one is then
+        refused, where it would natively be answered by the bare model."""
+        self._adapters = frozenset(names)
+
+    def _let_adapters_be_models(self) -> None:
+        """SGLang lists adapters among its models, and then knows `model:adapter` only."""
+        native = OpenAIServingBase._parse_model_parameter
+
+        def parse(serving: OpenAIServingBase, model: str) -> tuple[str, str | None]:
+            if self._is_adapter(model):
+                return self._manager.served_model_name, model
+            base, adapter = native(serving, model)
+            return base, adapter
+
+        OpenAIServingBase._parse_model_parameter = parse
+
+    def _is_adapter(self, name: str) -> bool:
+        return name in self._adapters or name in self._manager.lora_registry.get_all_adapters()
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """Load a LoRA adapter; requests may name it afterwards. Raises RuntimeError with SGLang's reason."""
+        if name in self._manager.pending_lora_unloads:  # some ranks loaded it, others could not
+            await self._unload(name)
+        said = await self._manager.load_lora_adapter(LoadLoRAAdapterReqInput(lora_name=name, lora_path=str(path)))
+        if not said.success:
+            raise RuntimeError(said.error_message)
+
+    async def unload_adapter(self, name: str) -> None:
+        """Unload a LoRA adapter; returns when the requests that use it are over. Raises RuntimeError."""
+        self._manager.lora_ref_cache.pop(name, None)  # SGLang would load it again for the next request that names it
+        if name in self._manager.lora_registry.get_all_adapters() or name in self._manager.pending_lora_unloads:
+            await self._unload(name)
+
+    async def _unload(self, name: str) -> None:
+        said = await self._manager.unload_lora_adapter(UnloadLoRAAdapterReqInput(lora_name=name))
+        if not said.success:
+            raise RuntimeError(said.error_message)
 
     async def warm_up(self) -> None:
         """Run a first request of a few tokens: no client shall wait for kernels to be compiled."""

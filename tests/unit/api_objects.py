@@ -51,9 +51,30 @@ _uris = [
     "pvc://c/../d",
 ]
 _cache = _some(accessMode=st.sampled_from(["ReadWriteOnce", "ReadWriteMany"]), claimName=_text)
-_model = st.fixed_dictionaries(
+
+
+def _name(adapter: Json) -> str:
+    return str(adapter["name"])
+
+
+_adapter: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {"name": st.sampled_from(["m", "b", "x"]), "uri": st.sampled_from(_uris)}
+)
+_modules: st.SearchStrategy[list[str]] = st.lists(st.sampled_from(["all", "q_proj"]), min_size=1, unique=True)
+_model: st.SearchStrategy[Json] = st.fixed_dictionaries(
     {"uri": st.sampled_from(_uris)},
-    optional={"tokenSecret": _secret_key, "storageSecret": _secret, "cache": _cache, "servedName": st.just("m")},
+    optional={
+        "tokenSecret": _secret_key,
+        "storageSecret": _secret,
+        "cache": _cache,
+        "servedName": st.just("m"),
+        "lora": _some(
+            maxLoaded=st.integers(1, 2),
+            claimName=st.sampled_from(["", "c"]),
+            targetModules=_modules,
+        ),
+        "adapters": st.lists(_adapter, max_size=3, unique_by=_name),
+    },
 )
 
 # Specs whose fields have the right types and bounds; rules across fields may be broken.

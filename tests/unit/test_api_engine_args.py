@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from unit.api_objects import endpoint
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
-from sglang_operator.api.engine_args import PLATFORM_OWNED, table
-from sglang_serve.args import ModelArgs, ParallelArgs, ServeArgs
+from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, table
+from sglang_operator.api.spec_model import LoraModule
+from sglang_serve.args import LoraArgs, ModelArgs, ParallelArgs, ServeArgs
 from sglang_serve.engine_args import Place, engine_args
 
 
@@ -147,3 +148,28 @@ def test_warn_still_refuses_what_the_platform_owns() -> None:
 def test_table_is_of_the_pinned_version() -> None:
     versions = tomllib.loads((Path(__file__).parents[2] / "operator/sglang_operator/versions.toml").read_text())
     assert table().sglang == versions["sglang"]
+
+
+@pytest.mark.parametrize("name", sorted(LORA_OWNED))
+def test_arguments_of_adapters_are_the_platforms_where_the_spec_reserves_room(name: str) -> None:
+    args = {name: table().arguments[name].default}
+    with pytest.raises(InvalidEndpoint) as caught:
+        parse_endpoint(endpoint(model={"uri": "hf://a/b", "lora": {}}, engine={"args": args}))
+    assert [error.remedy for error in caught.value.errors] == [LORA_OWNED[name]]
+    assert parsed(args)
+
+
+def test_the_modules_of_the_api_are_those_of_sglang() -> None:
+    assert set(get_args(LoraModule)) == set(table().arguments["lora_target_modules"].choices)
+
+
+@pytest.mark.parametrize(
+    ("most", "args", "batch", "loaded"), [(1, {}, 2, 2), (64, {}, 8, 65), (2, {"max_loras_per_batch": 6}, 6, 6)]
+)
+def test_the_base_model_counts_among_a_batchs_adapters(
+    most: int, args: dict[str, int], batch: int, loaded: int
+) -> None:
+    serve = ServeArgs("e", ModelArgs("file:///m"), engine=args, lora=LoraArgs(16, ["all"], most))
+    made = engine_args(serve, Path("/m"), Place(1))
+    assert (made["max_loras_per_batch"], made["max_loaded_loras"]) == (batch, loaded)
+    assert (made["enable_lora"], made["max_lora_rank"], made["lora_target_modules"]) == (True, 16, ["all"])

@@ -39,6 +39,12 @@ def spread(count: int, **parallelism: int) -> dict[str, Any]:
     return endpoint(accelerator={"count": count}, parallelism=parallelism)
 
 
+def adapters(*uris: str, lora: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
+    """With adapters a, b, … at these addresses."""
+    named = [{"name": chr(ord("a") + index), "uri": uri} for index, uri in enumerate(uris)]
+    return endpoint(model={"uri": "hf://org/m", "lora": lora or {}, "adapters": named, **model})
+
+
 def variable(**fields: Any) -> dict[str, Any]:
     return endpoint(engine={"env": [{"name": "A", **fields}]})
 
@@ -65,6 +71,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
                 "pvc:///x",
             )
         ]
+        + [adapters("org/b"), adapters("hf://a/b", "/a")]
         + [model(uri="file:///a b"), model(uri="file:///"), model(uri="pvc://c//"), model(uri="hf://a/b\n")],
         [
             model(uri=uri)
@@ -86,15 +93,53 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     ),
     "only hf://, s3:// and gs:// models are downloaded": (
         [model(uri="pvc://c/d", cache=CACHE), model(uri="file:///d", cache={})],
-        [model(uri=uri, cache=CACHE) for uri in ("hf://a/b", "s3://abc/d", "gs://abc/d")],
+        [model(uri=uri, cache=CACHE) for uri in ("hf://a/b", "s3://abc/d", "gs://abc/d")]
+        + [model(uri="file:///d", cache=CACHE, lora={})],
     ),
     "only s3:// and gs:// models": (
         [model(uri=uri, storageSecret={"name": "s"}) for uri in ("hf://a/b", "pvc://c/d", "file:///d")],
-        [model(uri=uri, storageSecret={"name": "s"}) for uri in ("s3://abc/d", "gs://abc")],
+        [model(uri=uri, storageSecret={"name": "s"}) for uri in ("s3://abc/d", "gs://abc")]
+        + [model(uri="hf://a/b", storageSecret={"name": "s"}, lora={})],
     ),
     "only hf:// models are fetched": (
         [model(uri="pvc://c/d", tokenSecret=SECRET_KEY), model(uri="s3://abc/d", tokenSecret=SECRET_KEY)],
-        [model(uri="hf://a/b", tokenSecret=SECRET_KEY)],
+        [model(uri="hf://a/b", tokenSecret=SECRET_KEY), model(uri="s3://abc/d", tokenSecret=SECRET_KEY, lora={})],
+    ),
+    "has `all` beside others": (
+        [model(uri="hf://a/b", lora={"targetModules": ["all", "q_proj"]})],
+        [model(uri="hf://a/b", lora={"targetModules": modules}) for modules in (["all"], ["q_proj", "v_proj"])],
+    ),
+    "no room is reserved": (
+        [model(uri="hf://org/m", adapters=[{"name": "a", "uri": "hf://a/b"}])],
+        [adapters("hf://a/b"), model(uri="hf://org/m", adapters=[])],
+    ),
+    "is less than there are": (
+        [adapters("hf://a/b", "hf://a/c", lora={"maxLoaded": 1}), adapters(*["hf://a/b"] * 9)],
+        [adapters("hf://a/b", lora={"maxLoaded": 1}), adapters(*["hf://a/b"] * 8)],
+    ),
+    "one has the name of the model": (
+        [
+            adapters("hf://x/y", servedName="a"),
+            adapters("hf://x/y", uri="hf://org/a"),
+            adapters("hf://x/y", uri="file:///m/a/"),
+        ],
+        [adapters("hf://x/a"), adapters("hf://x/y", uri="hf://org/a", servedName="b"), adapters(uri="hf://org/a")],
+    ),
+    "a pvc:// adapter is on another claim": (
+        [
+            adapters("pvc://c/a"),
+            adapters("pvc://c2/a", lora={"claimName": "c"}),
+            adapters("pvc://c/a", uri="pvc://c/m"),
+            adapters("hf://a/b", "pvc://d", lora={"claimName": "c"}),
+        ],
+        [adapters("pvc://c/a", "pvc://c", lora={"claimName": "c"}), adapters("hf://a/b", lora={"claimName": "c"})],
+    ),
+    "adapters are loaded into one copy": (
+        [
+            endpoint(model={"uri": "hf://a/b", "lora": {}}, accelerator={"count": 2}, parallelism={part: 2})
+            for part in ("data", "attentionData", "nodes")
+        ],
+        [endpoint(model={"uri": "hf://a/b", "lora": {}}, accelerator={"count": 2}, parallelism={"tensor": 2})],
     ),
     "a ReadWriteOnce volume": (
         [

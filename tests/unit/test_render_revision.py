@@ -48,6 +48,11 @@ CHANGES: dict[str, Any] = {
     "model.cache.size": "1Gi",
     "model.cache.storageClassName": "fast",
     "model.cache.accessMode": "ReadWriteOnce",
+    "model.lora.maxRank": 8,
+    "model.lora.targetModules": ["q_proj"],
+    "model.lora.maxLoaded": 2,
+    "model.lora.claimName": "adapters",
+    "model.adapters": [{"name": "sql", "uri": "hf://org/sql-lora"}],
     "accelerator.vendor": "amd",
     "accelerator.count": 4,
     "accelerator.products": ["H100"],
@@ -105,7 +110,12 @@ CHANGES: dict[str, Any] = {
     "podTemplate.worker": {"metadata": {"annotations": {"a": "b"}}},
 }
 # What a field goes with, where BASE has it not.
-OTHER_BASES: dict[str, Any] = {"model.storageSecret": {"model": {"uri": "s3://models/m"}}}
+ROOM: dict[str, Any] = {"model": {"uri": "hf://org/model", "lora": {}}}
+OTHER_BASES: dict[str, Any] = {
+    "model.storageSecret": {"model": {"uri": "s3://models/m"}},
+    "model.lora.": ROOM,
+    "model.adapters": ROOM,
+}
 
 
 def fields(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
@@ -128,7 +138,7 @@ def named(spec: dict[str, Any]) -> str:
 
 def base_of(path: str) -> dict[str, Any]:
     """BASE, or what has room for a field that goes with another model."""
-    return {"model": {"uri": "s3://models/m"}} if path == "model.storageSecret" else BASE
+    return next((base for start, base in OTHER_BASES.items() if path.startswith(start)), BASE)
 
 
 def with_change(path: str) -> dict[str, Any]:

@@ -118,5 +118,15 @@ def test_many_that_ask_at_once_share_one_probe_and_its_answer_grows_old() -> Non
     asyncio.run(run())
 
 
+def test_adapters_are_told_of_where_there_can_be_any() -> None:
+    async def run() -> None:
+        rows = [{"name": "sql", "state": "Loaded", "message": ""}]
+        with_room = Replica(Origin("e", "r", "1"), "10.0.0.7", lambda: "c", no_probe, lambda: rows)
+        assert (await said(ReportMiddleware(no_app, with_room)))["adapters"] == rows
+        assert "adapters" not in await said(report(no_app))
+
+    asyncio.run(run())
+
+
 async def no_app(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise AssertionError("not the app's")

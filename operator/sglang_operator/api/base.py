@@ -31,6 +31,7 @@ DATA_KEY = r"^[-._A-Za-z0-9]+$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 REVISION = r"^[A-Za-z0-9_][-A-Za-z0-9_./]*$"
 SERVED_NAME = r"^[!-9;-~]+$"  # printable ASCII but the colon: SGLang reads `model:adapter` as an adapter of a model
+ADAPTER_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 REDIS_ADDRESS = r"^(rediss?://)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[1-9][0-9]{0,4}$"  # no user, no password
 URL_PATH = r"^/[-A-Za-z0-9_.~/]*$"
 QUANTITY = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
@@ -46,6 +47,7 @@ _WORDS = {
     ENV_NAME: "letters, digits and '_'",
     REVISION: "a branch, tag or commit",
     SERVED_NAME: "printable ASCII without spaces and colons",
+    ADAPTER_NAME: "letters, digits, '-', '_' and '.'",
     REDIS_ADDRESS: "<host>:<port>, with rediss:// before it for TLS, and without a password",
     URL_PATH: "a path that starts with /",
     QUANTITY: "a quantity greater than zero, such as 4, 500m or 16Gi",

@@ -70,6 +70,14 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "use_ray": "leave it out: the platform decides how ranks are started",
     "uvicorn_access_log_exclude_prefixes": _NOT_SERVED,
 }
+# Also its own where spec.model.lora is set.
+LORA_OWNED: Final[Mapping[str, str]] = {
+    "enable_lora": "leave it out: spec.model.lora says so",
+    "lora_paths": "use spec.model.adapters",
+    "lora_target_modules": "use spec.model.lora.targetModules",
+    "max_loaded_loras": "use spec.model.lora.maxLoaded",
+    "max_lora_rank": "use spec.model.lora.maxRank",
+}
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
 # How each kind of the table is recognised, and called in messages.
@@ -109,12 +117,13 @@ def table() -> Table:
     return Table(raw["sglang"], {name: Argument(**row) for name, row in raw["args"].items()})
 
 
-def owned_args(args: Mapping[str, Any]) -> tuple[FieldError, ...]:
-    """The arguments that the platform owns, under whichever of their names they come."""
+def owned_args(args: Mapping[str, Any], *, lora: bool = False) -> tuple[FieldError, ...]:
+    """The arguments that the platform owns, under whichever of their names they come. `lora`: spec.model has it."""
+    owned = {**PLATFORM_OWNED, **LORA_OWNED} if lora else PLATFORM_OWNED
     return tuple(
-        _finding(name, None if owner in _SECRET else value, "is set by the platform", PLATFORM_OWNED[owner])
+        _finding(name, None if owner in _SECRET else value, "is set by the platform", owned[owner])
         for name, value in args.items()
-        if (owner := _canonical(name)) in PLATFORM_OWNED
+        if (owner := _canonical(name)) in owned
     )
 
 

@@ -60,7 +60,10 @@ def _check_kind(obj: Mapping[str, Any]) -> None:
 def _check_engine(spec: EndpointSpec) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:
     """(errors, warnings) of the engine arguments."""
     engine = spec.engine
-    owned, doubtful = owned_args(engine.args), (*doubtful_args(engine.args), *refused(spec))
+    owned, doubtful = (
+        owned_args(engine.args, lora=spec.model.lora is not None),
+        (*doubtful_args(engine.args), *refused(spec)),
+    )
     return (owned, doubtful) if engine.args_check == "Warn" else (owned + doubtful, ())
 
 

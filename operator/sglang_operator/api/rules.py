@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from sglang_operator.api.base import Model
 from sglang_operator.api.rule import Rule, either
+from sglang_operator.api.rules_adapters import RULES as ADAPTERS
+from sglang_operator.api.rules_address import BUCKETS, address
 from sglang_operator.api.rules_parallelism import RULES as PARALLELISM
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
@@ -21,23 +23,7 @@ from sglang_operator.api.spec_scaling import Scaling
 NAME_LENGTH: Final = 38
 NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035, as for a Service
 
-_PATH: Final = r"[!-.0-9;-~][!-9;-~]*"  # printable ASCII, no leading slash; no colon, which a served name cannot hold
-_HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
-_BUCKET: Final = rf"^(s3|gs)://[a-z0-9][-a-z0-9._]{{1,61}}[a-z0-9](/{_PATH})?$"
-URI: Final = rf"{_HF}|{_BUCKET}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
-_DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
-
-
-def _advise_uri(model: ModelSource) -> str:
-    if re.fullmatch(_HF, f"hf://{model.uri}"):
-        return f'did you mean "hf://{model.uri}"?'
-    if model.uri.startswith("/"):
-        return f'did you mean "file://{model.uri}"?'
-    return ""
-
-
 _NOTHING: Final = "''"
-BUCKETS: Final = ("s3://", "gs://")
 _IN_BUCKET: Final = "self.uri.startsWith('s3://') || self.uri.startsWith('gs://')"
 _VENDOR: Final = either("self.vendor", "'nvidia'")
 _STRICT: Final = "'Strict'"
@@ -53,45 +39,28 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         message=f"must be lower-case letters, digits and '-', start with a letter, at most {NAME_LENGTH} characters",
         remedy="choose a shorter or simpler name; the Service and the model's pods are named after it",
     ),
-    Rule(
-        of=ModelSource,
-        field="uri",
-        cel=f"self.uri.matches(r'{URI}')",
-        holds=lambda m: bool(re.fullmatch(URI, m.uri)),
-        message="must be hf://<org>/<name>, s3:// or gs://<bucket>/<path>, pvc://<claim>/<path> or "
-        "file:///<absolute path>",
-        remedy="for example hf://Qwen/Qwen3-8B",
-        advice=_advise_uri,
-    ),
-    Rule(
-        of=ModelSource,
-        field="uri",
-        cel=f"!self.uri.matches(r'{_DOT_SEGMENT}')",
-        holds=lambda m: not re.search(_DOT_SEGMENT, m.uri),
-        message="must have no `.` or `..` between slashes",
-        remedy="write the path out",
-    ),
+    *address(ModelSource, "hf://Qwen/Qwen3-8B"),
     Rule(
         of=ModelSource,
         field="cache",
-        cel=f"!has(self.cache) || self.uri.startsWith('hf://') || {_IN_BUCKET}",
-        holds=lambda m: m.cache is None or m.uri.startswith(("hf://", *BUCKETS)),
+        cel=f"!has(self.cache) || has(self.lora) || self.uri.startsWith('hf://') || {_IN_BUCKET}",
+        holds=lambda m: m.cache is None or m.lora is not None or m.uri.startswith(("hf://", *BUCKETS)),
         message="only hf://, s3:// and gs:// models are downloaded, so there is nothing to cache",
         remedy="remove spec.model.cache",
     ),
     Rule(
         of=ModelSource,
         field="tokenSecret",
-        cel="!has(self.tokenSecret) || self.uri.startsWith('hf://')",
-        holds=lambda m: m.token_secret is None or m.uri.startswith("hf://"),
+        cel="!has(self.tokenSecret) || has(self.lora) || self.uri.startsWith('hf://')",
+        holds=lambda m: m.token_secret is None or m.lora is not None or m.uri.startswith("hf://"),
         message="only hf:// models are fetched with a token",
         remedy="remove spec.model.tokenSecret",
     ),
     Rule(
         of=ModelSource,
         field="storageSecret",
-        cel=f"!has(self.storageSecret) || {_IN_BUCKET}",
-        holds=lambda m: m.storage_secret is None or m.uri.startswith(BUCKETS),
+        cel=f"!has(self.storageSecret) || has(self.lora) || {_IN_BUCKET}",
+        holds=lambda m: m.storage_secret is None or m.lora is not None or m.uri.startswith(BUCKETS),
         message="only s3:// and gs:// models are fetched with credentials of object storage",
         remedy="remove spec.model.storageSecret",
     ),
@@ -142,6 +111,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         remedy="remove it; CPU cores are spec.resources.cpu",
     ),
     *PARALLELISM,
+    *ADAPTERS,
     Rule(
         of=Toleration,
         field="key",

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sglang_operator.api.base import (
+    ADAPTER_NAME,
     DATA_KEY,
     ENV_NAME,
+    MAX_ITEMS,
     REVISION,
     SERVED_NAME,
     AnyJson,
@@ -67,6 +69,73 @@ class Cache(Model):
     )
 
 
+LoraModule = Literal[
+    "all",
+    "down_proj",
+    "embed_tokens",
+    "gate_proj",
+    "gate_up_proj",
+    "k_proj",
+    "kv_a_proj_with_mqa",
+    "kv_b_proj",
+    "lm_head",
+    "o_proj",
+    "q_a_proj",
+    "q_b_proj",
+    "q_proj",
+    "qkv_proj",
+    "qkvr",
+    "up_proj",
+    "v_proj",
+    "weights_proj",
+    "wk",
+    "wo_ud",
+    "wq_b",
+]
+
+
+class Lora(Model):
+    """What a replica reserves for LoRA adapters when it starts. Adapters then come and go without a restart."""
+
+    max_rank: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=64,
+        description="[R] Largest rank of an adapter (`r` of its adapter_config.json). Default 64. Accelerator memory "
+        "is reserved for it, for each adapter that a batch can have.",
+    )
+    target_modules: Items[LoraModule] = Field(
+        default=("all",),
+        min_length=1,
+        max_length=32,
+        description="[R] Modules of the model that adapters may change. Default [all]: every one that SGLang can; "
+        "naming those that your adapters change reserves less memory.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    max_loaded: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = Field(
+        default=8,
+        description="[R] Adapters that can be loaded at a time, in the memory of the pod. Default 8. Up to seven of "
+        "them share a batch (spec.engine.args.max_loras_per_batch less one).",
+    )
+    claim_name: OptionalName = Field(
+        default="",
+        description="[R] PersistentVolumeClaim that pvc:// adapters are read from. Default: empty, none.",
+    )
+
+
+class Adapter(Model):
+    """A LoRA adapter of the model, and its name in the API."""
+
+    name: Annotated[str, text(ADAPTER_NAME, 253)] = Field(
+        description="Name in the API (`model` in requests and in /v1/models). Required."
+    )
+    uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Address of the adapter, a directory with adapter_config.json. Required. As spec.model.uri: "
+        "hf://, s3://, gs://, pvc:// (spec.model.lora.claimName) or file://, with the same credentials."
+    )
+    revision: Annotated[str, text(REVISION, 255)] = Field(
+        default="main", description="Branch, tag or commit of an hf:// repository. Default main."
+    )
+
+
 class ModelSource(Model):
     """Which model is served, where it comes from and under which name."""
 
@@ -98,6 +167,14 @@ class ModelSource(Model):
         default=None,
         description="[R] Keep downloaded models (hf://, s3://, gs://) on a volume. Default: not set, every pod "
         "downloads to its own ephemeral storage (spec.resources.ephemeralStorage).",
+    )
+    lora: Lora | None = Field(
+        default=None, description="[R] Room for LoRA adapters. Default: not set, no adapter can be loaded."
+    )
+    adapters: Items[Adapter] = items(
+        "LoRA adapters that every replica loads, at most lora.maxLoaded. Default: none. A change needs no new pods: "
+        "replicas load and unload while they serve, and status.adapters tells how far they are.",
+        key="name",
     )
 
 

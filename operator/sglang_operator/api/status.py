@@ -65,6 +65,15 @@ class RevisionReport(Model):
     time: str = reported("When it was first recorded, or failed (RFC 3339).")
 
 
+class AdapterReport(Model):
+    """One LoRA adapter of spec.model.adapters."""
+
+    name: str = Field(description="Name of the adapter.")
+    state: str = reported("Loading, Loaded (in every replica that answers) or Failed (in one of them, or more).")
+    replicas: str = reported("Replicas that have it, of those that answer, for example 2/3.")
+    message: str = reported("Why it failed. Replicas try again each minute, and go on serving meanwhile.")
+
+
 class EndpointStatus(Model):
     """What the operator saw last."""
 
@@ -84,4 +93,5 @@ class EndpointStatus(Model):
     accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")
     serving: ServingRevision | None = reported("What answers requests.")
     updating: UpdatingRevision | None = reported("The revision that is on its way, if there is one.")
+    adapters: Items[AdapterReport] = items("LoRA adapters, where spec.model.lora is set.", key="name")
     revisions: Items[RevisionReport] = items("The last revisions, the newest first.", key="name")

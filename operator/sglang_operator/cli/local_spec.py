@@ -62,7 +62,9 @@ def local_spec(objects: Iterable[Mapping[str, Any]], machine: Machine) -> dict[s
     """The JSON object of `sglang_serve.local` for the RayService among `objects`. Raises NotLocal."""
     (service,) = (one for one in objects if one["kind"] == "RayService")
     serve_config = yaml.safe_load(service["spec"]["serveConfigV2"])
-    require_paths(serve_config["applications"][0]["args"], machine)
+    (application,) = serve_config["applications"]
+    live = [one.get("user_config", {}) for one in application.get("deployments", ())]
+    require_paths(application["args"], [row for one in live for row in one.get("adapters", ())], machine)
     return {
         "serve_config": serve_config,
         "env": {**pod_env(service, machine.environ or {}), **LOCAL_ENV, **machine_env(machine)},
@@ -108,7 +110,7 @@ def machine_env(machine: Machine) -> dict[str, str]:
     return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
 
 
-def require_paths(serve_args: Mapping[str, Any], machine: Machine) -> None:
+def require_paths(serve_args: Mapping[str, Any], adapters: Iterable[Mapping[str, Any]], machine: Machine) -> None:
     """Raise NotLocal if the endpoint needs a Secret or claim for which no path was given."""
     if serve_args.get("require_keys") and machine.keys_dir is None:
         raise NotLocal(
@@ -117,8 +119,15 @@ def require_paths(serve_args: Mapping[str, Any], machine: Machine) -> None:
         )
     if serve_args.get("admin") and machine.admin_key_file is None:
         raise NotLocal("spec.api.adminKeySecret: Secrets are not read here", "give the key: --admin-key-file FILE")
-    if serve_args["model"]["uri"].startswith("pvc://") and machine.pvc_root is None:
+    addresses = {f"spec.model.adapters {one['name']}": one["uri"] for one in adapters}
+    for field, uri in {"spec.model.uri": serve_args["model"]["uri"], **addresses}.items():
+        require_claim(field, uri, machine)
+
+
+def require_claim(field: str, uri: str, machine: Machine) -> None:
+    """Raise NotLocal if this is an address on a claim and no path was given for claims."""
+    if uri.startswith("pvc://") and machine.pvc_root is None:
         raise NotLocal(
-            f"spec.model.uri: {serve_args['model']['uri']} is a claim of the cluster",
+            f"{field}: {uri} is a claim of the cluster",
             "give a directory in its place: --pvc-root DIR, where pvc://claim/path is DIR/claim/path",
         )

@@ -113,11 +113,17 @@ def written_values(live: Mapping[str, Any]) -> InPlace | None:
 
 def _serve_config(text: str, values: InPlace) -> str:
     config = yaml.load(text, yaml.CSafeLoader)
-    (deployment,) = config["applications"][0]["deployments"]
+    (application,) = config["applications"]
+    (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
     counted = {"name": kept.pop("name"), **replica_count(values.replicas, values.parsed_scaling, values.floor), **kept}
-    config["applications"][0]["deployments"] = [{**counted, "user_config": dict(values.user_config)}]
+    application["deployments"] = [{**counted, "user_config": _known(application["args"], values.user_config)}]
     return to_yaml(config)
+
+
+def _known(args: Mapping[str, Any], user_config: Mapping[str, Any]) -> Object:
+    """What replicas with these args can take: a revision without room for adapters may be older than adapters are."""
+    return {key: value for key, value in user_config.items() if key != "adapters" or "lora" in args}
 
 
 def cluster_patch(

@@ -19,6 +19,16 @@ LOOK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """What one replica says of one LoRA adapter."""
+
+    name: str
+    state: str
+    """Loading, Loaded or Failed."""
+    message: str
+
+
+@dataclass(frozen=True)
 class Report:
     """What one replica says of itself."""
 
@@ -30,6 +40,7 @@ class Report:
     in_flight: int
     idle_seconds: float
     """Since its last request ended; 0 while there is one."""
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,4 +147,9 @@ def _report(said: dict[str, Any]) -> Report:
         config=str(said["config_id"]),
         in_flight=int(said["in_flight"]),
         idle_seconds=float(said.get("idle_seconds", 0.0)),
+        adapters=tuple(_adapter(row) for row in said.get("adapters", ())),
     )
+
+
+def _adapter(row: dict[str, Any]) -> Adapter:
+    return Adapter(str(row["name"]), str(row["state"]), str(row.get("message", "")))

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster import findings
+from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import Children, NameTakenError
 from sglang_operator.cluster.events import event_of, transitions
@@ -197,7 +198,11 @@ def _interval(this: Pass, name: str) -> float | None:
     live = this.view.sights[name].revision.live
     if name == this.view.observed.service.revision and live.probe is Probe.ANSWERED:
         missing = live.answered < max(live.target_replicas or 0, this.wanted.replicas.least)
-        return LOG_SECONDS if missing else None  # a pod is Ready before its replica is, and then nothing tells of it
+        rows = adapter_rows(this.endpoint, this.view.sights[name].answers.reports) or ()
+        if any(row["state"] == "Loading" for row in rows):
+            return PROBE_SECONDS
+        # A pod is Ready before its replica is, a replica tries a failed adapter again, and then nothing tells of it.
+        return LOG_SECONDS if missing or any(row["state"] == "Failed" for row in rows) else None
     if live.probe is not Probe.NOT_ASKED:
         return PROBE_SECONDS
     return LOG_SECONDS if live.worker_pods and name == this.wanted.revision else None

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sglang_operator.api import API_VERSION, KIND, Endpoint
 from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.metadata import stamp, unix
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.cluster.pods import NODE_TYPE, WORKER, first_created, has_node, is_worker
@@ -49,6 +50,7 @@ def status_of(facts: Facts) -> Object:
         "accelerators": _accelerators(facts),
         "serving": _serving(facts),
         "updating": _updating(facts),
+        "adapters": adapter_rows(facts.endpoint, serving.answers.reports if serving else ()),
         "revisions": [_report(facts, stored) for stored in _newest(facts.records)[:REPORTED]],
     }
     return {key: value for key, value in found.items() if value is not None}

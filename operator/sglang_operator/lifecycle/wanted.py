@@ -97,4 +97,6 @@ def settings_digest(endpoint: Endpoint) -> str:
     """Differs when something that reaches running pods in place differs."""
     spec = endpoint.spec
     scaling = [spec.scaling.model_dump(mode="json")] if spec.scaling else []
-    return short_hash([spec.replicas, spec.api.unknown_model, spec.api.limits.model_dump(mode="json"), *scaling])
+    adapters = [[one.model_dump(mode="json") for one in spec.model.adapters]] if spec.model.adapters else []
+    limits = spec.api.limits.model_dump(mode="json")
+    return short_hash([spec.replicas, spec.api.unknown_model, limits, *scaling, *adapters])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sglang_operator.api import Endpoint
-from sglang_operator.api.rules import BUCKETS
+from sglang_operator.api.rules_address import BUCKETS
 from sglang_operator.render import names
 from sglang_operator.render.platform import Platform
 from sglang_serve import args
@@ -85,7 +85,7 @@ def _places(endpoint: Endpoint, platform: Platform) -> Env:
     """Where the pod mounts things, and the token of the hub."""
     model, api = endpoint.spec.model, endpoint.spec.api
     places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
-    if model.uri.startswith(BUCKETS):
+    if model.uri.startswith(BUCKETS) or model.lora:
         places[args.ENV_OBJECTS_DIR] = names.OBJECTS_DIR
     if platform.model_mirror_claim:
         places[args.ENV_MODEL_MIRROR] = names.MIRROR_DIR

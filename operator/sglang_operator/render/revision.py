@@ -32,6 +32,7 @@ IN_PLACE = frozenset(
         "model.cache.size",
         "model.cache.storageClassName",
         "model.cache.accessMode",
+        "model.adapters",
         "engine.argsCheck",
         "api.allowAnonymous",
         "api.unknownModel",

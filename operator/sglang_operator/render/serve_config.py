@@ -6,13 +6,14 @@ import dataclasses
 from typing import Any
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec_model import Lora, ModelSource
 from sglang_operator.api.spec_scaling import Scaling
 from sglang_operator.render import names
 from sglang_operator.render.environment import MIN_DRAINING_SECONDS
 from sglang_operator.render.revision import revision_name, short_hash
 from sglang_operator.render.shape import shape_of
 from sglang_operator.render.yaml_text import to_yaml
-from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, LiveArgs, ModelArgs, ServeArgs, to_wire
+from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, AdapterArgs, LiveArgs, LoraArgs, ModelArgs, ServeArgs, to_wire
 
 SHUTDOWN_SECONDS = 30
 """What stopping takes besides the drain: engine shutdown, clean-up, and Serve's own loop."""
@@ -108,12 +109,26 @@ def serve_args(endpoint: Endpoint) -> ServeArgs:
         require_keys=spec.api.keys_secret is not None,
         admin=spec.api.admin_key_secret is not None,
         drain_seconds=spec.upgrade.drain_seconds,
+        lora=_lora(spec.model.lora),
     )
+
+
+def _lora(lora: Lora | None) -> LoraArgs | None:
+    return LoraArgs(lora.max_rank, lora.target_modules, lora.max_loaded) if lora else None
 
 
 def live_args(endpoint: Endpoint) -> LiveArgs:
     """What changes without a restart, with an id that a replica reports back once it is in force."""
     api = endpoint.spec.api
     hold = endpoint.spec.scaling.hold_seconds if endpoint.spec.scaling else None
-    live = LiveArgs(unknown_model=api.unknown_model, max_body_bytes=api.limits.max_body_bytes, hold_seconds=hold)
+    live = LiveArgs(
+        unknown_model=api.unknown_model,
+        max_body_bytes=api.limits.max_body_bytes,
+        hold_seconds=hold,
+        adapters=_adapters(endpoint.spec.model),
+    )
     return dataclasses.replace(live, config_id=short_hash(to_wire(live)))
+
+
+def _adapters(model: ModelSource) -> tuple[AdapterArgs, ...] | None:
+    return tuple(AdapterArgs(one.name, one.uri, one.revision) for one in model.adapters) if model.lora else None

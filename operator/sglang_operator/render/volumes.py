@@ -40,10 +40,16 @@ def _cache(endpoint: Endpoint) -> Volume:
 def _models(endpoint: Endpoint, platform: Platform) -> Iterator[Volume]:
     uri = endpoint.spec.model.uri
     if uri.startswith(PVC_SCHEME):
-        claim = uri.removeprefix(PVC_SCHEME).partition("/")[0]
-        yield Volume("model", _claim(claim, read_only=True), f"{names.PVC_ROOT}/{claim}")
+        yield _mounted("model", uri.removeprefix(PVC_SCHEME).partition("/")[0])
+    lora = endpoint.spec.model.lora
+    if lora and lora.claim_name and not f"{uri}/".startswith(f"{PVC_SCHEME}{lora.claim_name}/"):
+        yield _mounted("adapters", lora.claim_name)
     if platform.model_mirror_claim:
         yield Volume("model-mirror", _claim(platform.model_mirror_claim, read_only=True), names.MIRROR_DIR)
+
+
+def _mounted(name: str, claim: str) -> Volume:
+    return Volume(name, _claim(claim, read_only=True), f"{names.PVC_ROOT}/{claim}")
 
 
 def _keys(endpoint: Endpoint) -> Iterator[Volume]:

@@ -1,0 +1,34 @@
+"""`status.adapters`: one row for each LoRA adapter that is wanted, from what the serving replicas say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sglang_operator.api import Endpoint
+from sglang_operator.cluster.probe import Adapter, Report
+from sglang_operator.render.serve_config import live_args
+
+Object = dict[str, Any]
+
+
+def adapter_rows(endpoint: Endpoint, reports: Sequence[Report]) -> list[Object] | None:
+    """None where no adapter can be loaded. What a replica says before it has the settings of now counts for nothing."""
+    model = endpoint.spec.model
+    if model.lora is None:
+        return None
+    config = live_args(endpoint).config_id
+    current = [report.adapters if report.config == config else () for report in reports]
+    return [_row(one.name, [_find(adapters, one.name) for adapters in current]) for one in model.adapters]
+
+
+def _find(adapters: Sequence[Adapter], name: str) -> Adapter | None:
+    return next((one for one in adapters if one.name == name), None)
+
+
+def _row(name: str, told: Sequence[Adapter | None]) -> Object:
+    loaded = sum(one is not None and one.state == "Loaded" for one in told)
+    failed = next((one for one in told if one and one.state == "Failed"), None)
+    state = "Failed" if failed else "Loaded" if told and loaded == len(told) else "Loading"
+    replicas = f"{loaded}/{len(told)}"
+    return {"name": name, "state": state, "replicas": replicas, "message": failed.message if failed else ""}
