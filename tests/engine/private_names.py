@@ -13,6 +13,8 @@ from typing import Any
 from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
 from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine
+from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
+from sglang.srt.lora.lora_registry import LoRARegistry
 from sglang.srt.managers import io_struct, scheduler, tokenizer_manager
 from sglang.srt.utils import auth
 
@@ -44,6 +46,7 @@ def differences() -> Iterator[str]:
     yield from missing("a function marked for administrators", {"_auth_level"}, vars(http_server.flush_cache))
     yield from engine()
     yield from manager()
+    yield from adapters()
 
 
 def engine() -> Iterator[str]:
@@ -80,6 +83,20 @@ def manager() -> Iterator[str]:
         yield from missing(kind.__name__, needed, fields(kind))
     if not HEALTH_CHECK_RID_PREFIX:
         yield "constants.HEALTH_CHECK_RID_PREFIX is empty"
+
+
+def adapters() -> Iterator[str]:
+    cls = tokenizer_manager.TokenizerManager
+    yield from missing("TokenizerManager", {"load_lora_adapter", "unload_lora_adapter"}, dir(cls))
+    attributes = ("lora_registry", "lora_ref_cache", "pending_lora_unloads")
+    yield from texts("TokenizerManager.init_lora", inspect.getsource(cls.init_lora), *(f"self.{n}" for n in attributes))
+    yield from missing("LoRARegistry", {"get_all_adapters"}, dir(LoRARegistry))
+    parse = OpenAIServingBase._parse_model_parameter
+    yield from missing("OpenAIServingBase._parse_model_parameter", {"self", "model"}, parameters(parse))
+    resolve = inspect.getsource(OpenAIServingBase._resolve_lora_path)
+    yield from texts("OpenAIServingBase._resolve_lora_path", resolve, "self._parse_model_parameter(")
+    yield from missing("LoadLoRAAdapterReqInput", {"lora_name", "lora_path"}, fields(io_struct.LoadLoRAAdapterReqInput))
+    yield from missing("UnloadLoRAAdapterReqInput", {"lora_name"}, fields(io_struct.UnloadLoRAAdapterReqInput))
 
 
 def texts(where: str, source: str, *needed: str) -> Iterator[str]:

@@ -6,10 +6,7 @@ for connections of an old process.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
 from engine.clients import Stream, wait_until
+from engine.deployed import deploy, reports
 
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
 
-SCRIPT = Path(__file__).parent / "scale.py"
 STREAM_SECONDS = 200
 STEP_SECONDS = 0.1  # per token: the engine is told to sleep
-SCALE_SECONDS = 200  # another replica loads its engine beside a running one
 ADMIN = "admin-key-of-this-test"
 METRICS_PORT = free_port()
 METRICS_PAGE = Path(__file__).parents[2] / "docs" / "operations" / "metrics.md"
@@ -139,34 +134,6 @@ def administer(app: ServeApp, route: str, body: dict[str, Any]) -> dict[str, Any
     return told
 
 
-def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:
-    """As KubeRay does when serveConfigV2 changes: these settings of the deployment."""
-    config = json.loads(json.dumps(app.serve_config))
-    config["applications"][0]["deployments"][0].update(settings)
-    (raylet,) = (process for process in app.processes() if process.name() == "raylet")
-    done = subprocess.run(
-        [engine_python, SCRIPT, gcs_address(raylet)],
-        input=json.dumps(config),
-        env={**os.environ, **ray_settings(raylet)},
-        capture_output=True,
-        text=True,
-        timeout=SCALE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def ray_settings(raylet: psutil.Process) -> dict[str, str]:
-    """Of the application's own Ray: its token, and what makes Serve use HAProxy."""
-    return {name: value for name, value in raylet.environ().items() if name.startswith("RAY_")}
-
-
-def gcs_address(raylet: psutil.Process) -> str:
-    """Where Ray's control store listens: it chose the port itself."""
-    (address,) = (one.partition("=")[2] for one in raylet.cmdline() if one.startswith("--gcs-address="))
-    return address
-
-
 @contextmanager
 def asking(app: ServeApp) -> Iterator[list[int]]:
     """A client that asks one question after the other; yields the status codes of its answers."""
@@ -185,17 +152,6 @@ def asking(app: ServeApp) -> Iterator[list[int]]:
     finally:
         enough.set()
         client.join()
-
-
-def reports(app: ServeApp, query: str = "") -> dict[str, dict[str, Any]]:
-    """What the replicas that answer say of themselves, by name. Where none answers, the head does, with 503."""
-    found = {}
-    for _ in range(20):
-        answer = httpx.get(f"{app.url}/-/replica{query}", timeout=30)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            report = answer.raise_for_status().json()
-            found[report["replica"]] = report
-    return found
 
 
 def config_ids(app: ServeApp) -> set[str]:

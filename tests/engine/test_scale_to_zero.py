@@ -15,7 +15,7 @@ import httpx
 import pytest
 from engine.apps import ServeApp, endpoint
 from engine.clients import Request, wait_until
-from engine.test_long_stream import deploy
+from engine.deployed import deploy
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 

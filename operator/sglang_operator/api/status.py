@@ -48,7 +48,7 @@ class UpdatingRevision(Model):
     """What is on its way."""
 
     revision: str = reported("Name of the revision.")
-    step: str = reported("What it does now: Pending, model, load, warmup, ready.")
+    step: str = reported("What it does now: Pending, model, load, warmup, adapters, ready.")
     progress: str = reported("The latest line of its log about that.")
     changed: Items[str] = items("Fields of the spec that differ from the serving revision.")
 

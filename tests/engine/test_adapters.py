@@ -1,0 +1,146 @@
+"""LoRA adapters on one replica: addressed as models, changed in place, back after a kill; failing ones stop nothing.
+
+In this order, on one application.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from engine.apps import TINY_ENGINE, ServeApp, endpoint
+from engine.clients import Stream, wait_until
+from engine.deployed import deploy
+from tiny_models import made_by
+
+from sglang_operator.cli.local_process import import_path
+
+SHIM = Path(__file__).parent / "lora_on_cpu"
+RESTART_SECONDS = 200  # of a replica, on two busy cores
+PROMPT = {"prompt": "You may reproduce", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def adapters(engine_python: Path) -> Path:
+    return made_by("tiny_adapters", engine_python)
+
+
+@pytest.fixture(scope="module")
+def app(engine_python: Path, tiny_model: Path, adapters: Path) -> Iterator[ServeApp]:
+    engine = {"args": {**TINY_ENGINE, "max_total_tokens": 65_536, "lora_backend": "torch_native", "dtype": "float32"}}
+    manifest = endpoint(tiny_model, engine=engine)
+    manifest["spec"]["model"] |= {
+        "lora": {"maxRank": 16, "maxLoaded": 5},
+        "adapters": [row("sql", adapters / "sql"), row("legal", adapters / "legal"), *failing(adapters)],
+    }
+    paths = os.pathsep.join([str(SHIM), *import_path().values()])
+    with ServeApp(manifest, engine_python, env={"PYTHONPATH": paths}) as serve:
+        yield serve
+
+
+def row(name: str, path: Path) -> dict[str, str]:
+    return {"name": name, "uri": f"file://{path}"}
+
+
+def failing(adapters: Path) -> list[dict[str, str]]:
+    return [row("absent", adapters / "absent"), row("foreign", adapters / "foreign")]
+
+
+def said(app: ServeApp, **fields: Any) -> str:
+    """What a completion says."""
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": "tiny", **PROMPT, **fields}, timeout=60)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    return str(reply.json()["choices"][0]["text"])
+
+
+def states(app: ServeApp) -> dict[str, str]:
+    """What the replica says of its adapters; {} where none answers."""
+    reply = httpx.get(f"{app.url}/-/replica", timeout=30)
+    return {one["name"]: one["state"] for one in reply.json().get("adapters", ())}
+
+
+def change(app: ServeApp, python: Path, config_id: str, *adapters: dict[str, str]) -> None:
+    deploy(app, python, user_config={"config_id": config_id, "adapters": list(adapters)})
+
+
+@pytest.mark.timeout(600)
+def test_each_is_a_model_of_its_own(app: ServeApp) -> None:
+    assert states(app) == {"sql": "Loaded", "legal": "Loaded", "absent": "Failed", "foreign": "Failed"}
+    client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
+    assert {one.id for one in client.models.list()} == {"tiny", "sql", "legal"}
+    plain, sql, legal = (said(app, model=name) for name in ("tiny", "sql", "legal"))
+    assert len({plain, sql, legal}) == 3
+    assert (sql, legal) == (said(app, lora_path="sql"), said(app, lora_path="legal")), "as natively"
+    assert sql == said(app, model="tiny:sql")
+    chats = {name: chat(client, name) for name in ("tiny", "sql")}
+    assert chats["tiny"] != chats["sql"]
+
+
+def chat(client: openai.OpenAI, model: str) -> str | None:
+    asked = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "hi"}], max_tokens=16, temperature=0
+    )
+    return asked.choices[0].message.content
+
+
+def test_one_that_failed_says_why_and_is_never_answered_by_the_bare_model(app: ServeApp, adapters: Path) -> None:
+    rows = httpx.get(f"{app.url}/-/replica", timeout=30).json()["adapters"]
+    why = {one["name"]: one["message"] for one in rows}
+    assert str(adapters / "absent") in why["absent"]
+    assert "made for another model" in why["foreign"]
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": "absent", **PROMPT}, timeout=60)
+    assert reply.status_code == httpx.codes.BAD_REQUEST
+    assert "absent" in reply.text
+
+
+def test_they_come_and_go_under_a_running_stream(app: ServeApp, engine_python: Path, adapters: Path) -> None:
+    legal = said(app, model="legal")
+    stream = Stream(app.url, model="sql", max_tokens=1500)
+    (replica,) = app.find("ServeReplica")
+    change(app, engine_python, "b", row("sql", adapters / "sql"), row("law", adapters / "legal"))
+    wait_until(lambda: states(app) == {"sql": "Loaded", "law": "Loaded"}, 60, "the change has arrived")
+    assert stream.is_running, "the stream was too short to see the change"
+    assert said(app, model="law") == legal
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": "tiny:legal", **PROMPT}, timeout=60)
+    assert reply.status_code == httpx.codes.BAD_REQUEST, "what is removed does not come back for a request"
+    stream.require_complete(120)
+    assert app.find("ServeReplica") == [replica], "not restarted for it"
+
+
+def test_another_address_under_the_same_name_takes_its_place(
+    app: ServeApp, engine_python: Path, adapters: Path
+) -> None:
+    law = said(app, model="law")
+    change(app, engine_python, "c", row("sql", adapters / "legal"), row("law", adapters / "legal"))
+    wait_until(lambda: said(app, model="law") == law and said_or_refused(app, "sql") == law, 60, "sql is the other")
+    assert states(app) == {"sql": "Loaded", "law": "Loaded"}
+
+
+def said_or_refused(app: ServeApp, name: str) -> str:
+    """While it is exchanged, requests for an adapter are refused."""
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": name, **PROMPT}, timeout=60)
+    return str(reply.json()["choices"][0]["text"]) if reply.status_code == httpx.codes.OK else ""
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_replica_comes_back_with_all(app: ServeApp) -> None:
+    (replica,) = app.find("ServeReplica")
+    replica.kill()
+    replica.wait(30)
+    seen: list[dict[str, str]] = []
+
+    def answers() -> bool:
+        try:
+            found = states(app)
+        except (httpx.HTTPError, ValueError):
+            return False
+        seen.extend([found] if found else [])
+        return bool(found)
+
+    wait_until(answers, RESTART_SECONDS, "another replica answers")
+    assert seen == [{"sql": "Loaded", "law": "Loaded"}], "it answers nobody before"
