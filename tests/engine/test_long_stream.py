@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
 from engine.clients import Stream, wait_until
