@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sglang_operator.api.base import Model
 from sglang_operator.api.crd import schema_of
-from sglang_operator.api.engine_args import PLATFORM_OWNED, table
+from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, table
 from sglang_operator.api.findings import fields_of, part_of
 from sglang_operator.api.rules import rules_of
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
@@ -82,7 +82,8 @@ def api_page() -> str:
 
 def engine_args_page() -> str:
     """docs/reference/engine-args.md: what is checked, and what the platform owns."""
-    rows = "".join(f"| `{name}` | {remedy} |\n" for name, remedy in sorted(PLATFORM_OWNED.items()))
+    where = {name: f"where spec.model.lora is set, {remedy}" for name, remedy in LORA_OWNED.items()}
+    rows = "".join(f"| `{name}` | {remedy} |\n" for name, remedy in sorted({**PLATFORM_OWNED, **where}.items()))
     return _ENGINE_ARGS.format(sglang=table().sglang, count=len(table().arguments)) + rows
 
 
