@@ -100,7 +100,7 @@ def test_one_that_failed_says_why_and_is_never_answered_by_the_bare_model(app: S
 
 def test_they_come_and_go_under_a_running_stream(app: ServeApp, engine_python: Path, adapters: Path) -> None:
     legal = said(app, model="legal")
-    stream = Stream(app.url, model="sql", max_tokens=1500)
+    stream = Stream(app.url, model="sql", max_tokens=800)
     (replica,) = app.find("ServeReplica")
     change(app, engine_python, "b", row("sql", adapters / "sql"), row("law", adapters / "legal"))
     wait_until(lambda: states(app) == {"sql": "Loaded", "law": "Loaded"}, 60, "the change has arrived")
