@@ -60,6 +60,7 @@ class Stream:
         self.events = 0
         self.last = ""
         self.error: Exception | None = None
+        self._is_left = False
         self._request = {"prompt": "once upon a time", "ignore_eos": True, "stream": True, **body}
         self._thread = threading.Thread(target=self._read, args=(f"{url}/v1/completions",), daemon=True)
         self._thread.start()
@@ -76,11 +77,25 @@ class Stream:
         assert not self.is_running, f"still running after {self.events} events"
         assert (self.error, self.last) == (None, "data: [DONE]"), f"broken after {self.events} events"
 
+    def require_more(self, seconds: float) -> None:
+        """Wait until it has come on by a few events."""
+        before = self.events
+        wait_until(lambda: self.events > before + 5 or not self.is_running, seconds, "the stream goes on")
+        assert self.is_running, f"ended or broken after {self.events} events: {self.error or self.last}"
+
+    def leave(self) -> None:
+        """Break the connection; returns when it is broken."""
+        self._is_left = True
+        self._thread.join(30)
+        assert not self.is_running
+
     def _read(self, url: str) -> None:
         try:
             with httpx.stream("POST", url, json=self._request, timeout=120) as reply:
                 reply.raise_for_status()
                 for line in filter(None, reply.iter_lines()):
+                    if self._is_left:
+                        return
                     self.events += 1
                     self.last = line
         except httpx.HTTPError as error:

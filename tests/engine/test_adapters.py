@@ -100,15 +100,16 @@ def test_one_that_failed_says_why_and_is_never_answered_by_the_bare_model(app: S
 
 def test_they_come_and_go_under_a_running_stream(app: ServeApp, engine_python: Path, adapters: Path) -> None:
     legal = said(app, model="legal")
-    stream = Stream(app.url, model="sql", max_tokens=800)
+    stream = Stream(app.url, model="sql", max_tokens=30_000)
     (replica,) = app.find("ServeReplica")
     change(app, engine_python, "b", row("sql", adapters / "sql"), row("law", adapters / "legal"))
     wait_until(lambda: states(app) == {"sql": "Loaded", "law": "Loaded"}, 60, "the change has arrived")
-    assert stream.is_running, "the stream was too short to see the change"
+    stream.require_more(30)
     assert said(app, model="law") == legal
     reply = httpx.post(f"{app.url}/v1/completions", json={"model": "tiny:legal", **PROMPT}, timeout=60)
     assert reply.status_code == httpx.codes.BAD_REQUEST, "what is removed does not come back for a request"
-    stream.require_complete(120)
+    stream.require_more(30)
+    stream.leave()
     assert app.find("ServeReplica") == [replica], "not restarted for it"
 
 
