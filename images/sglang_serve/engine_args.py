@@ -96,11 +96,13 @@ def _admin_key(args: ServeArgs) -> dict[str, str]:
     return {"admin_api_key": secrets.token_hex(32)} if args.admin else {}
 
 
-def engine_environment(args: ServeArgs, cores: Sequence[int]) -> dict[str, str]:
+def engine_environment(args: ServeArgs, cores: Sequence[int], *, has_compiler: bool = True) -> dict[str, str]:
     """Environment that SGLang reads when it is imported. `cores`: those that this process may use."""
     if args.vendor != "cpu":
         return {}
     environment = {"SGLANG_USE_CPU_ENGINE": "1"}
+    if not has_compiler:  # of C++: on a CPU torch.compile, which SGLang uses with two ranks and more, makes C++
+        environment["TORCH_COMPILE_DISABLE"] = "1"
     ranks, nodes = args.parallelism.ranks, args.parallelism.node_count
     if ranks > 1:  # otherwise it takes one NUMA node for each rank, and refuses more ranks than nodes
         environment["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(_shares(ranks // nodes, cores) * nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import traceback
 from collections.abc import Mapping
@@ -62,7 +63,8 @@ class Part:
         return Engine(engine_args(self._args, path, place), self.directory.errors)
 
     def _prepare_process(self) -> None:
-        for name, value in engine_environment(self._args, sorted(os.sched_getaffinity(0))).items():
+        cores, has_compiler = sorted(os.sched_getaffinity(0)), shutil.which("g++") is not None
+        for name, value in engine_environment(self._args, cores, has_compiler=has_compiler).items():
             os.environ.setdefault(name, value)  # the pod's own, from spec.engine.env, count more
         leftovers.use_for_temporary_files(self.directory)
         health.ignore_quit_signals()

@@ -92,3 +92,9 @@ def test_ranks_of_one_node_share_the_cores_of_that_node() -> None:
 def test_a_single_rank_may_use_every_core() -> None:
     assert engine_environment(serve_args(), range(8)) == {"SGLANG_USE_CPU_ENGINE": "1"}
     assert engine_environment(serve_args(vendor="nvidia"), range(8)) == {}
+
+
+def test_without_a_compiler_nothing_is_compiled() -> None:
+    """The CPU image has none: found when two ranks started in its pods."""
+    assert engine_environment(serve_args(), range(8), has_compiler=False)["TORCH_COMPILE_DISABLE"] == "1"
+    assert engine_environment(serve_args(vendor="amd"), range(8), has_compiler=False) == {}
