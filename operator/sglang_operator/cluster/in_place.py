@@ -7,6 +7,7 @@ the recorded one with a closed list of values put in. Ray restarts replicas over
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from sglang_serve.args import to_wire
 IN_PLACE: Final = "serve.sglang.io/in-place"  # the values last written, as JSON: what a hand edit is put back to
 
 Object = dict[str, Any]
+REMEMBERED: Final = 512  # Serve configurations, some 20 kB each once parsed
 _COUNTS: Final = frozenset({"num_replicas", "autoscaling_config"})
 
 
@@ -91,8 +93,7 @@ def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace)
 
 def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
     """Worker pods that each replica of a RayService takes: one for each bundle of its placement."""
-    config = yaml.load(ray_service["spec"]["serveConfigV2"], yaml.CSafeLoader)
-    (deployment,) = config["applications"][0]["deployments"]
+    (deployment,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
     return len(deployment.get("placement_group_bundles") or ()) or 1
 
 
@@ -111,8 +112,15 @@ def written_values(live: Mapping[str, Any]) -> InPlace | None:
         return None
 
 
+@functools.lru_cache(REMEMBERED)
+def _parse(text: str) -> Object:
+    """Shared by all who ask, three times in each pass: not to be changed."""
+    config: Object = yaml.load(text, yaml.CSafeLoader)
+    return config
+
+
 def _serve_config(text: str, values: InPlace) -> str:
-    config = yaml.load(text, yaml.CSafeLoader)
+    config = copy.deepcopy(_parse(text))
     (application,) = config["applications"]
     (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
