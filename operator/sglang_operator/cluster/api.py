@@ -10,7 +10,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -168,9 +169,16 @@ class Api:
                 connector=aiohttp.TCPConnector(ssl=self._client.rest_client.ssl_context, limit=CONNECTIONS),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
                 headers={"User-Agent": USER_AGENT},
-                trust_env=True,
+                trust_env=_needs_proxy(self._client.configuration.host),
             )
         return self._session
+
+
+def _needs_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for it. aiohttp would look that up, and read ~/.netrc, for each request, in
+    a thread: a fifth of what the operator did."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
 
 def _object(answer: bytes) -> Object:
