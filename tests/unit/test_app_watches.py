@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import kopf
 import pytest
 
 from sglang_operator.app.watches import build_registry, build_settings, key_of
@@ -57,3 +58,10 @@ def test_kopf_keeps_no_state_of_its_own() -> None:
     settings = build_settings(())
     assert not settings.posting.enabled
     assert settings.peering.standalone
+
+
+def test_events_are_not_copied() -> None:
+    """Kopf copies whole objects for handlers of changes, of which there are none."""
+    storage = build_settings(()).persistence.diffbase_storage
+    assert not storage.build(body=kopf.Body({"spec": {"a": 1}}), extra_fields=())
+    assert not build_registry(lambda _: None)._changing.get_all_handlers()

@@ -50,10 +50,26 @@ def build_registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
     return registry
 
 
+class NoMemory(kopf.DiffBaseStorage):
+    """Kopf copies each object of each event to compare it with what it handled last. Nothing here asks for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """All that matters of an object: nothing."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """What was handled last: unknown."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Never called: there are no handlers of changes."""
+
+
 def build_settings(namespaces: tuple[str, ...]) -> kopf.OperatorSettings:
     """Kopf without its own state: nothing is posted, paused or stored."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoMemory()
     settings.peering.standalone = True  # else a foreign peering object named "default" would pause us
     settings.process.ultimate_exiting_timeout = None
     settings.networking.request_timeout = REQUEST_SECONDS
