@@ -67,7 +67,7 @@ def seen(
     live = live_ray_service(OWNER, RAY_SERVICE, values)
     live["metadata"] |= {"uid": "uid-2", "creationTimestamp": AT.format(0)}
     cluster = {
-        "metadata": {"name": "c", "labels": {"serve.sglang.io/revision": NAME}},
+        "metadata": {"name": "c", "labels": {"serve.sglang.io/revision": NAME}, "creationTimestamp": AT.format(45)},
         "spec": {"workerGroupSpecs": [{"groupName": "worker", "replicas": target}]},
     }
     service = {"metadata": {"resourceVersion": "1", "annotations": {"serve.sglang.io/serving": NAME}}}
