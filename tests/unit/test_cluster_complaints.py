@@ -52,6 +52,13 @@ def test_a_pod_that_does_or_waits_elsewhere_is_not(calm: Json) -> None:
     assert complaints.suspects([pod("head", **RUNNING), calm], [cluster()], NOW) == []
 
 
+def test_a_pod_of_which_one_container_lacks_something_is_asked_about() -> None:
+    """As a head is, whose autoscaler runs."""
+    lacking = pod("head", waiting={"reason": "CreateContainerConfigError", "message": 'secret "redis" not found'})
+    lacking["status"]["containerStatuses"].insert(0, {"name": "autoscaler", "state": RUNNING})
+    assert names(complaints.suspects([lacking, pod(**RUNNING)], [cluster()], NOW)) == ["head"]
+
+
 def test_a_cluster_without_its_pods_is_asked_about() -> None:
     assert names(complaints.suspects([], [cluster()], NOW)) == ["c"]
     assert names(complaints.suspects([pod("head", **RUNNING)], [cluster()], NOW)) == ["c"]

@@ -32,7 +32,7 @@ async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Ob
 
 
 def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> list[Object]:
-    """Pods that have a node and start nothing, then RayClusters that lack their head or all workers."""
+    """Pods that lack something, or have a node and start nothing; RayClusters that lack their head or all workers."""
     kinds = {(labels_of(pod).get(of_pods.CLUSTER), of_pods.is_worker(pod)) for pod in pods}
     lacking = [
         one
@@ -41,7 +41,8 @@ def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> 
         and not is_terminating(one)
         and now - unix(one["metadata"].get("creationTimestamp")) > STUCK_SECONDS
     ]
-    return [*(pod for pod in pods if of_pods.stands_still(pod, now - STUCK_SECONDS)), *lacking]
+    long_ago = now - STUCK_SECONDS
+    return [*(pod for pod in pods if of_pods.config_error(pod) or of_pods.stands_still(pod, long_ago)), *lacking]
 
 
 def latest(events: Iterable[Object], now: float) -> str:
