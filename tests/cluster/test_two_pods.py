@@ -37,7 +37,6 @@ def spread(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
 def test_a_lost_pod_takes_the_replica_with_it_and_another_comes(spread: User) -> None:
     said, before = ask(spread), workers(spread)
     assert (len(before), spread.status["readyReplicas"]) == (2, 1)
-    assert "TCP" in spread.condition("Accepted")["message"], "no RDMA: it says what that costs"
     follower = next(name for name, ready in before.items() if not ready)
     spread.run("delete", "pod", follower, "--force", "--grace-period=0")
     wait_until(lambda: not any(workers(spread).values()), 120, "the rest of the replica to end")
