@@ -53,8 +53,8 @@ def test_a_pod_that_does_or_waits_elsewhere_is_not(calm: Json) -> None:
 
 
 def test_a_pod_of_which_one_container_lacks_something_is_asked_about() -> None:
-    """As a head is, whose autoscaler runs."""
-    lacking = pod("head", waiting={"reason": "CreateContainerConfigError", "message": 'secret "redis" not found'})
+    """As a head is, whose autoscaler runs. The kubelet's reason comes and goes; its events stay."""
+    lacking = pod("head")
     lacking["status"]["containerStatuses"].insert(0, {"name": "autoscaler", "state": RUNNING})
     assert names(complaints.suspects([lacking, pod(**RUNNING)], [cluster()], NOW)) == ["head"]
 

@@ -20,7 +20,7 @@ RECENT_SECONDS: Final = 900.0
 ASKED: Final = 2  # objects whose events are read in one pass
 LONGEST: Final = 800
 # Told in a better place: by the scheduler in the pod's condition, by a container's state, or normal while one starts.
-_ELSEWHERE: Final = frozenset({"FailedScheduling", "NotTriggerScaleUp", "Unhealthy", "BackOff", "Failed"})
+_ELSEWHERE: Final = frozenset({"FailedScheduling", "NotTriggerScaleUp", "Unhealthy", "BackOff"})
 
 
 async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> str:
@@ -32,7 +32,7 @@ async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Ob
 
 
 def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> list[Object]:
-    """Pods that lack something, or have a node and start nothing; RayClusters that lack their head or all workers."""
+    """Pods with a node of which a container does not start; RayClusters that lack their head or all workers."""
     kinds = {(labels_of(pod).get(of_pods.CLUSTER), of_pods.is_worker(pod)) for pod in pods}
     lacking = [
         one
@@ -41,8 +41,7 @@ def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> 
         and not is_terminating(one)
         and now - unix(one["metadata"].get("creationTimestamp")) > STUCK_SECONDS
     ]
-    long_ago = now - STUCK_SECONDS
-    return [*(pod for pod in pods if of_pods.config_error(pod) or of_pods.stands_still(pod, long_ago)), *lacking]
+    return [*(pod for pod in pods if of_pods.stands_still(pod, now - STUCK_SECONDS)), *lacking]
 
 
 def latest(events: Iterable[Object], now: float) -> str:

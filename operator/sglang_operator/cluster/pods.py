@@ -76,11 +76,11 @@ def unschedulable(pods: Iterable[Pod]) -> Unschedulable | None:
 
 
 def stands_still(pod: Pod, since: float) -> bool:
-    """It has had its node since `since`, and no container of it has started or ended."""
+    """It has had its node since `since`, and a container of it has never started."""
     scheduled = _condition(pod, "PodScheduled")
     if is_terminating(pod) or scheduled.get("status") != "True" or unix(scheduled.get("lastTransitionTime")) > since:
         return False
-    return all("waiting" in container.get("state", {}) for container in _containers(pod))
+    return any("waiting" in one.get("state", {}) and not one.get("restartCount") for one in _containers(pod))
 
 
 def config_error(pod: Pod) -> str:
