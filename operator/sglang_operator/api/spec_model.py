@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -121,6 +121,11 @@ class Lora(Model):
     )
 
 
+def _not_written(schema: dict[str, Any]) -> None:
+    """In list items an API server writes defaults into what the user wrote: here also for s3:// adapters."""
+    del schema["default"]
+
+
 class Adapter(Model):
     """A LoRA adapter of the model, and its name in the API."""
 
@@ -132,7 +137,9 @@ class Adapter(Model):
         "hf://, s3://, gs://, pvc:// (spec.model.lora.claimName) or file://, with the same credentials."
     )
     revision: Annotated[str, text(REVISION, 255)] = Field(
-        default="main", description="Branch, tag or commit of an hf:// repository. Default main."
+        default="main",
+        description="Branch, tag or commit of an hf:// repository. Default main.",
+        json_schema_extra=_not_written,
     )
 
 

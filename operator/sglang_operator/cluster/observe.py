@@ -127,10 +127,9 @@ async def _with_complaint(api: Api, snapshot: Snapshot, name: str, seen: _Worker
 
 
 def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
-    """By the RayService, or by the record while that is gone."""
-    live = (item for item in snapshot.ray_services if name_of(item) == name)
+    """By the record: somebody may have edited the RayService."""
     recorded = (stored.ray_service for stored in snapshot.records if stored.name == name)
-    return next(map(pods_per_replica, (*live, *recorded)), 1)
+    return next(map(pods_per_replica, recorded), 1)
 
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
