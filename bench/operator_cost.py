@@ -41,6 +41,7 @@ ACCOUNT = "operator"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 START_SECONDS = 60
 LIMIT_SECONDS = 900
+AT_ONCE = 32  # POSTs in flight
 QUIET_SECONDS = 20  # without a write: it has come to rest
 
 
@@ -142,7 +143,13 @@ async def create(kubeconfig: Path, number: int) -> None:
     api = Api(configuration)
     manifest = yaml.safe_load((ROOT / "examples/nvidia.yaml").read_text())
     bodies = [{**manifest, "metadata": {"name": f"e{index}", "namespace": NAMESPACE}} for index in range(number)]
-    await asyncio.gather(*(api.create(ENDPOINT.of(NAMESPACE), body) for body in bodies))
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(body: dict[str, Any]) -> None:
+        async with slots:  # more would wait for a connection of the client's, and time out there
+            await api.create(ENDPOINT.of(NAMESPACE), body)
+
+    await asyncio.gather(*map(one, bodies))
     await api.close()
 
 

@@ -29,7 +29,7 @@ import httpx
 import psutil
 import yaml
 
-from sglang_operator.api import parse_endpoint
+from sglang_operator.api import Endpoint, parse_endpoint
 from sglang_operator.cli.local_process import LocalProcess
 from sglang_operator.cli.local_spec import Machine, local_spec
 from sglang_operator.render import render_endpoint
@@ -133,6 +133,7 @@ def measure(server: Server, model: str, options: argparse.Namespace, concurrency
     requests = max(options.requests * concurrency, options.least)
     command = [sys.executable, str(Path(__file__).with_name("load.py")), "--url", server.url, "--model", model]
     numbers = {"concurrency": concurrency, "requests": requests, "words": options.words, "tokens": options.tokens}
+    command += ["--task", options.task]
     command += [part for name, value in {**numbers, "seed": seed}.items() for part in (f"--{name}", str(value))]
     row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     say(f"  c={concurrency} {server.name}: {row['rps']} rps, TTFT p50 {row['ttft_p50']} ms, {row['errors']} errors")
@@ -204,13 +205,19 @@ def options_of(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
-    """See the module's text."""
-    options = options_of()
+def read_endpoint(options: argparse.Namespace) -> Endpoint:
+    """The endpoint of `--endpoint` with the model of `--model-path`."""
     manifest = yaml.safe_load(options.endpoint.read_text())
     if options.model_path:
         manifest["spec"]["model"]["uri"] = f"file://{Path(options.model_path).resolve()}"
-    endpoint = parse_endpoint(manifest)
+    return parse_endpoint(manifest)
+
+
+def main() -> None:
+    """See the module's text."""
+    options = options_of()
+    endpoint = read_endpoint(options)
+    options.task = endpoint.spec.task
     spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
     with ExitStack() as stack:
         logs = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
