@@ -15,6 +15,7 @@ from localcluster.credentials import ADMIN, Credentials
 from localcluster.tools import program
 
 LOOPBACK: Final = "127.0.0.1"
+SERVICES: Final = "10.96.0.0/20"  # 4096 addresses: a thousand endpoints and their heads
 PORTS: Final = ("etcd", "etcd-peer", "kube-apiserver", "kube-scheduler", "kuberay-metrics", "kuberay-health")
 AUDIT_POLICY: Final = """\
 apiVersion: audit.k8s.io/v1
@@ -33,7 +34,7 @@ class Setting:
     ports: Mapping[str, int]
     address: str = LOOPBACK
     """Where the API server listens."""
-    services: str = "10.96.0.0/24"
+    services: str = SERVICES
     """The range of ClusterIPs."""
 
     @property

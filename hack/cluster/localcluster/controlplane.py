@@ -39,7 +39,7 @@ class ControlPlane:
         scheduler: bool = False,
         crds: bool = True,
         address: str = components.LOOPBACK,
-        services: str = "10.96.0.0/24",
+        services: str = components.SERVICES,
         nodes: Sequence[str] = (),
         outlives: bool = False,
     ) -> None:
