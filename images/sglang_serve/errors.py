@@ -12,6 +12,7 @@ Reason = Literal[
     "AccessDenied",
     "DownloadFailed",
     "OutOfMemory",
+    "DriverTooOld",
     "UnsupportedArchitecture",
     "BadArgument",
     "EngineFailed",
@@ -24,7 +25,10 @@ REMEDIES: dict[Reason, str] = {
     "DownloadFailed": "check that the hub answers from this pod (proxy, DNS, network policy) and that the cache volume "
     "(spec.model.cache.size) has room; or fill a model mirror",
     "OutOfMemory": "use more or larger accelerators (spec.accelerator.count), a smaller or quantised model, or lower "
-    "spec.engine.args max_total_tokens or context_length; on CPU raise spec.resources.memory",
+    "spec.engine.args mem_fraction_static (if it had served), max_total_tokens or context_length; on CPU raise "
+    "spec.resources.memory",
+    "DriverTooOld": "update the driver of the node, or choose an engine image for the driver that it has "
+    "(spec.engine.image), or other nodes (spec.scheduling.nodeSelector)",
     "UnsupportedArchitecture": "choose a model that this SGLang supports, or an engine image with a newer SGLang "
     "(spec.engine.image); check spec.task",
     "BadArgument": "correct spec.engine.args or spec.parallelism",
@@ -68,6 +72,13 @@ _SIGNS = (
         r"exit code: -9\b",  # the kernel's OOM killer
         r"SIGKILL\) killed by",
         r"No space left on device.*shm|Bus error|exit code: -7\b",  # a full /dev/shm
+    ),
+    _sign(
+        "DriverTooOld",
+        r"driver on your system is too old",  # torch, when it first asks for a device
+        r"driver version is insufficient",  # cudaErrorInsufficientDriver, hipErrorInsufficientDriver
+        r"forward compatibility was attempted on non supported HW",  # cudaErrorCompatNotSupportedOnDevice
+        r"PTX was compiled with an unsupported toolchain",  # cudaErrorUnsupportedPtxVersion
     ),
     _sign(
         "UnsupportedArchitecture",

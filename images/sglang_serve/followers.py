@@ -58,7 +58,7 @@ class Follower:
         return self._what
 
     def _end(self, pid: int) -> None:
-        self._what = self._part.describe_end(f"process {pid} ended")
+        self._what = self._part.why_ended(f"process {pid} ended").message
         self._ended.set()
 
     def stop(self) -> None:

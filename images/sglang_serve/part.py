@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sglang_serve import adapter_files, args, health, leftovers, models, ports
+from sglang_serve import adapter_files, args, backoff, health, leftovers, models, ports
 from sglang_serve.engine_args import Place, engine_args, engine_environment
 from sglang_serve.errors import StartError, classify, first_child_error
 from sglang_serve.progress import Progress, write_line
@@ -40,6 +40,19 @@ class Part:
     def rendezvous_port(self) -> int:
         """Where ranks of other nodes may find those of this one."""
         return int(self._port.getsockname()[1]) + ports.RENDEZVOUS
+
+    def wait(self) -> float:
+        """Seconds to wait before this try, told to whoever follows it."""
+        seconds = backoff.seconds_before_start(self.state)
+        if seconds:
+            failures = backoff.failed_starts(self.state)
+            self.progress.report("backoff", f"trying again in {seconds:.0f} s; {failures} starts have failed in a row")
+        return seconds
+
+    def ready(self) -> None:
+        """It answers."""
+        backoff.note_success(self.state)
+        self.progress.report("ready", "answering requests")
 
     def fetch(self) -> Path:
         """The directory of the model, once it is here. Raises StartError."""
@@ -76,11 +89,12 @@ class Part:
         gc.freeze()
         traceback.print_exception(error)  # into the log; status and Serve's message get one line
         failure = classify(error, first_child_error(self.directory.errors))
+        backoff.note_failure(self.state)
         self.progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
         health.kill_children()
         self.directory.remove_all_but_progress()
         return failure
 
-    def describe_end(self, what: str) -> str:
-        """Why a process of the engine has ended, in its own words if it left any."""
-        return classify(RuntimeError(what), first_child_error(self.directory.errors)).message
+    def why_ended(self, what: str) -> StartError:
+        """Why a process of a running engine has ended, in its own words if it left any."""
+        return classify(RuntimeError(what), first_child_error(self.directory.errors))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sglang_serve.weights import Bytes
 
-Step = Literal["model", "load", "warmup", "adapters", "ready", "failed"]
+Step = Literal["backoff", "model", "load", "warmup", "adapters", "ready", "failed"]
 Say = Callable[[str], None]
 FILE = "progress.json"
 DOWNLOAD_SECONDS = 2.0

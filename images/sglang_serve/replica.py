@@ -67,7 +67,9 @@ class Replica:
         self._is_stopped = False
 
     async def start(self) -> None:
-        """Load the model and answer one request. Raises StartError, and leaves nothing but its reason."""
+        """Load the model and answer one request, after a while if others have failed here. Raises StartError, and
+        leaves nothing but its reason."""
+        await asyncio.sleep(self._part.wait())
         try:
             self._engine = await asyncio.to_thread(self._load)  # Serve asks meanwhile whether the replica lives
             await self._warm_up(self._engine)
@@ -76,6 +78,7 @@ class Replica:
             failure = self._part.failed(self._others.reason(error) if self._others else error)
             if self._others:
                 await asyncio.to_thread(self._others.stop)
+            self._is_stopped = True  # all but the reason is gone, and Serve's stop would remove that too
             raise failure from None
 
     def _load(self) -> Engine:
@@ -117,7 +120,7 @@ class Replica:
 
     def _note_ready(self) -> None:
         self._is_ready = True
-        self._part.progress.report("ready", "answering requests")
+        self._part.ready()
 
     def _adapters_of(self, engine: Engine) -> Adapters | None:
         if self._args.lora is None:
@@ -200,7 +203,9 @@ class Replica:
         """The engine has lost a process, and so do we end: Serve replaces a dead replica at once, a sick one later."""
         if self._is_stopped:
             return
-        write_line(log_line("engine_died", **vars(self._origin), message=self._part.describe_end(what)))
+        why = self._part.why_ended(what)
+        told = {"message": why.message, "reason": why.reason, "remedy": why.remedy}
+        write_line(log_line("engine_died", **vars(self._origin), **told))
         health.kill_children()
         self._part.directory.remove()
         os._exit(1)

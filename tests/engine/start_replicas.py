@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from sglang_serve import args
+from sglang_serve import args, backoff
 from sglang_serve.errors import StartError
 from sglang_serve.replica import Replica
 
@@ -42,7 +42,7 @@ def command_line(process: psutil.Process) -> str:
 
 def left(state: Path) -> list[str]:
     processes = [line for child in psutil.Process().children(recursive=True) if (line := command_line(child))]
-    files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()]
+    files = [str(path.relative_to(state)) for path in state.rglob("*") if path.is_file() and path.name != backoff.FILE]
     return processes + files
 
 
@@ -52,6 +52,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # at SIGABRT stacks are wanted, not gigabytes of memory
     state = Path(os.environ[args.ENV_STATE_DIR])
     for number, case in enumerate(json.load(sys.stdin)):
+        backoff.note_success(state)  # each is a first try
         result = asyncio.run(start(number, case))
         gc.collect()  # as it comes sooner or later by itself: what a failed engine leaves must not block it
         out.write(json.dumps({**result, "left": left(state)}) + "\n")

@@ -73,7 +73,8 @@ def app(engine_python: Path, tiny_model: Path, nodes: TwoRaylets) -> Iterator[Se
     made = endpoint(tiny_model, engine=ENGINE, parallelism={"nodes": 2}, resources=resources)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", nodes.address)
-        serve = ServeApp(made, engine_python)
+        # HAProxy asks for the replica at its node's address, which is not that of the head.
+        serve = ServeApp(made, engine_python, http_host="0.0.0.0")
         serve.serve_config["proxy_location"] = "HeadOnly"  # the nodes share this machine's ports
         (deployment,) = serve.serve_config["applications"][0]["deployments"]
         deployment["health_check_period_s"] = 1

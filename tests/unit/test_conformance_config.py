@@ -24,10 +24,11 @@ ONLY_IN_PODS = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
     "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S",
+    "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT",
 }
 HERE_ON_PURPOSE = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"}
 # Decided per endpoint, or longer in a pod.
-ONLY_IN_ENDPOINTS = {"graceful_shutdown_timeout_s", "user_config", "ray_actor_options"}
+ONLY_IN_ENDPOINTS = {"graceful_shutdown_timeout_s", "max_constructor_retry_count", "user_config", "ray_actor_options"}
 
 
 def rendered(vendor: str, count: int) -> Mapping[str, Any]:

@@ -19,6 +19,11 @@ CHILD_ERRORS = [
     ),
     ("OutOfMemory", "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static."),
     ("OutOfMemory", "ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.1."),
+    (
+        "DriverTooOld",
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update",
+    ),
+    ("DriverTooOld", "RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version"),
     ("UnsupportedArchitecture", "ValueError: Model architectures ['FooForCausalLM'] are not supported for now."),
     ("UnsupportedArchitecture", "ValueError: Cannot find model module. 'FooForCausalLM' is not a registered model in"),
     ("ModelNotFound", "RuntimeError: Cannot find any model weights with `/models/x`"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from ray import serve
 from ray.serve._private.api import serve_start
 from ray.serve.schema import ServeDeploySchema
 
+from sglang_serve.local import front
 from sglang_serve.local.events import Events
 from sglang_serve.local.spec import Failed, Spec
 
@@ -112,23 +112,12 @@ def _last_line(name: str) -> str:
 
 
 def _wait_for_front(spec: Spec) -> None:
-    """Wait until the HTTP front knows a replica; until then a request gets an error of the front itself."""
+    """Wait until the HTTP front has a way to a replica: Serve's controller calls it running before the front knows."""
     deadline = time.monotonic() + FRONT_SECONDS
-    while not _front_is_up(spec):
+    while not front.is_up(spec.url):
         if time.monotonic() > deadline:
             raise Failed("NoFront", f"{spec.url} does not answer although the replica runs", "read the log")
         time.sleep(POLL_SECONDS)
-
-
-def _front_is_up(spec: Spec) -> bool:
-    connection = http.client.HTTPConnection(spec.url.removeprefix("http://"), timeout=5)
-    try:
-        connection.request("GET", "/-/healthz")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 class _Replicas:

@@ -191,10 +191,10 @@ def endpoint_names(endpoint: Endpoint) -> Names:
     )
 
 
-def head_pod(endpoint: Endpoint, platform: Platform) -> HeadPod:
+def head_pod(endpoint: Endpoint, platform: Platform, of: Names) -> HeadPod:
     """Everything that head-pod.yaml.j2 needs."""
     return HeadPod(
-        names=endpoint_names(endpoint),
+        names=of,
         pods=_pods(endpoint, platform),
         cpu=endpoint.spec.head.cpu,
         memory=endpoint.spec.head.memory,
@@ -206,11 +206,11 @@ def head_pod(endpoint: Endpoint, platform: Platform) -> HeadPod:
     )
 
 
-def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
+def worker_pod(endpoint: Endpoint, platform: Platform, of: Names) -> WorkerPod:
     """Everything that worker-pod.yaml.j2 needs."""
     spec, vendor, shape = endpoint.spec, endpoint.spec.accelerator.vendor, shape_of(endpoint)
     return WorkerPod(
-        names=endpoint_names(endpoint),
+        names=of,
         pods=_pods(endpoint, platform),
         count=shape.workers(max(spec.fewest, 1) if spec.scaling else spec.replicas),
         fewest=shape.workers(spec.fewest),
@@ -230,7 +230,7 @@ def worker_pod(endpoint: Endpoint, platform: Platform) -> WorkerPod:
         product_label=_PRODUCT_LABEL[vendor],
         products=spec.accelerator.products,
         spread_key=_SPREAD_KEY[spec.high_availability.spread],
-        spread_labels={**endpoint_names(endpoint).pod_labels, names.RAY_NODE_TYPE: "worker"},
+        spread_labels={**of.pod_labels, names.RAY_NODE_TYPE: "worker"},
         drain_seconds=graceful_shutdown_seconds(endpoint),
         grace_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
     )

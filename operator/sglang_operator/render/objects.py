@@ -32,7 +32,7 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
         yield render_template("persistentvolumeclaim.yaml.j2", claim)
     # Before the pods, which are then never open to everybody.
     yield render_template("networkpolicy.yaml.j2", context.Network(names=of, pods={names.ENDPOINT: endpoint.name}))
-    yield _ray_service(endpoint, platform)
+    yield _ray_service(endpoint, platform, of)
     yield render_template("service.yaml.j2", access)
     # With a single replica a budget could only forbid every drain of its node. Kubernetes takes no share of a number
     # that changes, so of autoscaled replicas the fewest are protected.
@@ -45,9 +45,9 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
         yield render_template("httproute.yaml.j2", access)
 
 
-def _ray_service(endpoint: Endpoint, platform: Platform) -> Object:
-    of, patch, queue = context.endpoint_names(endpoint), endpoint.spec.pod_template, endpoint.spec.scheduling.queue_name
-    head, worker = context.head_pod(endpoint, platform), context.worker_pod(endpoint, platform)
+def _ray_service(endpoint: Endpoint, platform: Platform, of: context.Names) -> Object:
+    patch, queue = endpoint.spec.pod_template, endpoint.spec.scheduling.queue_name
+    head, worker = context.head_pod(endpoint, platform, of), context.worker_pod(endpoint, platform, of)
     return render_template(
         "rayservice.yaml.j2",
         context.RayService(
@@ -55,7 +55,7 @@ def _ray_service(endpoint: Endpoint, platform: Platform) -> Object:
             labels=_revision_labels(of, queue),
             queue=queue,
             ray_version=platform.ray_version,
-            serve_config=serve_config(endpoint),
+            serve_config=serve_config(endpoint, of.revision),
             redis=endpoint.spec.high_availability.redis,
             head=head,
             worker=worker,

@@ -10,11 +10,12 @@ from sglang_operator.api.spec_model import Lora, ModelSource
 from sglang_operator.api.spec_scaling import Scaling
 from sglang_operator.render import names
 from sglang_operator.render.environment import MIN_DRAINING_SECONDS
-from sglang_operator.render.revision import revision_name, short_hash
+from sglang_operator.render.revision import short_hash
 from sglang_operator.render.shape import shape_of
 from sglang_operator.render.yaml_text import to_yaml
 from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, AdapterArgs, LiveArgs, LoraArgs, ModelArgs, ServeArgs, to_wire
 
+NEVER_GIVE_UP = 1_000_000
 SHUTDOWN_SECONDS = 30
 """What stopping takes besides the drain: engine shutdown, clean-up, and Serve's own loop."""
 KEEP_ALIVE_SECONDS = 620
@@ -24,8 +25,8 @@ WAKE_SECONDS = 1
 """How often Serve looks for requests that wait while there is no replica."""
 
 
-def serve_config(endpoint: Endpoint) -> str:
-    """serveConfigV2 as YAML text. It holds no secret: KubeRay logs it in clear."""
+def serve_config(endpoint: Endpoint, revision: str) -> str:
+    """serveConfigV2 of this `revision_name` as YAML text. It holds no secret: KubeRay logs it in clear."""
     return to_yaml(
         {
             "proxy_location": "EveryNode",
@@ -35,7 +36,7 @@ def serve_config(endpoint: Endpoint) -> str:
                 "keep_alive_timeout_s": KEEP_ALIVE_SECONDS,
             },
             "logging_config": {"enable_access_log": False},  # the replica writes a better line for each request
-            "applications": [_application(endpoint)],
+            "applications": [_application(endpoint, revision)],
         }
     )
 
@@ -45,12 +46,12 @@ def graceful_shutdown_seconds(endpoint: Endpoint) -> int:
     return endpoint.spec.upgrade.drain_seconds + MIN_DRAINING_SECONDS + SHUTDOWN_SECONDS
 
 
-def _application(endpoint: Endpoint) -> dict[str, Any]:
+def _application(endpoint: Endpoint, revision: str) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "route_prefix": "/",
         "import_path": IMPORT_PATH,
-        "args": to_wire(serve_args(endpoint)),
+        "args": to_wire(serve_args(endpoint, revision)),
         "deployments": [_deployment(endpoint)],
     }
 
@@ -63,6 +64,9 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
         "max_ongoing_requests": 100_000,
         "max_queued_requests": -1,
         "graceful_shutdown_timeout_s": graceful_shutdown_seconds(endpoint),
+        # Serve gives up after three failures in a row, for good: a hub that is away for a minute would be enough. The
+        # replicas themselves wait longer and longer before they try again (sglang_serve.backoff).
+        "max_constructor_retry_count": NEVER_GIVE_UP,
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,  # above SGLang's own 20 s for a generated token under load
         **shape_of(endpoint).placement,
@@ -95,13 +99,13 @@ def _autoscaling(scaling: Scaling, floor: int) -> dict[str, Any]:
     }
 
 
-def serve_args(endpoint: Endpoint) -> ServeArgs:
+def serve_args(endpoint: Endpoint, revision: str) -> ServeArgs:
     """What the engine is started with."""
     spec = endpoint.spec
     return ServeArgs(
         endpoint=endpoint.name,
         model=ModelArgs(uri=spec.model.uri, revision=spec.model.revision, served_name=spec.model.served_name),
-        revision=revision_name(endpoint),
+        revision=revision,
         task=spec.task,
         vendor=spec.accelerator.vendor,
         parallelism=shape_of(endpoint).parallelism,

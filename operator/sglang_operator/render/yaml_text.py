@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
+REMEMBERED = 4096  # texts: mostly keys, the same in every object
 _TEXT = "tag:yaml.org,2002:str"
+_RESOLVER = yaml.resolver.Resolver()
 # Python's YAML is 1.1, where `1e3` is text; Go's is 1.2, where it is a number and the API server refuses it as a label.
 _GO_NUMBER = re.compile(r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+)")
 
@@ -19,10 +22,16 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
+@functools.lru_cache(REMEMBERED)
+def _is_ambiguous(text: str) -> bool:
+    """Whether some reader would take it, unquoted, for something else than text."""
+    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return tag != _TEXT or _GO_NUMBER.fullmatch(text) is not None
+
+
 def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    tag = dumper.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    ambiguous = tag != _TEXT or _GO_NUMBER.fullmatch(text)
-    return dumper.represent_scalar(_TEXT, text, style="|" if "\n" in text else '"' if ambiguous else None)
+    style = "|" if "\n" in text else '"' if _is_ambiguous(text) else None
+    return dumper.represent_scalar(_TEXT, text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
