@@ -81,6 +81,25 @@ def test_the_scheduler_is_quoted() -> None:
     assert found.since == pods.last_change([pod(conditions=[said])])
 
 
+def unbound(since: str) -> dict[str, Any]:
+    message = 'persistentvolumeclaim "absent" not found'
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
+        "lastTransitionTime": since,
+    }
+
+
+def test_a_volume_that_is_not_there_is_no_lack_of_nodes() -> None:
+    waits = pod(conditions=[unbound("2026-01-01T00:00:10Z")])
+    since = pods.last_change([waits])
+    assert pods.unschedulable([waits]) is None
+    assert "absent" in pods.volume_error(waits, since)
+    assert pods.volume_error(waits, since - 1) == "", "a claim may take a moment to be bound"
+
+
 def line(event: str, **fields: Any) -> str:
     return json.dumps({"time": "2026-01-01T00:00:00.000+00:00", "event": event, **fields})
 
@@ -109,6 +128,30 @@ def test_a_download_is_tried_again() -> None:
 def test_an_engine_that_dies_again_and_again_is_a_failure(deaths: int, fails: bool) -> None:
     said = parse_log("\n".join([line("engine_died", message="process 7 ended")] * deaths))
     assert (said.failure is not None) is fails
+
+
+def test_an_engine_that_died_is_explained_until_the_next_one_is_ready() -> None:
+    died = line("engine_died", message="CUDA out of memory", reason="OutOfMemory", remedy="use less")
+    assert parse_log(died).mishap == "OutOfMemory: CUDA out of memory; use less"
+    assert parse_log("\n".join([died, line("progress", step="load")])).mishap.startswith("OutOfMemory")
+    assert parse_log("\n".join([died, line("progress", step="ready")])).mishap == ""
+
+
+def test_a_download_that_is_tried_again_is_explained() -> None:
+    said = parse_log(line("progress", step="failed", message="refused", reason="DownloadFailed", remedy="look"))
+    assert (said.failure, said.mishap) == (None, "DownloadFailed: refused; look")
+
+
+def test_trying_again_is_no_progress() -> None:
+    def at(second: int, **fields: Any) -> str:
+        return json.dumps({"time": f"2026-01-01T00:00:{second:02}.000+00:00", "event": "progress", **fields})
+
+    first = [at(1, step="model"), at(2, step="failed", reason="DownloadFailed")]
+    again = [at(10, step="backoff"), at(20, step="model"), at(21, step="failed", reason="DownloadFailed")]
+    assert parse_log("\n".join([*first, *again])).at == parse_log("\n".join(first)).at
+    assert parse_log("\n".join([*first, *again])).step == "failed"
+    served = [*first, at(30, step="ready"), at(40, step="model")]
+    assert parse_log("\n".join(served)).at == parse_log(at(40, step="model")).at
 
 
 def test_half_a_line_is_no_event() -> None:

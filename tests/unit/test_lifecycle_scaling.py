@@ -9,7 +9,7 @@ from unit.lifecycle_world import LOAD_SECONDS, World, edit, kinds, started
 
 from sglang_operator.lifecycle import decide
 from sglang_operator.lifecycle.observed import Live, Observed, Presence, Progress, Record, Revision, Selection
-from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
+from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted
 
 HOLD = 100.0
@@ -31,8 +31,12 @@ def ready(world: World) -> tuple[Status, Reason]:
 
 
 def conditions(live: Live, now: float = 1050.0) -> dict[ConditionType, tuple[Status, Reason]]:
+    return {kind: (one.status, one.reason) for kind, one in found(live, now).items()}
+
+
+def found(live: Live, now: float = 1050.0) -> dict[ConditionType, Condition]:
     observed = Observed((Revision("a", Record(1), live),), Selection("a"))
-    return {one.type: (one.status, one.reason) for one in decide(SLEEPY, observed, now).conditions}
+    return {one.type: one for one in decide(SLEEPY, observed, now).conditions}
 
 
 def test_a_new_revision_starts_with_the_replicas_that_are_needed_now() -> None:
@@ -119,6 +123,26 @@ def test_waking_counts_as_ready_for_as_long_as_requests_are_held() -> None:
 
 def test_without_a_head_that_holds_requests_it_does_not_sleep() -> None:
     assert conditions(replace(ASLEEP, holds=False))[ConditionType.READY] == (Status.FALSE, Reason.NOT_SERVING)
+
+
+SERVING = replace(WAKING, waking_since=None, target_replicas=2, ready_replicas=1, answered=1)
+
+
+def test_a_replica_that_ended_is_explained() -> None:
+    ended = replace(SERVING, mishap="OutOfMemory: 3 GiB are missing")
+    assert found(ended)[ConditionType.READY].message.endswith(
+        "1 of 2 replicas; the last one ended: OutOfMemory: 3 GiB are missing"
+    )
+    alone = found(replace(ended, ready_replicas=0, target_replicas=1))
+    for kind in (ConditionType.READY, ConditionType.PROGRESSING, ConditionType.DEGRADED):
+        assert "OutOfMemory: 3 GiB" in alone[kind].message, kind
+
+
+@pytest.mark.parametrize(("ready", "told"), [(1, "go on answering"), (0, "nothing is served")])
+def test_a_lost_head_is_told(ready: int, told: str) -> None:
+    lost = found(replace(SERVING, ready_replicas=ready, head_lost=True, holds=False))
+    assert lost[ConditionType.DEGRADED].reason is Reason.HEAD_LOST
+    assert told in lost[ConditionType.DEGRADED].message
 
 
 def test_what_holds_requests_is_not_ended_before_they_are_answered() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import click
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.options import HTTP_PORT, LEASE_NAME, Options, parse_namespaces
+
+GARBAGE = 20_000  # new objects between two collections; Python's own is 700 (both measured: docs/performance.md)
 
 HELP = """Watch SGLangEndpoints and serve them through KubeRay.
 
@@ -114,6 +117,9 @@ def start(options: Options) -> int:
     from sglang_operator.app.reconciler import make_reconcile  # noqa: PLC0415
 
     logs.configure(options.log_format, options.log_level)
+    # Whatever is loaded by now stays; objects of a pass live for a second and hardly ever refer to themselves.
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
     try:
         defaults = parse_defaults(options.defaults.read_text()) if options.defaults else {}
     except InvalidEndpoint as error:

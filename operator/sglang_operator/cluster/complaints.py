@@ -25,6 +25,9 @@ _ELSEWHERE: Final = frozenset({"FailedScheduling", "NotTriggerScaleUp", "Unhealt
 
 async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> str:
     """What keeps the pods of a revision from starting; "" if nothing does, or nobody says."""
+    for pod in pods:
+        if text := of_pods.volume_error(pod, now - STUCK_SECONDS):
+            return f"{name_of(pod)}: {text}"[:LONGEST]
     for one in suspects(pods, clusters, now)[:ASKED]:
         if text := of_pods.config_error(one) or latest(await _events(api, one), now):
             return f"{name_of(one)}: {text}"[:LONGEST]

@@ -6,7 +6,6 @@ the recorded one with a closed list of values put in. Ray restarts replicas over
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from collections.abc import Mapping
@@ -82,13 +81,16 @@ def in_place_of(endpoint: Endpoint, settings: str) -> InPlace:
 
 def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace) -> Object:
     """The RayService of a record with these values in place."""
-    made = copy.deepcopy(dict(recorded))
-    spec = made["spec"]
-    spec["serveConfigV2"] = _serve_config(spec["serveConfigV2"], values)
-    spec["excludeHeadPodFromServeSvc"] = not values.holds  # KubeRay obeys it at once
-    for group in spec["rayClusterConfig"]["workerGroupSpecs"]:
-        group["minReplicas"], group["maxReplicas"] = worker_bounds(recorded, values)
-    return with_owner(owner, made, {IN_PLACE: values.as_json()})
+    fewest, most = worker_bounds(recorded, values)
+    spec, cluster = recorded["spec"], recorded["spec"]["rayClusterConfig"]
+    groups = [{**group, "minReplicas": fewest, "maxReplicas": most} for group in cluster["workerGroupSpecs"]]
+    made = {
+        **spec,
+        "serveConfigV2": _serve_config(spec["serveConfigV2"], values),
+        "excludeHeadPodFromServeSvc": not values.holds,  # KubeRay obeys it at once
+        "rayClusterConfig": {**cluster, "workerGroupSpecs": groups},
+    }
+    return with_owner(owner, {**recorded, "spec": made}, {IN_PLACE: values.as_json()})
 
 
 def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
@@ -120,13 +122,16 @@ def _parse(text: str) -> Object:
 
 
 def _serve_config(text: str, values: InPlace) -> str:
-    config = copy.deepcopy(_parse(text))
+    """The recorded text itself while it says what is wanted, which it nearly always does."""
+    config = _parse(text)
     (application,) = config["applications"]
     (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
     counted = {"name": kept.pop("name"), **replica_count(values.replicas, values.parsed_scaling, values.floor), **kept}
-    application["deployments"] = [{**counted, "user_config": _known(application["args"], values.user_config)}]
-    return to_yaml(config)
+    wanted = {**counted, "user_config": _known(application["args"], values.user_config)}
+    if wanted == deployment:
+        return text
+    return to_yaml({**config, "applications": [{**application, "deployments": [wanted]}]})
 
 
 def _known(args: Mapping[str, Any], user_config: Mapping[str, Any]) -> Object:

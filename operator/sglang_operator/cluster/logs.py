@@ -28,8 +28,10 @@ class Said:
     step: str = ""
     message: str = ""
     at: float = 0.0
-    """Unix seconds of the latest step; 0 if it tells of none."""
+    """Unix seconds of the latest step of a first try, 0 if it tells of none: trying again is no progress."""
     failure: Failure | None = None
+    mishap: str = ""
+    """Why the last try ended, while the next one is under way; "" once that is ready."""
 
 
 async def read_log(api: Api, pod: Mapping[str, Any]) -> str:
@@ -50,9 +52,32 @@ def parse_log(text: str) -> Said:
     return Said(
         step=str(latest.get("step", "")),
         message=str(latest.get("message", "")),
-        at=unix(latest.get("time")),
+        at=unix(_first_try(steps).get("time")),
         failure=_failure(events, _tail(lines)),
+        mishap=_mishap(events),
     )
+
+
+def _first_try(steps: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The last step before anything failed, since the last time that it was ready."""
+    after_ready = max((number for number, one in enumerate(steps) if one.get("step") == "ready"), default=0)
+    ends = (number for number, one in enumerate(steps) if number >= after_ready and _is_end(one))
+    first = steps[: next(ends, len(steps)) + 1]
+    return first[-1] if first else {}
+
+
+def _mishap(events: list[Mapping[str, Any]]) -> str:
+    after_ready = max((number for number, event in enumerate(events, 1) if event.get("step") == "ready"), default=0)
+    # Its death may be all that the end of the log still has of an engine that ran for long.
+    ends = [event for event in events[after_ready:] if _is_end(event)]
+    if not ends:
+        return ""
+    told = (ends[-1].get(name) for name in ("message", "remedy"))
+    return f"{ends[-1].get('reason', 'EngineFailed')}: {'; '.join(str(one) for one in told if one)}"
+
+
+def _is_end(event: Mapping[str, Any]) -> bool:
+    return event["event"] == "engine_died" or event.get("step") == "failed"
 
 
 def _failure(events: list[Mapping[str, Any]], tail: tuple[str, ...]) -> Failure | None:
@@ -63,7 +88,7 @@ def _failure(events: list[Mapping[str, Any]], tail: tuple[str, ...]) -> Failure 
         return Failure(str(last.get("reason")), message, unix(last.get("time")), tail)
     died = [event for event in events if event["event"] == "engine_died"]
     if len(died) >= ENGINE_DEATHS:
-        message = f"the engine ended {len(died)} times after it had started: {died[-1].get('message')}"
+        message = f"the engine ended {len(died)} times after it had started: {_mishap(died)}"
         return Failure("EngineCrashed", message, unix(died[-1].get("time")), tail)
     return None
 

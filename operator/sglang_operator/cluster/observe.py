@@ -10,6 +10,7 @@ from typing import Final
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.complaints import read_complaint
+from sglang_operator.cluster.ends import read_ends
 from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
@@ -17,6 +18,7 @@ from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import (
+    Failure,
     Front,
     Live,
     Observed,
@@ -66,6 +68,8 @@ class _Workers:
     head: Held | None = None
     """Asked when no replica answers and the head serves."""
     complaint: str = ""
+    ended: Failure | None = None
+    """How its earlier pods ended."""
 
     @property
     def reports(self) -> list[Report]:
@@ -123,7 +127,9 @@ async def _with_complaint(api: Api, snapshot: Snapshot, name: str, seen: _Worker
     """Events are read only while no replica answers and none can be waited for in peace."""
     if seen.reports or seen.head:
         return seen
-    return replace(seen, complaint=await read_complaint(api, seen.all, _of(snapshot.ray_clusters, name), now))
+    clusters = _of(snapshot.ray_clusters, name)
+    complaint = await read_complaint(api, seen.all, clusters, now)
+    return replace(seen, complaint=complaint, ended=await read_ends(api, seen.workers, clusters, now))
 
 
 def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
@@ -175,8 +181,11 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         answered=len(reports),
         progress=_progress(service, seen),
         unschedulable=of_pods.unschedulable(seen.all),
+        half_placed=sum(map(of_pods.has_node, seen.workers)) % seen.each > 0,
         complaint=seen.complaint,
-        failure=seen.said.failure or of_pods.failure(seen.all, now),
+        failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended,
+        mishap=seen.said.mishap,
+        head_lost=bool(clusters) and not any(map(of_pods.is_ready_head, seen.all)),
         front=_front(seen, now),
         settings=written.settings if written else "",
         floor=written.floor if written else 0,

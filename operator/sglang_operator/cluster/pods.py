@@ -25,6 +25,9 @@ _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
 _NO_SUCH_IMAGE: Final = re.compile(
     r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden|failed to resolve", re.IGNORECASE
 )
+# The scheduler calls these unschedulable too, but no node more would help: the claim is what lacks something.
+_VOLUME: Final = re.compile(r"persistentvolumeclaim|persistentvolume|volume node affinity", re.IGNORECASE)
+OOM: Final = "OOMKilled"
 CRASHES: Final = 3  # of a container until it counts as a loop
 
 
@@ -45,8 +48,12 @@ def is_ready(pod: Pod) -> bool:
 
 def is_serving_head(pod: Pod) -> bool:
     """The head, while KubeRay has it in the Service: its front answers."""
-    labels = labels_of(pod)
-    return labels.get(NODE_TYPE) == HEAD and labels.get(names.RAY_SERVE) == "true" and is_ready(pod)
+    return labels_of(pod).get(names.RAY_SERVE) == "true" and is_ready_head(pod)
+
+
+def is_ready_head(pod: Pod) -> bool:
+    """The head, with the state of its Ray cluster."""
+    return labels_of(pod).get(NODE_TYPE) == HEAD and is_ready(pod)
 
 
 def first_created(pods: Iterable[Pod]) -> float | None:
@@ -67,12 +74,21 @@ def has_node(pod: Pod) -> bool:
 
 def unschedulable(pods: Iterable[Pod]) -> Unschedulable | None:
     """Since when the scheduler has had no room for a pod, in its own words; the pod that waits longest."""
-    waiting = [
-        Unschedulable(unix(said.get("lastTransitionTime")), said.get("message", ""))
-        for pod in pods
-        if (said := _condition(pod, "PodScheduled")).get("reason") == "Unschedulable" and not is_terminating(pod)
-    ]
+    waiting = [found for pod in pods if (found := _unplaced(pod)) and not _VOLUME.search(found.message)]
     return min(waiting, key=lambda one: one.since, default=None)
+
+
+def volume_error(pod: Pod, since: float) -> str:
+    """What the scheduler says of a volume that has kept the pod from a node since before `since`; "" if none has."""
+    found = _unplaced(pod)
+    return found.message if found and found.since <= since and _VOLUME.search(found.message) else ""
+
+
+def _unplaced(pod: Pod) -> Unschedulable | None:
+    said = _condition(pod, "PodScheduled")
+    if said.get("reason") != "Unschedulable" or is_terminating(pod):
+        return None
+    return Unschedulable(unix(said.get("lastTransitionTime")), said.get("message", ""))
 
 
 def stands_still(pod: Pod, since: float) -> bool:
@@ -94,6 +110,11 @@ def last_change(pods: Iterable[Pod]) -> float:
     return max((at for pod in pods for at in _changes(pod)), default=0.0)
 
 
+def oom_killed(container: str) -> str:
+    """What happened to it, and what to do."""
+    return f"container {container} used more memory than its limit: raise spec.resources.memory"
+
+
 def failure(pods: Iterable[Pod], now: float) -> Failure | None:
     """What the first pod in trouble says that no retry will mend."""
     return next((found for pod in pods if not is_terminating(pod) and (found := _failure(pod, now))), None)
@@ -108,9 +129,8 @@ def _failure(pod: Pod, now: float) -> Failure | None:
             message = f"image {container.get('image')}: {text or reason}; correct spec.engine.image or imagePullSecrets"
             return Failure("ImagePullFailed", message[:1000], now)
         ended = state.get("terminated") or last.get("terminated") or {}
-        if ended.get("reason") == "OOMKilled":
-            message = f"container {container['name']} used more memory than its limit: raise spec.resources.memory"
-            return Failure("OOMKilled", message, now)
+        if ended.get("reason") == OOM:
+            return Failure(OOM, oom_killed(container["name"]), now)
         if reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= CRASHES:
             message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
             return Failure("CrashLoop", message, now)

@@ -9,7 +9,7 @@ from sglang_operator.lifecycle.failing import remember_failure
 from sglang_operator.lifecycle.observed import Observed
 from sglang_operator.lifecycle.outcome import conditions_of
 from sglang_operator.lifecycle.plan import Action, Plan
-from sglang_operator.lifecycle.retire import end_others, keep_from_draining, make_room
+from sglang_operator.lifecycle.retire import end_others, free_half_placed, keep_from_draining, make_room
 from sglang_operator.lifecycle.scene import Scene
 from sglang_operator.lifecycle.start import (
     apply_in_place,
@@ -31,6 +31,7 @@ STEPS: Final[tuple[Callable[[Scene], tuple[Action, ...]], ...]] = (
     keep_from_draining,
     end_others,
     make_room,
+    free_half_placed,
     create_aim,
     forget_records,
 )

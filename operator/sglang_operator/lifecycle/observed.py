@@ -93,8 +93,11 @@ class Live:
     answered: int = 0  # ready replicas that answered the probe
     progress: Progress | None = None
     unschedulable: Unschedulable | None = None
+    half_placed: bool = False  # a replica of several pods has nodes for some of them, and none for the others
     complaint: str = ""  # what keeps pods from coming or starting, and is tried again by itself
     failure: Failure | None = None  # what the pods say now, when no retry will mend it
+    mishap: str = ""  # why a replica ended, while another try is under way
+    head_lost: bool = False  # its cluster has no head pod that is Ready: true of each one that starts, too
     front: Front | None = None  # None: no proxy of the revision answers
     settings: str = ""  # the in-place settings last written, as `Wanted.settings`
     floor: int = 0  # replicas that it was last told to have at least

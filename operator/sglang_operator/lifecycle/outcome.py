@@ -23,7 +23,7 @@ def conditions_of(scene: Scene) -> tuple[Condition, ...]:
 
 def _ready(scene: Scene) -> Condition:
     if scene.selected.running:
-        message = f"{scene.selected.name} answers with {_of_wanted(scene)} replicas"
+        message = f"{scene.selected.name} answers with {_of_wanted(scene)}"
         return Condition(ConditionType.READY, Status.TRUE, Reason.SERVING, message)
     if answers(scene, scene.selected):
         return Condition(ConditionType.READY, Status.TRUE, *_without_replica(scene))
@@ -34,10 +34,17 @@ def _ready(scene: Scene) -> Condition:
 
 
 def _of_wanted(scene: Scene) -> str:
-    """`3`, or `2 of 3` while some are missing."""
+    """`3 replicas`, or `2 of 3 replicas` and why while some are missing."""
     live = scene.selected.live
     wanted = max(live.target_replicas or 0, scene.wanted.replicas.least)
-    return str(live.ready_replicas) if live.ready_replicas >= wanted else f"{live.ready_replicas} of {wanted}"
+    if live.ready_replicas >= wanted:
+        return f"{live.ready_replicas} replicas"
+    return f"{live.ready_replicas} of {wanted} replicas{_mishap(scene.selected)}"
+
+
+def _mishap(revision: Revision) -> str:
+    """What ended a replica, while another one starts in its place."""
+    return f"; the last one ended: {revision.live.mishap}" if revision.live.mishap else ""
 
 
 def _without_replica(scene: Scene) -> Cause:
@@ -52,7 +59,8 @@ def _why_not_serving(scene: Scene) -> str:
     if scene.recreates and scene.aim.name != scene.selected.name and scene.selected.name:
         return f"spec.upgrade.strategy Recreate: no revision serves until {scene.aim.name} has loaded its model"
     if scene.selected.name:
-        return f"no replica of {scene.selected.name} is ready; it is waited for, other revisions that answer take over"
+        waits = f"no replica of {scene.selected.name} is ready; it is waited for, other revisions that answer take over"
+        return waits + _mishap(scene.selected)
     return "no revision has served yet; condition Progressing says what is waited for"
 
 
@@ -75,7 +83,7 @@ def _progressing(scene: Scene) -> Condition:
 def _arrived(scene: Scene) -> Cause:
     name = scene.aim.name
     if not answers(scene, scene.aim) and not scene.wanted.stopped:
-        return _rolling_back(scene) or (Reason.RECOVERING, f"{name} shall serve and has no ready replica")
+        return _rolling_back(scene) or _recovering(scene)
     if scene.has_failed:
         return Reason.ROLLED_BACK, f"{name} serves; {_advice(scene)}"
     left = [other.name for other in scene.others if other.holds_pods]
@@ -84,6 +92,11 @@ def _arrived(scene: Scene) -> Cause:
     if scene.in_trial:
         return Reason.ON_TRIAL, f"{', '.join(left)} is kept until {name} has served for spec.upgrade.minReadySeconds"
     return Reason.DRAINING, f"{name} serves; {', '.join(left)} finishes its requests"
+
+
+def _recovering(scene: Scene) -> Cause:
+    waits = f"{scene.aim.name} shall serve and has no ready replica"
+    return Reason.RECOVERING, waits + _mishap(scene.aim)
 
 
 def _moving(scene: Scene) -> Cause:
@@ -118,7 +131,8 @@ def _lacking(scene: Scene, revision: Revision) -> Cause | None:
     waiting = revision.live.unschedulable
     if waiting and scene.lacks_capacity:
         advice = "free or add nodes, or set spec.upgrade.whenNoCapacity: Recreate to accept an outage"
-        return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}; {advice}"
+        half = "; nodes that it has are given back and it tries again" if revision.live.half_placed else ""
+        return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}{half}; {advice}"
     if waiting:
         return Reason.CAPACITY, f"{revision.name} waits for a node: {waiting.message}"
     if revision.live.complaint:
@@ -128,7 +142,7 @@ def _lacking(scene: Scene, revision: Revision) -> Cause | None:
 
 def _started(scene: Scene, revision: Revision) -> str:
     count = min(revision.live.ready_replicas, revision.live.answered)
-    return f"{revision.name}: {count} of {needed_replicas(scene)} replicas answer"
+    return f"{revision.name}: {count} of {needed_replicas(scene)} replicas answer{_mishap(revision)}"
 
 
 def _degraded(scene: Scene) -> Condition:
@@ -152,8 +166,17 @@ def _trouble(scene: Scene) -> Cause | None:
     lacking = _lacking(scene, aim) if aim.present else None
     if lacking and lacking[0] is not Reason.CAPACITY:
         return lacking
+    if scene.selected.present and scene.selected.live.head_lost:
+        return Reason.HEAD_LOST, _without_head(scene)
     down = bool(scene.selected.name) and not answers(scene, scene.selected) and not scene.wanted.stopped
     return (Reason.NOT_SERVING, _why_not_serving(scene)) if down else None
+
+
+def _without_head(scene: Scene) -> str:
+    told = f"the head pod of {scene.selected.name} is lost and KubeRay starts another one; until then "
+    if answers(scene, scene.selected):
+        return told + "replicas that run go on answering, and none is added or replaced"
+    return told + "nothing is served. With spec.highAvailability.redis replicas outlive their head"
 
 
 def _advice(scene: Scene) -> str:

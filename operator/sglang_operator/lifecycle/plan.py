@@ -22,10 +22,7 @@ class Fence:
 
 @dataclass(frozen=True)
 class RecordRevision:
-    """Write the record of the wanted revision, new or again, as the newest. A failure remembered there is cleared.
-
-    Refused when `number` is not one more than the greatest.
-    """
+    """Write the record of the wanted revision, new or again, as the newest. A failure remembered there is cleared."""
 
     revision: str
     number: int
@@ -34,7 +31,7 @@ class RecordRevision:
 @dataclass(frozen=True)
 class CreateRevision:
     """POST the RayService as its record holds it, with the in-place settings. Never an apply: the name may be somebody
-    else's."""
+    else's. The fence needs no look when the same pass has just written the record."""
 
     revision: str
     fence: Fence

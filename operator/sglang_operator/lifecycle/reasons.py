@@ -43,6 +43,7 @@ class Reason(Enum):
     DRAINING = "Draining"
     RECREATING = "Recreating"
     RECOVERING = "Recovering"
+    HEAD_LOST = "HeadLost"
     ROLLED_BACK = "RolledBack"
     ROLLING_BACK = "RollingBack"
     PAUSED = "Paused"

@@ -34,6 +34,18 @@ def keep_from_draining(scene: Scene) -> tuple[CancelDrain, ...]:
     return (CancelDrain(selected.name),) if marked and not _must_make_room(scene) else ()
 
 
+def free_half_placed(scene: Scene) -> tuple[Action, ...]:
+    """Give back the nodes of a replica of several pods that lacks others for the whole capacity time-out.
+
+    Two of them may wait for each other's. It is made anew afterwards (`end_others`), with another time-out.
+    """
+    aim = scene.aim
+    waits = aim.present and aim.live.half_placed and scene.lacks_capacity
+    if not waits or aim.live.released or aim.name == scene.serving.name or not scene.may_delete:
+        return ()
+    return (FreeAccelerators(aim.name, aim.live.uid, scene.fence),)
+
+
 def make_room(scene: Scene) -> tuple[Action, ...]:
     """Under Recreate the serving revision goes first. The mark says later that nobody deleted it by mistake."""
     serving = scene.serving

@@ -1,0 +1,51 @@
+"""How workers ended that KubeRay has deleted, from its events (KubeRay 1.6.1, as seen on a cluster)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sglang_operator.cluster.ends import RECENT_SECONDS, failure_of
+from sglang_operator.cluster.metadata import stamp
+
+NOW = 2_000_000_000.0
+
+
+def event(code: int, reason: str, ago: float = 10) -> dict[str, Any]:
+    message = (
+        "Deleted worker Pod a/low-2mhebhiw-h8lx6-worker-rltvb; Pod status: Running; Pod restart policy: Never; "
+        f"Ray container terminated status: &ContainerStateTerminated{{ExitCode:{code},Signal:0,Reason:{reason},"
+        "Message:,"
+        "StartedAt:2026-11-23 21:23:46 +0000 UTC,FinishedAt:2026-11-23 21:23:48 +0000 UTC,ContainerID:containerd://d1d7c,}"
+    )
+    return {"reason": "DeletedWorkerPod", "message": message, "lastTimestamp": stamp(NOW - ago)}
+
+
+def test_out_of_memory_once_is_enough() -> None:
+    found = failure_of([event(137, "OOMKilled")], NOW)
+    assert found is not None
+    assert (found.reason, found.at) == ("OOMKilled", NOW - 10)
+    assert "spec.resources.memory" in found.message
+
+
+def test_another_end_counts_when_it_comes_again_and_again() -> None:
+    twice = [event(1, "Error", 40), event(1, "Error", 30)]
+    assert failure_of(twice, NOW) is None
+    found = failure_of([*twice, event(2, "Error", 20)], NOW)
+    assert found is not None
+    assert found.reason == "CrashLoop"
+    assert "3 times" in found.message
+    assert "exit code 2" in found.message
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        event(137, "OOMKilled", RECENT_SECONDS + 1),
+        {"reason": "DeletedWorkerPod", "message": "Deleted worker Pod a/b", "lastTimestamp": stamp(NOW)},
+    ],
+    ids=["long ago", "scaled down"],
+)
+def test_what_does_not_count(calm: dict[str, Any]) -> None:
+    assert failure_of([calm] * 5, NOW) is None
