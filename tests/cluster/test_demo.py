@@ -11,11 +11,13 @@ from localcluster.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"
+CRD = "sglangendpoints.serve.sglang.io"
 SECONDS = 1200
 
 
 def test_demo_asks_and_is_told(cluster: LocalCluster) -> None:
     plane = cluster.control_plane
+    plane.kubectl("delete", "crd", CRD, "--ignore-not-found")  # a fresh cluster has none of ours
     try:
         done = subprocess.run(
             [sys.executable, ROOT / "hack" / "cluster" / "demo.py", f"--kubeconfig={plane.kubeconfig}"],
@@ -33,3 +35,5 @@ def test_demo_asks_and_is_told(cluster: LocalCluster) -> None:
         plane.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--wait=false")
         plane.kubectl("delete", "clusterrole,clusterrolebinding", "--selector=app.kubernetes.io/name=sglang-operator")
         wait_until(lambda: not plane.kubectl.objects("pods", "-ndefault"), 900, "the pods of the demo to go")
+        plane.kubectl("delete", "crd", CRD, "--ignore-not-found")
+        plane.kubectl("apply", "--server-side", "--filename", str(ROOT / "crds"))

@@ -60,6 +60,8 @@ def test_a_killed_head_costs_no_request(available: User) -> None:
     )
     with load(available.url(), long_tokens=LONG_TOKENS) as working:
         available.run("delete", "pod", HEADS, "--force", "--grace-period=0")
+        told = available.wait_for("Degraded", "True", "HeadLost", 60)
+        assert "go on answering" in told["message"]
         wait_until(lambda: is_ready(available, before), 300, "another head")
         available.wait_for("Ready", "True")
     assert working.count.lost == [], str(working.count)

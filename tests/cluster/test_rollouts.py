@@ -36,8 +36,8 @@ def test_upgrades_lose_nothing(serving: User) -> None:
     [
         ({"args": {"context_length": 10_000_000}}, "BadArgument"),  # only the engine knows what the model can
         ({"image": "localhost/no-such-image:1"}, "ImagePullFailed"),
-        # It starts and warms up; its second answer, to the operator's probe, is its end.
-        ({"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "2"}]}, "EngineCrashed"),
+        # The last of the eight outputs of its warm-up ends it: it has started, and answers nobody.
+        ({"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "8"}]}, "EngineCrashed"),
     ],
 )
 def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(

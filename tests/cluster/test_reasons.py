@@ -1,0 +1,206 @@
+"""What keeps an endpoint of real pods from serving, and the one reason that status gives for each; without a load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+from cluster.actors import Operator, User, wait_until
+from cluster.conftest import GONE_SECONDS
+from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
+from localcluster.cluster import LocalCluster
+from localcluster.kubectl import Refused
+
+Object = dict[str, Any]
+SECONDS = 60  # two busy cores; what a container or an engine takes to fail comes on top
+START_SECONDS = 300
+CAPACITY_SECONDS = 60
+MOST_OF_THE_NODE = "1100m"  # of its two cores
+pytestmark = pytest.mark.timeout(1800)
+
+EMPTY = "test/empty"  # a directory of the models without a file
+LATE = "test/late"
+TRIES_OF_SERVE = 3
+NUMBERS = count()
+QUOTA: Object = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "small"},
+    "spec": {"hard": {"pods": 0}},
+}
+POLICY: Object = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingAdmissionPolicy",
+    "metadata": {"name": "no-such-pods.test"},
+    "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+            ]
+        },
+        "validations": [{"expression": "false", "message": "pods of this team need an approval"}],
+    },
+}
+
+
+def binding(namespace: str) -> Object:
+    """The policy, for the pods of one namespace."""
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "no-such-pods.test"},
+        "spec": {
+            "policyName": "no-such-pods.test",
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": selector},
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change of the tiny endpoint's spec, or something beside it, and what status says then."""
+
+    says: tuple[str, str]
+    """Condition and reason."""
+    text: str
+    change: Object = field(default_factory=dict)
+    beside: Callable[[str], tuple[Object, ...]] = lambda _: ()
+    seconds: float = SECONDS
+
+
+CASES = {
+    "no such accelerator": Case(
+        ("Progressing", "WaitingForCapacity"),
+        "Insufficient nvidia.com/gpu",
+        {"accelerator": {"vendor": "nvidia", "count": 1}, "engine": engine_of({"image": "localhost/absent:1"})},
+    ),
+    "no such volume": Case(
+        ("Degraded", "PodsBlocked"),
+        'persistentvolumeclaim "absent" not found',
+        {"model": {"uri": "pvc://absent/model"}},
+    ),
+    "quota": Case(("Degraded", "PodsBlocked"), "exceeded quota", beside=lambda _: (QUOTA,)),
+    "policy": Case(
+        ("Degraded", "PodsBlocked"), "pods of this team need an approval", beside=lambda name: (POLICY, binding(name))
+    ),
+    "no such model": Case(
+        ("Degraded", "RevisionFailing"), "ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}, seconds=START_SECONDS
+    ),
+    # The kernel kills a process of it, or the container: OOMKilled or, after three times, CrashLoop.
+    "too little memory": Case(
+        ("Degraded", "RevisionFailing"),
+        "container ray-worker",
+        {"resources": {"cpu": "1", "memory": "300Mi"}},
+        seconds=START_SECONDS,
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def user(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
+    """Somebody in a namespace of their own."""
+    put_tiny_model(cluster.models)
+    (cluster.models / EMPTY).mkdir(exist_ok=True)
+    plane = cluster.control_plane
+    made = User(plane.kubectl, f"reasons-{os.getpid()}-{next(NUMBERS)}")
+    plane.make_namespace(made.namespace)
+    try:
+        yield made
+    finally:
+        made.run("delete", "sgl", "--all")
+        wait_until(lambda: not made.read("pods")["items"], GONE_SECONDS, "the pods to go")
+        made.run("delete", "namespace", made.namespace, "--wait=false")
+
+
+@pytest.fixture
+def beside(user: User, case: Case) -> Iterator[None]:
+    """What the case has beside the endpoint."""
+    objects = case.beside(user.namespace)
+    for one in objects:
+        user.run("apply", "--filename=-", stdin=json.dumps(one))
+    if objects:  # a policy takes a moment
+        wait_until(lambda: not may_make_pods(user), SECONDS, "the cluster to refuse pods")
+    yield
+    for one in objects:
+        user.run("delete", one["kind"], one["metadata"]["name"])
+
+
+def may_make_pods(user: User) -> bool:
+    try:
+        user.run("run", "probe", "--image=localhost/pause:local", "--dry-run=server")
+    except Refused:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("beside")
+def test_one_failure_one_reason(user: User, case: Case) -> None:
+    manifest = tiny_endpoint()
+    manifest["spec"].update(case.change)
+    user.apply(manifest)
+    kind, reason = case.says
+    found = user.wait_for(kind, "True", reason, case.seconds)
+    wait_until(lambda: case.text in user.condition(kind)["message"], case.seconds, lambda: json.dumps(found))
+    assert user.condition("Ready")["status"] == "False"
+
+
+def test_a_model_that_comes_late_is_served_without_an_edit(user: User, cluster: LocalCluster) -> None:
+    """The hub is away: more tries fail than Serve makes by itself. Then the mirror has the model."""
+    late = cluster.models / LATE
+    shutil.rmtree(late, ignore_errors=True)
+    manifest = tiny_endpoint()
+    manifest["spec"]["model"] = {"uri": f"hf://{LATE}"}
+    user.apply(manifest)
+    wait_until(
+        lambda: "DownloadFailed" in user.condition("Progressing").get("message", ""), START_SECONDS, "the reason"
+    )
+    wait_until(lambda: failed_starts(user) > TRIES_OF_SERVE, START_SECONDS, "more tries")
+    try:
+        shutil.copytree(cluster.models / TINY, late)
+        user.wait_for("Ready", "True", seconds=START_SECONDS)
+    finally:
+        shutil.rmtree(late)
+
+
+def failed_starts(user: User) -> int:
+    log = user.run("logs", "--selector=ray.io/node-type=worker", "--container=ray-worker", "--tail=2000")
+    return log.count('"step": "failed"')
+
+
+def test_a_replica_with_half_of_its_nodes_gives_them_back(user: User) -> None:
+    manifest = tiny_endpoint()
+    manifest["spec"]["parallelism"] = {"nodes": 2}
+    manifest["spec"]["resources"]["cpu"] = MOST_OF_THE_NODE
+    # Until it ends a pod in its first steps keeps its node for the whole grace period.
+    manifest["spec"]["upgrade"] = {"drainSeconds": 5, "capacityTimeoutSeconds": CAPACITY_SECONDS}
+    user.apply(manifest)
+    user.wait_for("Progressing", "True", "WaitingForCapacity", SECONDS)
+    first = uids(user)
+    wait_until(lambda: len(placed(user)) == 1, SECONDS, "one of the two pods to have a node")
+    user.wait_for("Progressing", "True", "NoCapacity", 2 * CAPACITY_SECONDS)
+    wait_until(lambda: not placed(user), SECONDS, "the node to be free")
+    wait_until(lambda: uids(user) - first, GONE_SECONDS, "another try")
+
+
+def uids(user: User) -> set[str]:
+    return {item["metadata"]["uid"] for item in user.read("rayservices")["items"]}
+
+
+def placed(user: User) -> list[str]:
+    """Worker pods with a node."""
+    pods = user.read("pods", "--selector=ray.io/node-type=worker")["items"]
+    return [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName")]
