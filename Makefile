@@ -30,8 +30,9 @@ help: ## Explain every target
 	  /^[a-zA-Z_-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
+run: export ASKED = $(ONCE)
 run: venv engine model ## Serve FILE=examples/smollm2.yaml on this machine and ask it ONCE="question" (ONCE= keeps it running)
-	$(BIN)/kubectl-sglang run -f $(FILE) --python $(ENGINE_PYTHON) $(if $(ONCE),--once "$(ONCE)")
+	$(BIN)/kubectl-sglang run -f $(FILE) --python $(ENGINE_PYTHON) $(if $(ONCE),--once "$$ASKED")
 
 .PHONY: render
 render: venv ## Print the Kubernetes objects that FILE=examples/smollm2.yaml becomes

@@ -15,12 +15,21 @@ from typing import Any, Literal, TypeVar
 
 IMPORT_PATH = "sglang_serve.server:build"
 DEPLOYMENT = "SGLangServer"
-# Three lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
+# Four lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
 # sets `option splice-request` there, under which HAProxy 2.8 misses in one of ten cases that a client has gone
 # which waits for its first byte, and the engine works on for nobody (docs/adr/0006-no-splice-request.md).
 # `option httpclose`: each response ends its connection, so that no client stays on a revision that traffic has left
 # (docs/adr/0008-one-request-per-connection.md).
-HAPROXY_RETRY_ON = "conn-failure empty-response\nno option splice-request\noption httpclose"
+# `option http-buffer-request`: a request goes to a replica when it is whole, and only such a one is sent again to
+# another (docs/adr/0013-requests-are-whole-before-they-are-sent.md).
+HAPROXY_RETRY_ON = "\n".join(
+    (
+        "conn-failure empty-response",
+        "no option splice-request",
+        "option httpclose",
+        "option http-buffer-request",
+    )
+)
 SERVE_MIDDLEWARES = "sglang_serve.asgi:serve_middlewares"  # what Ray Serve puts before its own handling of a request
 
 # Where the pod mounts things; the environment carries them so that a laptop can point elsewhere with the same app args.

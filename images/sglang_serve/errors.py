@@ -34,6 +34,13 @@ REMEDIES: dict[Reason, str] = {
     "BadArgument": "correct spec.engine.args or spec.parallelism",
     "EngineFailed": "read the replica's log; the traceback of the engine is in it",
 }
+NO_DRIVER = (
+    "the node gives the pod no driver: check its driver, its device plugin and the runtime class of its containers "
+    "(spec.podTemplate.worker)"
+)
+DISK_FULL = "raise spec.resources.ephemeralStorage, or spec.model.cache.size if the model's volume is full"
+# Of a model; without one of these in it, a line about a missing file is about something else, such as a compiler.
+_FILE = r".*(config\.json|tokenizer|\.safetensors|\.bin\b|\.pth?\b|\.gguf|/models?/)"
 
 
 class StartError(Exception):
@@ -55,10 +62,12 @@ class _Sign:
 
     reason: Reason
     pattern: re.Pattern[str]
+    remedy: str = ""
+    """In place of the reason's."""
 
 
-def _sign(reason: Reason, *patterns: str) -> _Sign:
-    return _Sign(reason, re.compile("|".join(patterns), re.IGNORECASE))
+def _sign(reason: Reason, *patterns: str, remedy: str = "") -> _Sign:
+    return _Sign(reason, re.compile("|".join(patterns), re.IGNORECASE), remedy)
 
 
 # From the texts of SGLang 0.5.17 and 0.5.23, transformers, torch and the kernel. The first that fits counts.
@@ -88,7 +97,9 @@ _SIGNS = (
         r"is not a registered model",  # neither SGLang nor transformers has the class
         r"has no \w+ implementation",
     ),
-    _sign("AccessDenied", r"GatedRepoError", r"PermissionError", r"Permission denied", r"403 Forbidden", r"gated repo"),
+    _sign("EngineFailed", r"lib(cuda|nvidia-ml|amdhip64|hsa-runtime64)\S*: cannot open shared", remedy=NO_DRIVER),
+    _sign("EngineFailed", r"No space left on device", remedy=DISK_FULL),
+    _sign("AccessDenied", r"GatedRepoError", r"Permission denied" + _FILE, r"403 Forbidden", r"gated repo"),
     _sign(
         "ModelNotFound",
         r"does not appear to have a file named",
@@ -98,10 +109,16 @@ _SIGNS = (
         r"Unrecognized model in",  # config.json without a model_type
         r"is not a valid model identifier",
         r"Incorrect path_or_model_id",
-        r"No such file or directory",
-        r"FileNotFoundError",
+        r"No such file or directory" + _FILE,
     ),
-    _sign("DownloadFailed", r"LocalEntryNotFoundError", r"ConnectionError", r"couldn't connect to", r"Max retries"),
+    _sign(
+        "DownloadFailed",
+        r"LocalEntryNotFoundError",
+        r"\b(httpx|httpcore|requests|urllib3)\.\S*(Error|Timeout)\b",
+        r"^(ConnectError|ConnectTimeout|ReadTimeout|RemoteProtocolError)\b",  # httpx's, of this process
+        r"couldn't connect to",
+        r"Max retries",
+    ),
     _sign("BadArgument", r"unexpected keyword argument", r"ValueError: (Invalid|Unknown|Unsupported) "),
 )
 # Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
@@ -115,7 +132,7 @@ def classify(error: BaseException, child_errors: str = "") -> StartError:
     text = child_errors or f"{type(error).__name__}: {error}"
     for sign in _SIGNS:
         if sign.pattern.search(text):
-            return StartError(sign.reason, _essence(text, sign.pattern))
+            return StartError(sign.reason, _essence(text, sign.pattern), sign.remedy)
     if not child_errors and isinstance(error, _ARGUMENT_ERRORS):
         return StartError("BadArgument", _essence(text))
     return StartError("EngineFailed", _essence(text))

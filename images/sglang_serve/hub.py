@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx  # under huggingface_hub 1; under an older one its errors are OSErrors
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -23,7 +25,7 @@ from sglang_serve.weights import Bytes, unneeded
 def download(repository: str, revision: str, say: Say) -> Path:
     """The directory with the files of this revision; what is in the cache already is not downloaded again.
 
-    An unreachable hub is no error when the cache has the revision: replicas restart while the hub is away.
+    A hub that is away, or refuses for now, is no error when the cache has the revision: replicas restart meanwhile.
     """
     try:
         return _download(repository, revision, say)
@@ -38,7 +40,7 @@ def download(repository: str, revision: str, say: Say) -> Path:
         raise StartError("ModelNotFound", f"hf://{repository} is not a name of a model: {error}") from error
     except HfHubHTTPError as error:
         raise _refused(repository, error) from error
-    except OSError as error:  # no connection, disk full
+    except (OSError, httpx.HTTPError) as error:  # no connection, one that broke, disk full
         raise StartError("DownloadFailed", f"hf://{repository} from {constants.ENDPOINT}: {error}") from error
 
 
@@ -46,8 +48,10 @@ def _download(repository: str, revision: str, say: Say) -> Path:
     say(f"asking {constants.ENDPOINT} for {repository}, revision {revision}")
     try:
         model = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except HfHubHTTPError:
-        raise
+    except HfHubHTTPError as error:
+        if not _is_passing(error):
+            raise
+        return _cached(repository, revision, error, say)
     except Exception as error:  # noqa: BLE001 - whatever the HTTP client of this hub version raises
         return _cached(repository, revision, error, say)
     files = {file.rfilename: file.size or 0 for file in model.siblings or ()}
@@ -62,9 +66,17 @@ def _cached(repository: str, revision: str, error: Exception, say: Say) -> Path:
     try:
         path = Path(snapshot_download(repository, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
+        if isinstance(error, HfHubHTTPError):
+            raise error from None
         raise OSError(f"the hub cannot be reached and the cache has no copy ({error})") from error
-    say(f"the hub cannot be reached; serving the copy of {repository} in the cache")
+    say(f"the hub does not answer ({error}); serving the copy of {repository} in the cache")
     return path
+
+
+def _is_passing(error: HfHubHTTPError) -> bool:
+    """Whether the hub may answer another time: too many requests, or trouble of its own."""
+    status = getattr(error.response, "status_code", 0)
+    return status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _refused(repository: str, error: HfHubHTTPError) -> StartError:

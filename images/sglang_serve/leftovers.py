@@ -107,10 +107,17 @@ def _remove(path: Path) -> None:
 
 
 def _shared_memory(pids: Sequence[int]) -> set[str]:
-    maps = (Path(f"/proc/{pid}/maps").read_text() for pid in (*pids, os.getpid()))
     # A line without a name ends with its inode; a driver's mapping may even hold a line break in its name.
-    names = (line.rpartition(" ")[2] for text in maps for line in text.splitlines())
+    names = (line.rpartition(" ")[2] for pid in (*pids, os.getpid()) for line in _maps(pid).splitlines())
     return {name for name in names if name.startswith(SHARED_PREFIXES)}
+
+
+def _maps(pid: int) -> str:
+    """ "" for a process that has just ended: whoever waits for it says why."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextmanager

@@ -40,13 +40,22 @@ def answers(url: str) -> bool:
 
 
 class Request:
-    """One POST of JSON whose answer is left to come; `leave` breaks the connection."""
+    """One POST of JSON whose answer is left to come; `leave` breaks the connection.
+
+    Header and body are sent apart, as most clients do.
+    """
 
     def __init__(self, url: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         where = urlsplit(url)
         self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
         header = {"Content-Type": "application/json", **(headers or {})}
         self._connection.request("POST", path, json.dumps(body), header)
+
+    def status(self) -> int:
+        """Of the answer, read to its end."""
+        with self._connection.getresponse() as reply:
+            reply.read()
+            return reply.status
 
     def leave(self) -> None:
         """As a client that was killed."""

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
-from engine.clients import Stream, wait_until
+from engine.clients import Request, Stream, wait_until
 from engine.deployed import deploy, reports
 
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
@@ -86,6 +86,17 @@ def test_the_documented_series_are_there(app: ServeApp) -> None:
     assert engine <= names_at(METRICS_PORT)
     assert proxy
     assert any(proxy <= names_at(port) for port in listening(app, "haproxy"))
+
+
+@pytest.mark.timeout(300)
+def test_what_waits_for_a_killed_replica_is_answered_by_another(app: ServeApp, engine_python: Path) -> None:
+    deploy(app, engine_python, num_replicas=2)
+    wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
+    body = {"prompt": "hi", "max_tokens": 50, "ignore_eos": True}  # 5 s on the one that was slowed down
+    waiting = [Request(app.url, "/v1/completions", body) for _ in range(8)]
+    wait_until(lambda: max(one["in_flight"] for one in reports(app).values()) >= 3, 10, "some wait for the slow one")
+    min(app.find("ServeReplica"), key=lambda process: process.create_time()).kill()
+    assert [request.status() for request in waiting] == [200] * 8
 
 
 @pytest.mark.timeout(300)

@@ -73,9 +73,16 @@ class TestRunningRay:
         ports.CURRENT_CLUSTER.write_text(f"127.0.0.1:{ports.free_ports(1)[0]}")
         assert ports.running_ray() is None
 
-    @pytest.mark.parametrize("address", ["auto", "ray://host", "127.0.0.1:http"])
-    def test_no_address(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("address", ["ray://host", "127.0.0.1:http", "127.0.0.1:1"])
+    def test_an_address_that_was_asked_for_and_cannot_be_used(
+        self, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(Failed, match=f"RAY_ADDRESS={address}: no Ray listens there"):
+            ports.running_ray()
+
+    def test_whichever_is_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
         assert ports.running_ray() is None
 
     def test_one_that_listens(self) -> None:

@@ -28,7 +28,15 @@ CHILD_ERRORS = [
     ("UnsupportedArchitecture", "ValueError: Cannot find model module. 'FooForCausalLM' is not a registered model in"),
     ("ModelNotFound", "RuntimeError: Cannot find any model weights with `/models/x`"),
     ("AccessDenied", "PermissionError: [Errno 13] Permission denied: '/models/x/model.safetensors'"),
+    ("ModelNotFound", "FileNotFoundError: [Errno 2] No such file or directory: '/models/x/config.json'"),
+    ("DownloadFailed", "httpx.ConnectError: [Errno 111] Connection refused"),
+    ("DownloadFailed", "requests.exceptions.ConnectionError: Remote end closed connection"),
     ("BadArgument", "ValueError: Invalid attention backend: no_such_backend"),
+    ("EngineFailed", "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'"),
+    ("EngineFailed", "PermissionError: [Errno 13] Permission denied: '/home/ray/.cache/flashinfer'"),
+    ("EngineFailed", "OSError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    ("EngineFailed", "OSError: [Errno 28] No space left on device"),
+    ("EngineFailed", "torch.distributed.DistNetworkError: ConnectionError while talking to rank 1"),
     ("EngineFailed", "RuntimeError: NCCL error: unhandled system error"),
 ]
 OWN_ERRORS = [
@@ -53,6 +61,18 @@ def test_an_exception_of_the_replica_is_classified(reason: str, error: Exception
     found = classify(error)
     assert found.reason == reason
     assert str(error) in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("ImportError: libcuda.so.1: cannot open shared object file", "device plugin"),
+        ("OSError: [Errno 28] No space left on device", "ephemeralStorage"),
+        ("OSError: [Errno 28] No space left on device: '/dev/shm/x'", "spec.accelerator.count"),
+    ],
+)
+def test_what_is_not_of_the_model_has_a_remedy_of_its_own(text: str, remedy: str) -> None:
+    assert remedy in classify(RuntimeError(text)).remedy
 
 
 def test_a_start_error_stays_as_it_is() -> None:

@@ -86,7 +86,8 @@ class Endpoint(Child):
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
-            self._events.put(json.loads(line))
+            with suppress(ValueError):  # a line of something else
+                self._events.put(json.loads(line))
         self._events.put({"event": "ended"})
 
     def wait_ready(self, seconds: float, say: Callable[[str], None]) -> None:

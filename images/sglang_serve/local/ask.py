@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import sys
 
-from openai import OpenAI, OpenAIError
+from openai import DefaultHttpxClient, OpenAI, OpenAIError
 
 LONGEST_ANSWER = 512  # tokens: a small model may never stop by itself
 
 
 def ask(url: str, model: str, question: str) -> None:
     """Stream the answer to stdout. Temperature 0: the same question gets the same answer."""
-    client = OpenAI(base_url=f"{url}/v1", api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=0)
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    direct = DefaultHttpxClient(trust_env=False)  # no proxy of the shell's: it is this machine
+    client = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=direct)
     stream = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": question}],

@@ -59,7 +59,7 @@ def _init_own(cpus: int, directory: Path) -> None:
 
 
 @contextmanager
-def shared_ray(address: str, env: Mapping[str, str]) -> Iterator[None]:
+def shared_ray(address: str, env: Mapping[str, str], application: Mapping[str, Any]) -> Iterator[None]:
     """The Ray at `address`; `env` goes to our job's processes only. Refused if it serves: a deploy replaces that."""
     try:
         ray.init(address=address, runtime_env={"env_vars": dict(env)}, **_COMMON)
@@ -68,6 +68,7 @@ def shared_ray(address: str, env: Mapping[str, str]) -> Iterator[None]:
         raise Failed("RayUnusable", f"cannot use the Ray at {address}: {error}", remedy) from error
     try:
         _require_no_serve(address)
+        _require(application, address)
         yield
     finally:
         ray.shutdown()
@@ -80,6 +81,18 @@ def _require_no_serve(address: str) -> None:
             "ServeInUse",
             f"the Ray at {address} already runs Ray Serve, and deploying there would replace its applications",
             "stop it (serve shutdown), or stop that Ray (ray stop): without one, this run starts its own",
+        )
+
+
+def _require(application: Mapping[str, Any], address: str) -> None:
+    """What is lacking would be waited for without end."""
+    _require_gpus(application)
+    needed, found = needed_cpus(application), ray.cluster_resources().get("CPU", 0)
+    if found < needed:
+        raise Failed(
+            "NotEnoughCpus",
+            f"the endpoint needs {needed:g} logical CPUs, the Ray at {address} has {found:g}",
+            "lower spec.replicas or spec.resources.cpu, or stop that Ray (ray stop): a run starts its own as needed",
         )
 
 

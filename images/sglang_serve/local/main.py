@@ -70,7 +70,7 @@ def ray_of(address: str | None, spec: Spec, env: Mapping[str, str], run: Path, e
     events.progress("ray", f"using the Ray at {address}, leaving it running" if address else "starting Ray")
     from sglang_serve.local import cluster  # noqa: PLC0415 - importing Ray reads the environment set above
 
-    with cluster.shared_ray(address, env) if address else cluster.own_ray(spec, run):
+    with cluster.shared_ray(address, env, spec.application) if address else cluster.own_ray(spec, run):
         stop_on_signals()
         yield
 

@@ -38,11 +38,16 @@ def _unusable(host: str, port: int, error: OSError) -> Failed:
 
 
 def running_ray() -> str | None:
-    """Address of a Ray that listens already, as Ray itself looks for it: $RAY_ADDRESS, then the last `ray start`."""
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not address and CURRENT_CLUSTER.is_file():
-        address = CURRENT_CLUSTER.read_text().strip()
+    """Address of a Ray that listens already, as Ray itself looks for it: $RAY_ADDRESS, then the last `ray start`.
+
+    Raises Failed if the address of $RAY_ADDRESS cannot be used: whoever set it does not want another one.
+    """
+    asked = os.environ.get("RAY_ADDRESS", "").removeprefix("auto")
+    address = asked or (CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.is_file() else "")
     if not address or not _listens(address):
+        if asked:
+            remedy = "start that Ray, or unset RAY_ADDRESS: this run then starts its own"
+            raise Failed("RayUnusable", f"RAY_ADDRESS={asked}: no Ray listens there", remedy)
         return None
     if not _is_here(_host_port(address)[0]):
         message = f"RAY_ADDRESS={address} is another machine's Ray, where this machine's files are not"

@@ -92,7 +92,8 @@ class LocalProcess:
 
     def _read(self) -> None:
         for line in self._child.stdout or ():
-            self._events.put(json.loads(line))
+            with suppress(ValueError):  # a line of something else: a warning of the interpreter's, say
+                self._events.put(json.loads(line))
         self._events.put({"event": "ended", "code": self._child.wait()})
 
 

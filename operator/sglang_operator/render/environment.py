@@ -69,8 +69,8 @@ def _serve_environment(drain_seconds: int) -> Env:
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(STREAM_SECONDS, drain_seconds)),
         "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "5",  # idle connections do not keep the old one alive
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
-        # `empty-response` repeats a request whose replica died before the first header (not always:
-        # docs/reliability.md); only what fits the buffer can be repeated, hence 128 KiB instead of 16.
+        # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
+        # be repeated, hence 128 KiB instead of 16.
         "RAY_SERVE_HAPROXY_RETRY_ON": args.HAPROXY_RETRY_ON,
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(MIN_DRAINING_SECONDS),
