@@ -76,7 +76,8 @@ def _cached(repository: str, revision: str, error: Exception, say: Say) -> Path:
 def _is_passing(error: HfHubHTTPError) -> bool:
     """Whether the hub may answer another time: too many requests, or trouble of its own."""
     status = getattr(error.response, "status_code", 0)
-    return status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    for_now = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+    return status in for_now or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _refused(repository: str, error: HfHubHTTPError) -> StartError:
