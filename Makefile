@@ -90,9 +90,9 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools ## Everything that CI runs: all tiers but the cluster with a node (make test-cluster)
-	@echo "not in this run: the cluster tier, real pods on a node (20 minutes more): make test-cluster"
-	$(BIN)/pytest -m "not cluster" $(PYTEST_ARGS)
+test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but the long tests of real pods (make test-cluster)
+	@echo "not in this run: the long tests of the cluster tier (20 minutes more): make test-cluster"
+	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)
@@ -107,7 +107,7 @@ test-apiserver: venv ## A real API server with real KubeRay; built from source t
 	$(BIN)/pytest -m apiserver $(PYTEST_ARGS)
 
 .PHONY: test-cluster
-test-cluster: venv cluster-tools model ## Pods of the real CPU image on a node of this machine (root, Debian or Ubuntu)
+test-cluster: venv cluster-tools model ## All tests with pods of the real CPU image on a node of this machine (root, Debian or Ubuntu)
 	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
 
 .PHONY: test-engine

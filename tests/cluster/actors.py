@@ -109,6 +109,11 @@ class User:
     def ray_services(self) -> list[str]:
         return sorted(item["metadata"]["name"] for item in self.read("rayservices")["items"])
 
+    def workers(self) -> list[str]:
+        """Names of the endpoint's worker pods that are not gone."""
+        found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
+        return sorted(item["metadata"]["name"] for item in found)
+
     def url(self) -> str:
         return f"http://{self.read('service', self.name)['spec']['clusterIP']}"
 

@@ -13,6 +13,8 @@ from cluster.actors import Operator, User, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
+from localcluster.images import serving_name
+from localcluster.shell import run
 
 HERE = Path(__file__).parent
 GONE_SECONDS = 900
@@ -80,6 +82,15 @@ def serving(endpoint: User) -> User:
     """The endpoint, answering."""
     endpoint.wait_for("Ready", "True", seconds=600)
     return endpoint
+
+
+@pytest.fixture
+def another_image(cluster: LocalCluster) -> str:
+    """The serving image under another name, on every node."""
+    name = serving_name()
+    for node in cluster.nodes:
+        run(*node.ctr, "images", "tag", "--force", name, f"{name}-again")
+    return f"{name}-again"
 
 
 def free_port() -> int:

@@ -30,6 +30,11 @@ def engine_of(change: dict[str, Any]) -> dict[str, Any]:
     return {**change, "env": [*kept, *change.get("env", [])]}
 
 
+def colored(color: str) -> dict[str, Any]:
+    """An engine that differs in its environment only."""
+    return engine_of({"env": [{"name": "COLOR", "value": color}]})
+
+
 def put_tiny_model(models: Path) -> None:
     """The tiny model where the nodes mount their models from."""
     shutil.copytree(made_by("tiny_qwen2", find_engine_python()), models / TINY, dirs_exist_ok=True)

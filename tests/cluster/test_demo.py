@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cluster.actors import wait_until
 from localcluster.cluster import LocalCluster
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"
 CRD = "sglangendpoints.serve.sglang.io"
 SECONDS = 1200
+pytestmark = pytest.mark.long
 
 
 def test_demo_asks_and_is_told(cluster: LocalCluster) -> None:

@@ -18,7 +18,7 @@ LONG_TOKENS = 15_000  # its stream outlives the head, and the time until another
 SOMEBODY_ELSES = b"not-of-this-cluster"
 HEADS = "--selector=ray.io/node-type=head"
 WORKERS = "--selector=ray.io/node-type=worker"
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"
 CRD = "sglangendpoints.serve.sglang.io"
 COMMAND_SECONDS = 1000
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
 class Shell:

@@ -22,7 +22,7 @@ SECONDS = 60  # two busy cores; what a container or an engine takes to fail come
 START_SECONDS = 300
 CAPACITY_SECONDS = 60
 MOST_OF_THE_NODE = "1100m"  # of its two cores
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 EMPTY = "test/empty"  # a directory of the models without a file
 LATE = "test/late"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from typing import Any
 
 import pytest
 from cluster.actors import Operator, User, load, wait_until
-from cluster.endpoints import engine_of
+from cluster.endpoints import colored, engine_of
+from localcluster.cluster import LocalCluster
 
 DEADLINE = 900
 FAILED_SECONDS = 600  # an engine that ends after its start is started three times
@@ -21,23 +23,51 @@ def test_an_endpoint_serves(serving: User) -> None:
     assert serving.condition("Degraded")["status"] == "False"
 
 
-def test_upgrades_lose_nothing(serving: User) -> None:
+def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
     with load(serving.url()) as working:
-        for change in ({"env": [{"name": "COLOR", "value": "green"}]}, {"args": {"random_seed": 7}}):
+        for engine in (colored("green"), engine_of({"args": {"random_seed": 7}}), engine_of({"image": another_image})):
             before = serving.serving
-            serving.edit("engine", engine_of(change))
+            serving.edit("engine", engine)
             serving.wait_for_rollout(before)
+    assert serving.status["serving"]["image"] == another_image
     assert working.count.lost == [], str(working.count)
     assert working.count.requests > 20, str(working.count)
+
+
+def test_bounds_change_in_place(serving: User) -> None:
+    """1 to 2 to 1: no rollout, no pod of the first replica restarted."""
+    revision, first = serving.serving, serving.workers()
+    with load(serving.url()) as working:
+        serving.run("scale", "sgl", serving.name, "--replicas=2")
+        wait_until(lambda: serving.status["readyReplicas"] == 2, 300, lambda: json.dumps(serving.status))
+        serving.run("scale", "sgl", serving.name, "--replicas=1")
+        wait_until(lambda: len(serving.workers()) == 1, 600, lambda: json.dumps(serving.status))
+    assert working.count.lost == [], str(working.count)
+    assert serving.serving == revision
+    assert len(first) == 1
+
+
+def test_the_api_server_restarts_in_a_rollout(serving: User, cluster: LocalCluster) -> None:
+    before = serving.serving
+    with load(serving.url()) as working:
+        serving.edit("engine", colored("red"))
+        wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
+        cluster.control_plane.restart("kube-apiserver")
+        serving.wait_for_rollout(before)
+    assert working.count.lost == [], str(working.count)
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
         ({"args": {"context_length": 10_000_000}}, "BadArgument"),  # only the engine knows what the model can
-        ({"image": "localhost/no-such-image:1"}, "ImagePullFailed"),
+        pytest.param({"image": "localhost/no-such-image:1"}, "ImagePullFailed", marks=pytest.mark.long),
         # The last of the eight outputs of its warm-up ends it: it has started, and answers nobody.
-        ({"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "8"}]}, "EngineCrashed"),
+        pytest.param(
+            {"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "8"}]},
+            "EngineCrashed",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
@@ -78,7 +108,7 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
             operator.restart()
 
     with load(serving.url()) as working:
-        serving.edit("engine", engine_of({"env": [{"name": "COLOR", "value": "blue"}]}))
+        serving.edit("engine", colored("blue"))
         killer = threading.Thread(target=kill)
         killer.start()
         try:
@@ -89,10 +119,11 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
     assert working.count.lost == [], str(working.count)
 
 
+@pytest.mark.long
 def test_recreate_is_an_outage_and_says_so(serving: User) -> None:
     before = serving.serving
     serving.edit("upgrade", {"strategy": "Recreate", "drainSeconds": 30})
-    serving.edit("engine", engine_of({"env": [{"name": "COLOR", "value": "black"}]}))
+    serving.edit("engine", colored("black"))
     serving.wait_for("Progressing", "True", "Recreating", 60)
     serving.wait_for_rollout(before)
     serving.wait_for("Ready", "True")

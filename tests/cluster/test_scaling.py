@@ -23,7 +23,7 @@ SCALING = {
     "holdSeconds": 600,
 }
 BODY = {"model": "any", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def autoscaled(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
 
 
 def test_requests_wake_it_and_more_of_them_add_a_replica(autoscaled: User) -> None:
-    wait_until(lambda: not workers(autoscaled), 600, "the last worker pod to go")
+    wait_until(lambda: not autoscaled.workers(), 600, "the last worker pod to go")
     wait_until(lambda: autoscaled.status.get("atZeroSince"), 60, lambda: json.dumps(autoscaled.status))
     assert autoscaled.condition("Ready")["reason"] == "ScaledToZero"
     began = time.monotonic()
@@ -53,10 +53,5 @@ def test_requests_wake_it_and_more_of_them_add_a_replica(autoscaled: User) -> No
         wait_until(lambda: autoscaled.status["readyReplicas"] == 2, 600, lambda: json.dumps(autoscaled.status))
         time.sleep(30)  # both work
     assert working.count.lost == [], str(working.count)
-    wait_until(lambda: not workers(autoscaled), 600, "the last worker pod to go again")
+    wait_until(lambda: not autoscaled.workers(), 600, "the last worker pod to go again")
     assert autoscaled.status["lastWakeSeconds"] > 0
-
-
-def workers(user: User) -> list[str]:
-    """Names of worker pods that are not gone."""
-    return [item["metadata"]["name"] for item in user.read("pods", "--selector=ray.io/node-type=worker")["items"]]

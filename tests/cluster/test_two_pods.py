@@ -14,7 +14,7 @@ from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 
 BODY = {"model": "any", "prompt": "License", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
