@@ -63,7 +63,7 @@ def policy_from(
 
 def decide(policy: Policy, scope: Scope) -> Decision:
     """Whether this request passes. The order is SGLang's own."""
-    if scope.get("method") == "OPTIONS" or scope["path"].startswith(OPEN_PREFIXES):
+    if is_open(scope):
         return Decision(HTTPStatus.OK)
     if policy.is_admin(scope):
         if policy.admin is None or policy.admin.is_empty():
@@ -72,12 +72,17 @@ def decide(policy: Policy, scope: Scope) -> Decision:
     return Decision(HTTPStatus.OK) if policy.keys is None else _ask(policy.keys, scope)
 
 
+def is_open(scope: Scope) -> bool:
+    """Whether nobody needs a key for it."""
+    return scope.get("method") == "OPTIONS" or scope["path"].startswith(OPEN_PREFIXES)
+
+
 def _ask(ring: KeyRing, scope: Scope) -> Decision:
-    name = ring.name_of(_presented_key(scope))
+    name = ring.name_of(presented_key(scope))
     return Decision(HTTPStatus.UNAUTHORIZED) if name is None else Decision(HTTPStatus.OK, name)
 
 
-def _presented_key(scope: Scope) -> bytes:
+def presented_key(scope: Scope) -> bytes:
     """The bearer token; on a websocket also the subprotocol that carries a key. Empty if there is none."""
     headers = Headers(scope=scope)
     scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -103,9 +108,14 @@ class AuthMiddleware:
         if decision.status is HTTPStatus.OK:
             scope[KEY_NAME] = decision.key
             return await self._app(scope, receive, send)
-        if scope["type"] == "websocket":  # closed before it is accepted: the client sees a refused handshake
-            return await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-        return await send_json(send, decision.status, _refusal(scope["path"], decision.status))
+        return await refuse(scope, send, decision.status)
+
+
+async def refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
+    """Answer for a request that does not pass."""
+    if scope["type"] == "websocket":  # closed before it is accepted: the client sees a refused handshake
+        return await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+    return await send_json(send, status, _refusal(scope["path"], status))
 
 
 def _refusal(path: str, status: HTTPStatus) -> Mapping[str, object]:

@@ -8,54 +8,57 @@ that proxy. It is around every replica as well, because Ray Serve knows one list
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sglang_serve import fan_out
-from sglang_serve.args import DEPLOYMENT, LiveArgs
+from sglang_serve import auth, fan_out
 from sglang_serve.limits import BodyLimitMiddleware
 from sglang_serve.replies import error_body, send_json
 from sglang_serve.report import PATH, UNCOUNTED
-
-log = logging.getLogger("ray.serve")
+from sglang_serve.situation import Controller, Situation, ask_controller
 
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30  # a replica takes longer to start than a client should wait between two tries
 TRY_AGAIN_LATER: Final = 1013  # code of a websocket's end, from a server that cannot answer it as a request
+MOST_HELD: Final = 1000  # requests at one time
+MOST_HELD_BYTES: Final = 512 * 2**20  # of their bodies together, or one of the largest allowed; heads have 4 GiB
 TOO_LATE: Final = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
+TOO_MANY: Final = f"{MOST_HELD} requests already wait for a replica; one is being started, try again"
+TOO_MANY_BYTES: Final = "the requests that wait for a replica are too large together; one is being started, try again"
 DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
 )
 
 
-@dataclass(frozen=True)
-class Situation:
-    """What Ray Serve's controller says of the deployment."""
+@dataclass
+class _Room:
+    """What waits on the head. A body lies in its memory until a replica takes it."""
 
-    running: int
-    target: int | None  # how many it wants to run
-    hold_seconds: int | None  # `LiveArgs.hold_seconds`
-    may_sleep: bool  # it is allowed to have no replica
-    max_body_bytes: int = LiveArgs.max_body_bytes
-
-
-UNKNOWN: Final = Situation(running=1, target=None, hold_seconds=None, may_sleep=False)
+    bytes: int = 0
+    most_bytes: int = MOST_HELD_BYTES
 
 
 class _Held:
     """One request on its way through the proxy."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, room: _Room) -> None:
         self.since = now
         self.begun = False
         self.given_up = asyncio.Event()
+        self.why = ""
+        self._room = room
+        self._bytes = 0
+
+    def give_up(self, why: str) -> None:
+        """Let it wait no longer."""
+        self.why = why
+        self.given_up.set()
 
     def receive(self, receive: Receive) -> Receive:
         """As if the client had gone once it is given up: then the proxy takes the request out of its queue."""
@@ -64,7 +67,9 @@ class _Held:
             asked, gone = asyncio.ensure_future(receive()), asyncio.ensure_future(self.given_up.wait())
             try:
                 await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
-                return {"type": "http.disconnect"} if gone.done() else asked.result()
+                if not gone.done():
+                    self._keep(asked.result())
+                return {"type": "http.disconnect"} if self.given_up.is_set() else asked.result()
             finally:
                 asked.cancel()
                 gone.cancel()
@@ -77,10 +82,27 @@ class _Held:
         async def wrapped(message: Message) -> None:
             if self.given_up.is_set():
                 return
-            self.begun = self.begun or message["type"] in BEGUN
+            if message["type"] in BEGUN:
+                self.begun = True
+                self.release()
             await send(message)
 
         return wrapped
+
+    def _keep(self, message: Message) -> None:
+        if self.begun:
+            return None
+        size = len(message.get("body", b""))
+        if self._room.bytes + size > self._room.most_bytes:
+            return self.give_up(TOO_MANY_BYTES)
+        self._room.bytes += size
+        self._bytes += size
+        return None
+
+    def release(self) -> None:
+        """Its body is not kept any more. Harmless the second time."""
+        self._room.bytes -= self._bytes
+        self._bytes = 0
 
 
 class HoldMiddleware:
@@ -89,15 +111,14 @@ class HoldMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        look: Callable[[], Awaitable[Situation]] | None = None,
+        look: Callable[[], Awaitable[Situation | None]] = ask_controller,
         is_replica: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        # What is held is held in the head's memory, all of it.
-        self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._last.max_body_bytes)
-        self._last = UNKNOWN
-        self._look = look or ask_controller
+        self._controller = Controller(look, clock)
+        self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
+        self._room = _Room()
         self._is_replica = is_replica or in_replica
         self._clock = clock
         self._held: set[_Held] = set()
@@ -122,48 +143,48 @@ class HoldMiddleware:
         """To the operator, which must not wake anybody: as a replica reports, but nobody is there to generate."""
         idle = 0.0 if self._held else round(self._clock() - self._idle_since, 3)
         said = {"held": len(self._waiting()), "in_flight": len(self._held), "idle_seconds": idle}
-        target = (await self._situation()).target
+        target = (await self._controller.situation()).target
         await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, "target": target})
 
     async def _answer_watcher(self, send: Send) -> None:
         """A check or a scrape that comes every few seconds is no reason to load a model."""
-        asleep = (await self._situation()).may_sleep
+        asleep = (await self._controller.situation()).may_sleep
         await send_json(send, HTTPStatus.OK if asleep else HTTPStatus.SERVICE_UNAVAILABLE, {"replicas": 0})
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        one = _Held(self._clock())
+        settings = await self._controller.settings()
+        if settings.require_keys and not auth.is_open(scope) and not auth.presented_key(scope):
+            return await auth.refuse(scope, send, HTTPStatus.UNAUTHORIZED)
+        if len(self._waiting()) >= MOST_HELD:
+            return await _refuse(scope, send, TOO_MANY)
+        self._room.most_bytes = max(MOST_HELD_BYTES, settings.max_body_bytes)
+        one = _Held(self._clock(), self._room)
         self._held.add(one)
         if self._watching is None or self._watching.done():
             self._watching = asyncio.ensure_future(self._watch())
         try:
             await self._limited(scope, one.receive(receive), one.send(send))
         finally:
+            one.release()
             self._held.discard(one)
             self._idle_since = self._clock()
         if one.given_up.is_set():
-            await _refuse(scope, send, TOO_LATE)
+            await _refuse(scope, send, one.why)
+        return None
 
     async def _watch(self) -> None:
         """While requests wait: end those that have waited too long, if still no replica runs."""
         while self._waiting():
             await asyncio.sleep(LOOK_SECONDS)
-            now = await self._situation()
+            now = await self._controller.situation()
             if now.running or now.hold_seconds is None:
                 continue
             for one in self._waiting():
                 if self._clock() - one.since >= now.hold_seconds:
-                    one.given_up.set()
+                    one.give_up(TOO_LATE)
 
     def _waiting(self) -> list[_Held]:
         return [one for one in self._held if not one.begun and not one.given_up.is_set()]
-
-    async def _situation(self) -> Situation:
-        try:
-            self._last = await self._look()
-        except Exception:  # whatever Ray raises while its controller starts anew
-            log.exception("the controller cannot be asked how many replicas run")
-            return UNKNOWN
-        return self._last
 
 
 async def _refuse(scope: Scope, send: Send, message: str) -> None:
@@ -190,26 +211,3 @@ def in_replica() -> bool:
     except RayServeException:
         return False
     return True
-
-
-async def ask_controller() -> Situation:
-    """What `GET /api/serve/applications/` of the dashboard is made of, without the dashboard and its token."""
-    from ray.serve.context import _get_global_client  # noqa: PLC0415 - as above
-
-    return read_details(await asyncio.to_thread(lambda: _get_global_client().get_serve_details()))
-
-
-def read_details(details: Mapping[str, Any]) -> Situation:
-    """From Ray Serve's ServeInstanceDetails; UNKNOWN while our deployment is not in it."""
-    for application in details["applications"].values():
-        if (found := application["deployments"].get(DEPLOYMENT)) is not None:
-            config = found["deployment_config"]
-            scaling, live = config.get("autoscaling_config") or {}, config.get("user_config") or {}
-            return Situation(
-                target=found["target_num_replicas"],
-                running=sum(replica["state"] == "RUNNING" for replica in found["replicas"]),
-                hold_seconds=live.get("hold_seconds"),
-                may_sleep=scaling.get("min_replicas") == 0,
-                max_body_bytes=live.get("max_body_bytes", LiveArgs.max_body_bytes),
-            )
-    return UNKNOWN

@@ -12,10 +12,13 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from sglang_operator.api.spec_scaling import Scaling
 from sglang_serve import hold
+from sglang_serve import situation as situations
 from sglang_serve.args import LiveArgs, live_args, to_wire
-from sglang_serve.hold import HoldMiddleware, Situation, read_details
+from sglang_serve.hold import HoldMiddleware
 from sglang_serve.replies import send_json
+from sglang_serve.situation import UNKNOWN, Situation, read_details
 
 ASLEEP = Situation(running=0, target=0, hold_seconds=10, may_sleep=True)
 
@@ -47,11 +50,16 @@ class Head:
 
     def __init__(self, situation: Situation = ASLEEP) -> None:
         self.now = 0.0
-        self.situation = situation
+        self.situation: Situation | None = situation
+        self.looked_at = -1.0
+        self.is_silent = False  # Ray lets calls of a controller that starts anew wait for it
         self.proxy = Proxy()
         self.app = HoldMiddleware(self.proxy, self.look, lambda: False, lambda: self.now)
 
-    async def look(self) -> Situation:
+    async def look(self) -> Situation | None:
+        if self.is_silent:
+            await asyncio.Event().wait()
+        self.looked_at = self.now
         return self.situation
 
     @asynccontextmanager
@@ -63,6 +71,7 @@ class Head:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hold, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(situations, "ANSWER_SECONDS", 0.005)
 
 
 def run(work: Callable[[Head, httpx.AsyncClient], Coroutine[Any, Any, None]], situation: Situation = ASLEEP) -> None:
@@ -74,9 +83,9 @@ def run(work: Callable[[Head, httpx.AsyncClient], Coroutine[Any, Any, None]], si
     asyncio.run(main())
 
 
-async def ask(head: Head, client: httpx.AsyncClient) -> asyncio.Task[httpx.Response]:
+async def ask(head: Head, client: httpx.AsyncClient, content: bytes = b"{}") -> asyncio.Task[httpx.Response]:
     """A request that has got as far as it gets by now."""
-    asked = asyncio.create_task(client.post("/v1/chat/completions", json={}))
+    asked = asyncio.create_task(client.post("/v1/chat/completions", content=content))
     await asyncio.sleep(0.02)
     assert not asked.done()
     return asked
@@ -124,6 +133,129 @@ def test_it_goes_on_waiting(situation: Situation) -> None:
         assert (await asked).status_code == 200
 
     run(work, situation)
+
+
+def test_it_waits_for_nobody_when_the_controller_has_stopped_to_answer() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client)
+        head.is_silent = True
+        head.now = 9.9
+        await asyncio.sleep(0.03)
+        assert not asked.done()
+        head.now = 10
+        assert (await asked).status_code == 503
+        assert (await client.get("/-/replica")).json()["target"] is None
+
+    run(work)
+
+
+def test_a_replica_is_believed_to_run_as_long_as_the_controller_is_not_silent_for_too_long() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client)
+        head.now = 15
+        while head.looked_at < head.now:
+            await asyncio.sleep(0.001)
+        head.is_silent = True
+        head.now = 24
+        await asyncio.sleep(0.03)
+        assert not asked.done()
+        head.now = 25
+        assert (await asked).status_code == 503
+
+    run(work, replace(ASLEEP, running=1))
+
+
+@pytest.mark.parametrize("is_silent", [True, False], ids=["no answer", "our deployment is not there yet"])
+def test_before_anything_is_known_the_default_counts(is_silent: bool) -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        head.is_silent, head.situation = is_silent, None
+        asked = await ask(head, client)
+        head.now = 599
+        await asyncio.sleep(0.03)
+        assert not asked.done()
+        head.now = 600
+        assert (await asked).status_code == 503
+
+    run(work)
+
+
+def test_no_more_than_so_many_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "MOST_HELD", 2)
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        held = [await ask(head, client) for _ in range(2)]
+        refused = await client.post("/v1/chat/completions", json={})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+        assert refused.json()["type"] == "Service Unavailable"
+        head.proxy.up.set()
+        assert [(await one).status_code for one in held] == [200, 200]
+        assert (await client.post("/v1/chat/completions", json={})).status_code == 200
+
+    run(work)
+
+
+def test_bodies_together_are_no_larger_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "MOST_HELD_BYTES", 1500)
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        held = await ask(head, client, b"x" * 1000)
+        refused = await client.post("/v1/chat/completions", content=b"x" * 501)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+        assert "too large together" in refused.json()["message"]
+        assert head.proxy.left == 1, "out of the queue"
+        another = await ask(head, client, b"x" * 500)
+        head.proxy.up.set()
+        assert ((await held).status_code, (await another).status_code) == (200, 200)
+        head.proxy.up.clear()
+        assert not (await ask(head, client, b"x" * 1000)).done(), "the room is free again"
+        head.proxy.up.set()
+
+    run(work, replace(ASLEEP, max_body_bytes=1000))
+
+
+def test_a_body_counts_until_its_answer_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica has it then, and the rest of a long stream takes no room."""
+    monkeypatch.setattr(hold, "MOST_HELD_BYTES", 1000)
+    over = asyncio.Event()
+
+    async def stream(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await over.wait()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        first = await ask(head, client, b"x" * 1000)
+        over.set()
+        second = await client.post("/v1/completions", content=b"x" * 1000)
+        assert (second.status_code, (await first).status_code) == (200, 200)
+
+    monkeypatch.setattr(Proxy, "__call__", lambda _, *asgi: stream(*asgi))
+    run(work, replace(ASLEEP, max_body_bytes=1000))
+
+
+def test_a_body_of_the_largest_size_finds_room_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "MOST_HELD_BYTES", 10)
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asked = await ask(head, client, b"x" * 1000)
+        head.proxy.up.set()
+        assert (await asked).status_code == 200
+
+    run(work, replace(ASLEEP, max_body_bytes=1000))
+
+
+def test_who_brings_no_key_where_one_is_needed_wakes_nobody() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        refused = await client.post("/v1/chat/completions", json={})
+        assert (refused.status_code, refused.json()) == (401, {"error": "Unauthorized"})
+        assert (await client.get("/health")).status_code == 200
+        with_key = {"Authorization": "Bearer any"}
+        head.proxy.up.set()
+        assert (await client.post("/v1/chat/completions", json={}, headers=with_key)).status_code == 200
+        assert (await client.options("/v1/chat/completions")).status_code == 200, "a browser's question has no key"
+
+    run(work, replace(ASLEEP, require_keys=True))
 
 
 def test_there_is_nothing_to_administer_at_zero() -> None:
@@ -221,13 +353,20 @@ def test_the_controllers_details_are_read() -> None:
     config = {"autoscaling_config": {"min_replicas": 0}, "user_config": {"hold_seconds": 7}}
     replicas = [{"state": "RUNNING"}, {"state": "STARTING"}]
     found = {"replicas": replicas, "target_num_replicas": 2, "deployment_config": config}
-    details = {"applications": {"a": {"deployments": {"SGLangServer": found}}}}
-    assert read_details(details) == Situation(running=1, target=2, hold_seconds=7, may_sleep=True)
+    application: dict[str, Any] = {"deployments": {"SGLangServer": found}}
+    expected = Situation(running=1, target=2, hold_seconds=7, may_sleep=True)
+    assert read_details({"applications": {"a": application}}) == expected
+    with_keys = {**application, "deployed_app_config": {"args": {"require_keys": True}}}
+    assert read_details({"applications": {"a": with_keys}}) == replace(expected, require_keys=True)
     fixed = {**found, "deployment_config": {"num_replicas": 1}}
     assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(
         1, 2, None, False
     )
-    assert read_details({"applications": {}}) == hold.UNKNOWN
+    assert read_details({"applications": {}}) is None
+
+
+def test_what_counts_before_anything_is_known_is_the_default_of_the_api() -> None:
+    assert UNKNOWN.hold_seconds == Scaling(min=0, max=1).hold_seconds
 
 
 def test_images_from_before_the_field_do_not_see_it() -> None:

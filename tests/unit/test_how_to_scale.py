@@ -23,3 +23,5 @@ def test_each_yaml_is_that_of_the_example_named_before_it() -> None:
 
 def test_numbers_are_those_of_the_code() -> None:
     assert f"`Retry-After: {hold.RETRY_SECONDS}`" in PAGE
+    assert f"the {hold.MOST_HELD + 1}st at one time" in PAGE
+    assert f"{hold.MOST_HELD_BYTES // 2**20} MiB" in PAGE
