@@ -16,6 +16,7 @@ import psutil
 
 PROBE_SECONDS = 20.0  # SGLang's own limit for its /health. Serve replaces a replica after three failures in a row
 WARM_UP_SECONDS = 600.0  # SGLang's own limit too: kernels may be compiled
+UPDATE_SECONDS = 600.0  # that an engine may be silent over new weights: it reads them as slowly as a model that starts
 LOOK_SECONDS = 0.25
 
 
@@ -38,6 +39,10 @@ class Probed(Protocol):
     def is_paused(self) -> bool:
         """Whether it is silent because it was told to."""
 
+    @property
+    def is_updating(self) -> bool:
+        """Whether it takes new weights: until it has them it answers nothing."""
+
     async def answer(self) -> None:
         """Run one minimal request."""
 
@@ -56,16 +61,35 @@ async def require_warm_up(engine: Probed, seconds: float = WARM_UP_SECONDS) -> N
     await _until(check, asyncio.create_task(engine.warm_up()), seconds, "no answer to the first request")
 
 
-async def require_answer(engine: Probed, seconds: float = PROBE_SECONDS) -> None:
-    """Return when the engine answers a minimal request, or sends anything else: a busy engine is a healthy one.
+class Watch:
+    """Asks one engine whether it lives, and remembers since when it has been taking new weights."""
 
-    Raises Unhealthy after `seconds` of silence.
-    """
-    if engine.is_paused:
-        return
-    began = time.time()
-    asked = asyncio.create_task(engine.answer())
-    await _until(lambda: engine.last_heard > began, asked, seconds, "the engine sent nothing")
+    def __init__(self, engine: Probed, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._updating_since: float | None = None
+
+    async def require_answer(self, seconds: float = PROBE_SECONDS) -> None:
+        """Return when the engine answers a minimal request, or sends anything else: a busy engine is a healthy one.
+
+        Raises Unhealthy after `seconds` of silence, over new weights after UPDATE_SECONDS.
+        """
+        began = self._clock()
+        asked = asyncio.create_task(self._engine.answer())
+        await _until(lambda: self._lives(began), asked, seconds, "the engine sent nothing")
+
+    def _lives(self, began: float) -> bool:
+        return self._engine.last_heard > began or self._may_be_silent()
+
+    def _may_be_silent(self) -> bool:
+        if not self._engine.is_updating:
+            self._updating_since = None
+            return self._engine.is_paused
+        if self._updating_since is None:
+            self._updating_since = self._clock()
+        # One update after the other: it is heard in between.
+        silent_since = max(self._updating_since, self._engine.last_heard)
+        return self._engine.is_paused or self._clock() - silent_since < UPDATE_SECONDS
 
 
 async def _until(check: Callable[[], bool], asked: asyncio.Task[None], seconds: float, failure: str) -> None:

@@ -61,6 +61,7 @@ class Replica:
         self._origin = self._part.origin
         self._broadcast = broadcast or self._alone
         self._engine: Engine | None = None
+        self._watch: health.Watch | None = None
         self._app: FastAPI | None = None
         self._adapters: Adapters | None = None
         self._is_ready = False
@@ -186,7 +187,9 @@ class Replica:
 
     async def check_health(self) -> None:
         """Raise Unhealthy if the engine hangs."""
-        await health.require_answer(self._running)
+        if self._watch is None:
+            self._watch = health.Watch(self._running)
+        await self._watch.require_answer()
 
     def stop(self) -> None:
         """End the engine and remove its files. Harmless the second time, or when nothing has started."""

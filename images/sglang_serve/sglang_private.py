@@ -169,6 +169,12 @@ class Engine:
         """Whether an administrator told it to answer nothing for now."""
         return bool(self._manager.is_pause)
 
+    @property
+    def is_updating(self) -> bool:
+        """Whether it takes new weights: SGLang lets no request in meanwhile, ours neither, and its scheduler is silent.
+        While the update waits for running requests it is not: these show that the engine lives."""
+        return bool(self._manager.model_update_lock._writer_active)
+
     async def freeze_gc(self) -> None:
         """Take what was allocated up to now out of garbage collection, in all processes."""
         await self._manager.freeze_gc()

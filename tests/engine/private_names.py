@@ -17,6 +17,7 @@ from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
 from sglang.srt.lora.lora_registry import LoRARegistry
 from sglang.srt.managers import io_struct, scheduler, tokenizer_manager
 from sglang.srt.utils import auth
+from sglang.srt.utils.aio_rwlock import RWLock
 
 
 def missing(what: str, needed: set[str], found: Any) -> Iterator[str]:
@@ -77,6 +78,9 @@ def manager() -> Iterator[str]:
     yield from missing("TokenizerManager.generate_request", {"obj", "request"}, parameters(cls.generate_request))
     attributes = ("rid_to_state", "last_receive_tstamp", "server_status", "is_pause", "served_model_name")
     yield from texts("TokenizerManager", inspect.getsource(cls), *(f"self.{name}" for name in attributes))
+    update = inspect.getsource(cls.update_weights_from_disk)
+    yield from texts("TokenizerManager.update_weights_from_disk", update, "self.model_update_lock.writer_lock")
+    yield from texts("RWLock", inspect.getsource(RWLock), "self._writer_active = True")
     yield from missing("ServerStatus", {"Up"}, tokenizer_manager.ServerStatus.__members__)
     needed = {"rid", "input_ids", "sampling_params", "log_metrics"}
     for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):

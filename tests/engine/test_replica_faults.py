@@ -1,4 +1,5 @@
-"""One replica, and what may befall it: clients that leave, a busy engine, a hung one, a dead one, a killed replica.
+"""One replica, and what may befall it: clients that leave, a busy engine, one that takes new weights, a hung one, a dead
+one, a killed replica.
 
 In this order, on one application: each test ends with a replica that serves.
 """
@@ -6,11 +7,15 @@ In this order, on one application: each test ends with a replica that serves.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from array import array
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from engine.apps import ServeApp, endpoint
@@ -21,14 +26,18 @@ from sglang_serve.health import PROBE_SECONDS
 
 RESTART_SECONDS = 200  # of a replica, on two busy cores
 FAILURES = 3  # of the health check in a row, until Serve replaces a replica
+ADMIN = "admin-key-of-this-test"
 LONG = {"max_tokens": 30_000, "ignore_eos": True}
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module")
-def app(engine_python: Path, tiny_model: Path) -> Iterator[ServeApp]:
-    engine = {"max_total_tokens": 131_072, "max_running_requests": 16}
-    serve = ServeApp(endpoint(tiny_model, engine={"args": engine}), engine_python)
+def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeApp]:
+    key = tmp_path_factory.mktemp("admin") / "key"
+    key.write_text(ADMIN)
+    engine = {"args": {"max_total_tokens": 131_072, "max_running_requests": 16}}
+    manifest = endpoint(tiny_model, engine=engine, api={"adminKeySecret": {"name": "a", "key": "key"}})
+    serve = ServeApp(manifest, engine_python, admin_key_file=key)
     (deployment,) = serve.serve_config["applications"][0]["deployments"]
     deployment["health_check_period_s"] = 1
     with serve:
@@ -66,13 +75,39 @@ def test_a_busy_engine_is_left_alone(app: ServeApp) -> None:
     assert "health check failed" not in app.log.read_text(errors="replace").lower()
 
 
+@pytest.mark.timeout(300)
+def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, tiny_model: Path, tmp_path: Path) -> None:
+    """Its processes are as silent as those of a hung one; here they are stopped, as no tiny model loads so slowly."""
+    engine, before = scheduler(app), said(app)
+    other = negated(tiny_model, tmp_path / "other")
+    with ThreadPoolExecutor(1) as pool:
+        engine.suspend()
+        try:
+            update = pool.submit(administer, app, "update_weights_from_disk", {"model_path": str(other)})
+            ended, _ = psutil.wait_procs([engine], timeout=FAILURES * (PROBE_SECONDS + 5))
+        finally:
+            if engine.is_running():
+                engine.resume()
+        assert ended == [], "a hung one is replaced within this time"
+        assert (update.result()["asked"], update.result()["failed"]) == (1, 0), update.result()
+    assert scheduler(app) == engine
+    assert said(app) != before, "it has the new weights"
+
+
 @pytest.mark.timeout(600)
 def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
     hung = scheduler(app)
     hung.suspend()
     seconds = FAILURES * (PROBE_SECONDS + 10) + RESTART_SECONDS
-    wait_until(lambda: replaced(app, hung), seconds, "another replica serves")
+    seen: set[int] = set()
+
+    def look() -> bool:
+        seen.add(len(app.find("ServeReplica")))
+        return replaced(app, hung)
+
+    wait_until(look, seconds, "another replica serves")
     assert not hung.is_running()
+    assert max(seen) == 1, "the resources of one replica are enough"
 
 
 @pytest.mark.timeout(600)
@@ -100,6 +135,31 @@ def test_a_killed_replica_leaves_nothing_for_long(app: ServeApp) -> None:
     assert len(directories(state)) == 1
     assert directories(state) != [directory]
     assert [name for name in shared if Path(name).exists()] == []
+
+
+def said(app: ServeApp) -> str:
+    """What a completion says; always the same from the same weights."""
+    body = {"prompt": "You may reproduce", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
+    reply = httpx.post(f"{app.url}/v1/completions", json=body, timeout=60).raise_for_status()
+    return str(reply.json()["choices"][0]["text"])
+
+
+def negated(model: Path, target: Path) -> Path:
+    """A copy of this model in which each weight has the other sign (safetensors: length, header, numbers)."""
+    shutil.copytree(model, target)
+    weights = target / "model.safetensors"
+    raw = weights.read_bytes()
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    weights.write_bytes(raw[:begin] + array("f", [-number for number in array("f", raw[begin:])]).tobytes())
+    return target
+
+
+def administer(app: ServeApp, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What all replicas say to an admin request."""
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    reply = httpx.post(f"{app.url}/-/admin/{route}", json=body, headers=headers, timeout=120).raise_for_status()
+    told: dict[str, Any] = reply.json()
+    return told
 
 
 def scheduler(app: ServeApp) -> psutil.Process:

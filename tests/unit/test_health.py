@@ -21,15 +21,19 @@ class Engine:
     def __init__(self, *, answers: bool = False, busy: bool = False, paused: bool = False) -> None:
         self.pids: tuple[int, ...] = ()
         self.is_paused = paused
+        self.is_updating = False
+        self.heard = 0.0
         self._answers = answers
         self._busy = busy
         self.was_cancelled = False
+        self.asked = asyncio.Event()
 
     @property
     def last_heard(self) -> float:
-        return time.time() if self._busy else 0.0
+        return time.time() if self._busy else self.heard
 
     async def answer(self) -> None:
+        self.asked.set()
         try:
             if not self._answers:
                 await asyncio.Event().wait()
@@ -42,19 +46,62 @@ class Engine:
 
 @pytest.mark.parametrize("engine", [Engine(answers=True), Engine(busy=True), Engine(paused=True)])
 def test_an_engine_that_answers_or_sends_or_is_told_to_be_silent_is_healthy(engine: Engine) -> None:
-    asyncio.run(health.require_answer(engine, seconds=0.5))
+    asyncio.run(health.Watch(engine).require_answer(seconds=0.5))
 
 
 def test_a_silent_engine_is_not_healthy() -> None:
     engine = Engine()
     with pytest.raises(health.Unhealthy, match="sent nothing"):
-        asyncio.run(health.require_answer(engine, seconds=0.3))
+        asyncio.run(health.Watch(engine).require_answer(seconds=0.3))
     assert engine.was_cancelled
 
 
 def test_a_busy_engine_is_not_asked_to_the_end() -> None:
     engine = Engine(busy=True)
-    asyncio.run(health.require_answer(engine))
+    asyncio.run(health.Watch(engine).require_answer())
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_engine_that_takes_new_weights_may_be_silent_but_not_for_ever() -> None:
+    engine, clock = Engine(), Clock()
+    watch = health.Watch(engine, clock)
+
+    def ask() -> None:
+        asyncio.run(watch.require_answer(seconds=0.1))
+
+    engine.is_updating = True
+    ask()
+    clock.now += health.UPDATE_SECONDS - 1
+    ask()
+    clock.now += 1
+    with pytest.raises(health.Unhealthy, match="sent nothing"):
+        ask()
+    engine.heard = clock.now  # that one is over, and another has begun
+    ask()
+    engine.is_updating = False
+    clock.now += health.UPDATE_SECONDS
+    with pytest.raises(health.Unhealthy):
+        ask()
+    engine.is_updating = True
+    ask()
+
+
+def test_an_update_that_begins_under_the_question_is_seen() -> None:
+    async def main() -> None:
+        engine = Engine()
+        asked = asyncio.create_task(health.Watch(engine).require_answer(seconds=10))
+        await engine.asked.wait()
+        engine.is_updating = True
+        await asyncio.wait_for(asked, 5)
+        assert engine.was_cancelled
+
+    asyncio.run(main())
 
 
 def test_warm_up_needs_the_answer_itself() -> None:
