@@ -41,11 +41,12 @@ class AllReplicas(Collector):
 
 
 def _metrics(directory: Path) -> Iterable[Metric]:
-    path = directory / leftovers.METRICS
-    if not path.is_dir():  # it still fetches its model
+    """None of a replica that still fetches its model, or ends while its files are read: those of the others count."""
+    try:
+        collector = MultiProcessCollector(None, path=str(directory / leftovers.METRICS))  # type: ignore[no-untyped-call]
+        found: Iterable[Metric] = collector.collect()  # type: ignore[no-untyped-call]  # the library's
+    except (ValueError, FileNotFoundError):  # no such directory, or not any more
         return ()
-    collector = MultiProcessCollector(None, path=str(path))  # type: ignore[no-untyped-call]  # the library's
-    found: Iterable[Metric] = collector.collect()  # type: ignore[no-untyped-call]
     return found
 
 

@@ -69,10 +69,13 @@ class FanOutMiddleware:
 
     async def _fan_out(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        body = await _body(receive)
+        if body is None:  # half of a request is none, and nobody waits for an answer
+            return
         request = {
             "path": path,
             "query": scope["query_string"],
-            "body": await _body(receive),
+            "body": body,
             "content_type": content_type,
             "key": scope.get(KEY_NAME, ""),
         }
@@ -135,10 +138,13 @@ async def _never() -> Message:
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """None if the client leaves before it is whole."""
     parts = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,6 +67,7 @@ class Replica:
         self._adapters: Adapters | None = None
         self._is_ready = False
         self._is_stopped = False
+        self._ending = threading.Lock()
 
     async def start(self) -> None:
         """Load the model and answer one request, after a while if others have failed here. Raises StartError, and
@@ -204,7 +206,7 @@ class Replica:
 
     def _end(self, what: str) -> None:
         """The engine has lost a process, and so do we end: Serve replaces a dead replica at once, a sick one later."""
-        if self._is_stopped:
+        if self._is_stopped or not self._ending.acquire(blocking=False):  # the first cause counts, others follow it
             return
         why = self._part.why_ended(what)
         told = {"message": why.message, "reason": why.reason, "remedy": why.remedy}

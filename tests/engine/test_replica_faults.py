@@ -1,5 +1,5 @@
-"""One replica, and what may befall it: clients that leave, a busy engine, one that takes new weights, a hung one, a dead
-one, a killed replica.
+"""One replica, and what may befall it: clients that leave, an engine that is busy, long over new weights, hung or dead,
+a killed replica.
 
 In this order, on one application: each test ends with a replica that serves.
 """

@@ -56,6 +56,13 @@ def test_each_family_is_there_once(state: Path) -> None:
     assert sorted(names) == ["sglang:requests", "sglang:seconds"]
 
 
+def test_a_replica_that_goes_while_it_is_read_takes_only_its_own_with_it(state: Path) -> None:
+    """Its files are listed first, then opened: a link to nothing stands for one that was removed in between."""
+    (state / "a" / leftovers.METRICS / "counter_7.db").symlink_to("removed")
+    families = exporter.AllReplicas(state, LABELS).collect()
+    assert {sample.labels["replica"] for family in families for sample in family.samples} == {"b"}
+
+
 def test_the_next_replica_takes_the_port_when_it_is_free(state: Path) -> None:
     refused = threading.Event()
     with socket.create_server(("0.0.0.0", 0)) as other:

@@ -125,6 +125,28 @@ def test_headers_come_before_anything_is_done(tmp_path: Path) -> None:
     assert order == ["http.response.start", "run", "http.response.body"]
 
 
+def test_half_a_request_is_not_carried_out(tmp_path: Path) -> None:
+    told: list[object] = []
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def broadcast(request: Request) -> Sequence[Any]:
+        told.append(request)
+        return []
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    scope = {"type": "http", "method": "POST", "path": f"{PREFIX}flush_cache", "query_string": b"", "headers": []}
+    asyncio.run(FanOutMiddleware(Starlette(), broadcast)(scope, receive, send))
+    assert told == []
+
+
 def test_a_client_that_leaves_does_not_stop_it(tmp_path: Path) -> None:
     done = asyncio.Event()
 
