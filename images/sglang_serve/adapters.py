@@ -1,7 +1,8 @@
 """LoRA adapters of a running engine: what is loaded follows what is wanted, in the background.
 
-`steps` decides and is pure. `Adapters` carries out: downloads run beside one another and beside the requests; only
-the engine's own loading is one at a time. A failure is a row of the report and is tried again; it stops nothing else.
+`steps` decides and is pure. `Adapters` carries out: downloads run beside one another and beside the requests, and so do
+removals, which may wait long for the last user; only the engine's own loading is one at a time. A failure is a row of
+the report and is tried again; it stops nothing else.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Engine(Protocol):
         """Returns when requests may name it."""
 
     async def unload_adapter(self, name: str) -> None:
-        """No request may name it any more; returns when those that did are over."""
+        """No request may name it any more; returns when those that did are over. Others can be loaded meanwhile."""
 
     def name_adapters(self, names: Collection[str]) -> None:
         """Let these names mean adapters in requests, also while they are not loaded."""
@@ -90,6 +91,7 @@ class Adapters:
         self._loaded: dict[str, AdapterArgs] = {}
         self._failed: dict[AdapterArgs, _Failure] = {}
         self._fetching: dict[AdapterArgs, asyncio.Task[Path]] = {}
+        self._dropping: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self._loop: asyncio.Task[None] | None = None
@@ -118,7 +120,7 @@ class Adapters:
         message = ""
         if index >= self._budget:
             state, message = "Failed", f"this revision has room for {self._budget} (spec.model.lora.maxLoaded)"
-        elif self._loaded.get(one.name) == one:
+        elif self._loaded.get(one.name) == one and one.name not in self._dropping:
             state = "Loaded"
         elif failure := self._failed.get(one):
             state, message = "Failed", failure.message
@@ -135,23 +137,31 @@ class Adapters:
                 await asyncio.wait_for(self._wake.wait(), None if is_done else RETRY_SECONDS)
 
     async def _round(self) -> None:
-        """Do what can be done now; a download that ends, or another wish, wakes the next round."""
+        """Do what can be done now; a download or a removal that ends, or another wish, wakes the next round."""
         wanted = self._wanted
         gone, come = steps(wanted, self._loaded, self._budget)
         for old in [one for one in self._fetching if one not in wanted]:
             self._fetching.pop(old)  # its thread goes on and is not heard
         for unload in gone:
-            await self._drop(unload.name)
+            self._drop(unload.name)
         for load in come:
             if self._wanted is not wanted:
                 return
             await self._try(load)
 
-    async def _drop(self, name: str) -> None:
-        try:
-            await self._unload(name)
-        except Exception as error:  # noqa: BLE001 - the next round tries again
-            self._say(f"adapter {name} cannot be unloaded: {_text(error)}")
+    def _drop(self, name: str) -> None:
+        if name not in self._dropping:
+            self._dropping[name] = asyncio.create_task(self._unload(name))
+            self._dropping[name].add_done_callback(lambda task: self._dropped(name, task))
+
+    def _dropped(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._dropping[name]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._say(f"adapter {name} cannot be unloaded: {_text(error)}")  # after RETRY_SECONDS again
+        else:
+            self._wake.set()
 
     async def _try(self, load: Load) -> None:
         one, failure = load.adapter, self._failed.get(load.adapter)
@@ -160,12 +170,20 @@ class Adapters:
         fetching = self._fetching.get(one) or self._begin(one)
         if not fetching.done():
             return
-        del self._fetching[one]
         try:
-            await self._load(load, fetching.result())
+            await self._place(load, fetching.result())
         except Exception as error:  # noqa: BLE001 - whatever it was is told of this adapter
+            self._fetching.pop(one, None)
             self._failed[one] = _Failure(_text(error), self._clock() + RETRY_SECONDS)
             self._say(f"adapter {one.name} failed: {_text(error)}")
+
+    async def _place(self, load: Load, path: Path) -> None:
+        """Load it where there is a place for it; one that is removed has its place until its last user is gone."""
+        if load.replaces:
+            return self._drop(load.adapter.name)
+        if len(self._loaded) < self._budget:
+            await self._load(load.adapter, path)
+        return None
 
     def _begin(self, one: AdapterArgs) -> asyncio.Task[Path]:
         self._say(f"adapter {one.name}: looking for {one.uri}")
@@ -174,11 +192,9 @@ class Adapters:
         self._fetching[one] = task
         return task
 
-    async def _load(self, load: Load, path: Path) -> None:
-        one = load.adapter
-        if load.replaces:
-            await self._unload(one.name)
+    async def _load(self, one: AdapterArgs, path: Path) -> None:
         await self._engine.load_adapter(one.name, path)
+        self._fetching.pop(one, None)
         self._loaded[one.name] = one
         self._failed.pop(one, None)
         self._say(f"adapter {one.name} is loaded from {one.uri}")
@@ -189,7 +205,7 @@ class Adapters:
         self._say(f"adapter {name} is unloaded")
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     """One line; what StartError advises is about the model, not about an adapter of it."""
     said = f"{error.reason}: {error.message}" if isinstance(error, StartError) else str(error)
     return " ".join(said.split())[:LONGEST_TEXT] or type(error).__name__

@@ -128,8 +128,13 @@ class Engine:
 
     async def unload_adapter(self, name: str) -> None:
         """Unload a LoRA adapter; returns when the requests that use it are over. Raises RuntimeError."""
-        self._manager.lora_ref_cache.pop(name, None)  # SGLang would load it again for the next request that names it
-        if name in self._manager.lora_registry.get_all_adapters() or name in self._manager.pending_lora_unloads:
+        manager = self._manager
+        manager.lora_ref_cache.pop(name, None)  # SGLang would load it again for the next request that names it
+        if name in manager.lora_registry.get_all_adapters():
+            manager.pending_lora_unloads[name] = await manager.lora_registry.unregister(name)
+        if name in manager.pending_lora_unloads:
+            # SGLang would wait for these under its lora_update_lock, and load no other until a long stream is over.
+            await manager.lora_registry.wait_for_unload(manager.pending_lora_unloads[name])
             await self._unload(name)
 
     async def _unload(self, name: str) -> None:

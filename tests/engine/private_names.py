@@ -94,7 +94,11 @@ def adapters() -> Iterator[str]:
     yield from missing("TokenizerManager", {"load_lora_adapter", "unload_lora_adapter"}, dir(cls))
     attributes = ("lora_registry", "lora_ref_cache", "pending_lora_unloads")
     yield from texts("TokenizerManager.init_lora", inspect.getsource(cls.init_lora), *(f"self.{n}" for n in attributes))
-    yield from missing("LoRARegistry", {"get_all_adapters"}, dir(LoRARegistry))
+    yield from missing("LoRARegistry", {"get_all_adapters", "unregister", "wait_for_unload"}, dir(LoRARegistry))
+    wait = inspect.getsource(LoRARegistry.wait_for_unload)
+    yield from texts("LoRARegistry.wait_for_unload, the second time", wait, "if counter is None:")
+    unload = inspect.getsource(cls._unload_lora_adapter_locked)
+    yield from texts("_unload_lora_adapter_locked", unload, "self.pending_lora_unloads.get(obj.lora_name)")
     parse = OpenAIServingBase._parse_model_parameter
     yield from missing("OpenAIServingBase._parse_model_parameter", {"self", "model"}, parameters(parse))
     resolve = inspect.getsource(OpenAIServingBase._resolve_lora_path)

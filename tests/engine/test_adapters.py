@@ -113,6 +113,22 @@ def test_they_come_and_go_under_a_running_stream(app: ServeApp, engine_python: P
     assert app.find("ServeReplica") == [replica], "not restarted for it"
 
 
+def test_one_that_is_removed_under_a_running_stream_holds_up_no_new_one(
+    app: ServeApp, engine_python: Path, adapters: Path
+) -> None:
+    legal = said(app, model="law")
+    stream = Stream(app.url, model="sql", max_tokens=30_000)
+    change(app, engine_python, "b2", row("law", adapters / "legal"), row("new", adapters / "legal"))
+    wait_until(lambda: states(app) == {"law": "Loaded", "new": "Loaded"}, 60, "the new one is there")
+    assert said(app, model="new") == legal
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": "tiny:sql", **PROMPT}, timeout=60)
+    assert reply.status_code == httpx.codes.BAD_REQUEST, "no new request for the removed one"
+    stream.require_more(30)
+    stream.leave()
+    change(app, engine_python, "b3", row("sql", adapters / "sql"), row("law", adapters / "legal"))
+    wait_until(lambda: states(app) == {"sql": "Loaded", "law": "Loaded"}, 60, "as before")
+
+
 def test_another_address_under_the_same_name_takes_its_place(
     app: ServeApp, engine_python: Path, adapters: Path
 ) -> None:

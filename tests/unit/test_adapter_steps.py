@@ -57,6 +57,9 @@ class Ledger:
         self.told: list[str] = []
         self.names: set[str] = set()
         self.loaded = asyncio.Event()
+        self.unloaded = asyncio.Event()
+        self.unused = asyncio.Event()
+        self.unused.set()
 
     async def load_adapter(self, name: str, path: Path) -> None:
         if path.name == "broken":
@@ -66,6 +69,8 @@ class Ledger:
 
     async def unload_adapter(self, name: str) -> None:
         self.told.append(f"unload {name}")
+        await self.unused.wait()
+        self.unloaded.set()
 
     def name_adapters(self, names: Collection[str]) -> None:
         self.names = set(names)
@@ -135,6 +140,61 @@ def test_a_change_loads_unloads_and_replaces() -> None:
         await manager.settle()
         assert engine.told[2:] == ["unload legal", "unload sql", "load sql /sql-2"]
 
+    run(check)
+
+
+def test_one_that_is_removed_under_a_long_stream_holds_up_no_other_that_finds_a_place() -> None:
+    async def check(manager: Adapters, engine: Ledger, _: Source) -> None:
+        manager.want([SQL])
+        await manager.settle()
+        engine.unused.clear()
+        more = AdapterArgs("more", "file:///more")
+        manager.want([LEGAL, more])
+        await manager.settle(0.2)
+        assert engine.told[1:] == ["unload sql", "load legal /legal"]
+        assert states(manager) == {"legal": "Loaded", "more": "Loading"}, "there is room for two"
+        engine.unused.set()
+        await manager.settle()
+        assert engine.told[3:] == ["load more /more"]
+
+    run(check, budget=2)
+
+
+def test_one_that_is_wanted_again_while_it_goes_comes_again() -> None:
+    async def check(manager: Adapters, engine: Ledger, _: Source) -> None:
+        manager.want([SQL])
+        await manager.settle()
+        engine.unused.clear()
+        manager.want([])
+        await asyncio.sleep(0.02)
+        manager.want([SQL])
+        assert states(manager) == {"sql": "Loading"}
+        engine.unused.set()
+        await manager.settle()
+        assert engine.told == ["load sql /sql", "unload sql", "load sql /sql"]
+
+    run(check)
+
+
+def test_one_that_cannot_be_removed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(manager: Adapters, engine: Ledger, _: Source) -> None:
+        manager.want([SQL])
+        await manager.settle()
+        native, tries = engine.unload_adapter, [RuntimeError("not now")]
+
+        async def unload(name: str) -> None:
+            if tries:
+                raise tries.pop()
+            await native(name)
+
+        monkeypatch.setattr(engine, "unload_adapter", unload)
+        manager.want([LEGAL])
+        await manager.settle()
+        async with asyncio.timeout(5):
+            await engine.unloaded.wait()
+        assert engine.told[1:] == ["load legal /legal", "unload sql"]
+
+    monkeypatch.setattr(adapters, "RETRY_SECONDS", 0.05)
     run(check)
 
 
