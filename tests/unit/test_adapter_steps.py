@@ -154,7 +154,7 @@ def test_one_that_is_removed_under_a_long_stream_holds_up_no_other_that_finds_a_
         assert engine.told[1:] == ["unload sql", "load legal /legal"]
         assert states(manager) == {"legal": "Loaded", "more": "Loading"}, "there is room for two"
         engine.unused.set()
-        await manager.settle()
+        await manager.settle(5)
         assert engine.told[3:] == ["load more /more"]
 
     run(check, budget=2)
@@ -170,7 +170,7 @@ def test_one_that_is_wanted_again_while_it_goes_comes_again() -> None:
         manager.want([SQL])
         assert states(manager) == {"sql": "Loading"}
         engine.unused.set()
-        await manager.settle()
+        await manager.settle(5)
         assert engine.told == ["load sql /sql", "unload sql", "load sql /sql"]
 
     run(check)
