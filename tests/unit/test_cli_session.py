@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ CLI = Path(sys.executable).parent / "kubectl-sglang"
 SECONDS = 30
 
 # Asked what it lacks it says nothing; as the client it answers; as the runner it says EVENTS, then waits UNTIL it has
-# so many signals, or stdin is closed, or not at all.
+# so many signals, or stdin is closed, or it is killed after that, or not at all.
 STAND_IN = f"""#!{sys.executable} -S
 import json, os, signal, sys
 if "-c" in sys.argv:
@@ -30,8 +31,11 @@ print("a line of the log", file=sys.stderr, flush=True)
 for event in os.environ["EVENTS"].splitlines():
     print(event, flush=True)
 until = os.environ["UNTIL"]
-if until == "closed":
+if until in ("closed", "killed"):
     sys.stdin.read()
+if until == "killed":
+    print("asked to end", file=sys.stderr, flush=True)
+    signal.pause()
 for number in range(int(until) if until.isdecimal() else 0):
     signal.sigwait([signal.SIGINT])
     print(json.dumps({{"event": "progress", "step": "stop", "message": f"signal {{number}}"}}), flush=True)
@@ -88,6 +92,21 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def test_answer_alone_is_on_stdout(run: Run) -> None:
     assert run("--once", "Where?", events=READY, until="closed").end() == (0, "Where? none\n", "load     loading\n")
+
+
+@pytest.mark.parametrize("ask_code", [0, 1], ids=["answered", "not answered"])
+def test_ctrl_c_while_it_ends_after_the_answer(run: Run, tmp_path: Path, ask_code: int) -> None:
+    command = run("--once", "Where?", events=READY, until="killed", ask_code=ask_code)
+    log = tmp_path / "state" / "sglang-operator" / "smollm2-8000.log"
+    deadline = time.monotonic() + SECONDS
+    while not (log.exists() and "asked to end" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    command.child.send_signal(signal.SIGINT)
+    code, out, said = command.end()
+    assert (code, out) == (130, "Where? none\n")
+    assert "stopping at once" in said
+    assert "Traceback" not in said
 
 
 def test_question_that_fails(run: Run) -> None:

@@ -87,8 +87,18 @@ class _Running:
 def serve(python: Path, sessions: Sequence[Session], *, once: str | None, follow: bool) -> int:
     """Serve until Ctrl-C, or until `once` is answered. Returns the exit code; nothing runs any more then."""
     signal.signal(signal.SIGTERM, _interrupt)
+    running: list[_Running] = []
+    try:
+        return _serve(python, sessions, running, once=once, follow=follow)
+    except KeyboardInterrupt:  # while they end
+        _stop_at_once(running)
+        return EXIT_INTERRUPTED
+
+
+def _serve(
+    python: Path, sessions: Sequence[Session], running: list[_Running], *, once: str | None, follow: bool
+) -> int:
     with ExitStack() as stack:
-        running = []
         try:
             for session in sessions:
                 shown = View(sys.stderr, session.name if len(sessions) > 1 else "")
@@ -158,6 +168,15 @@ def _stop(running: Sequence[_Running]) -> None:
         for one in running:
             one.process.interrupt()
             one.view.note("stopping at once")
+
+
+def _stop_at_once(running: Sequence[_Running]) -> None:
+    """By force, in seconds; nothing may interrupt that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for one in running:
+        one.view.note("stopping at once")
+        one.process.close(0)
 
 
 def _wait_ended(one: _Running) -> None:
