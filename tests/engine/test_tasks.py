@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import wave
@@ -14,6 +15,7 @@ import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from engine.transformers_says import reference
 from tiny_models import made_by
+from websockets.sync.client import connect as connect_websocket
 
 TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
 QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
@@ -76,8 +78,16 @@ def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
     with ServeApp(endpoint(model, task="transcribe", engine=ENGINE), engine_python) as app:
         client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
         found = client.audio.transcriptions.create(model="tiny", file=sound, language="en").text
+        refused = first_event(app, "/v1/realtime")
     assert expected.strip(), "a transcript to compare"
     assert found.strip().startswith(expected.strip())
+    assert refused["error"]["code"] == "not_supported", "once SGLang can, compare its transcript too"
+
+
+def first_event(app: ServeApp, path: str) -> Any:
+    """What the server says first on this websocket."""
+    with connect_websocket(f"{app.url.replace('http', 'ws', 1)}{path}") as socket:
+        return json.loads(socket.recv(timeout=30))
 
 
 def hum(file: Path, seconds: int = 2, rate: int = 16_000) -> None:
