@@ -24,6 +24,7 @@ from engine.deployed import deploy, reports
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
 
 STREAM_SECONDS = 200
+RAYS_DEFAULT = 120  # seconds, until connections of an earlier HAProxy are cut
 STEP_SECONDS = 0.1  # per token: the engine is told to sleep
 ADMIN = "admin-key-of-this-test"
 METRICS_PORT = free_port()
@@ -49,6 +50,7 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     began = time.monotonic()
     stream = Stream(app.url, max_tokens=int(STREAM_SECONDS / STEP_SECONDS))
     deploy(app, engine_python, num_replicas=2)
+    changed = time.monotonic()
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     assert sorted(report["in_flight"] for report in reports(app).values()) == [0, 1], "one has the stream"
     assert set(reports(app)) == exported_replicas(), "one page has both"
@@ -60,6 +62,7 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     assert stream.is_running, "the stream was too short to see both events"
     stream.require_complete(STREAM_SECONDS * 3)
     assert time.monotonic() - began >= STREAM_SECONDS
+    assert time.monotonic() - changed > RAYS_DEFAULT + 10, "Ray's default would have cut it"
 
 
 @pytest.mark.timeout(300)
@@ -86,6 +89,15 @@ def test_the_documented_series_are_there(app: ServeApp) -> None:
     assert engine <= names_at(METRICS_PORT)
     assert proxy
     assert any(proxy <= names_at(port) for port in listening(app, "haproxy"))
+
+
+@pytest.mark.timeout(300)
+def test_new_weights_reach_every_replica(app: ServeApp, engine_python: Path, tiny_model: Path) -> None:
+    deploy(app, engine_python, num_replicas=2)
+    wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
+    told = administer(app, "update_weights_from_disk", {"model_path": str(tiny_model), "weight_version": "next"})
+    assert (told["asked"], told["failed"]) == (2, 0), told
+    assert all("Weight version updated to next" in one["body"]["message"] for one in told["replicas"]), told
 
 
 @pytest.mark.timeout(300)

@@ -22,7 +22,7 @@ from websockets.sync.client import connect as connect_websocket
 HOLD_SECONDS = 3
 LOAD_SECONDS = 200  # on two busy cores
 ZERO_SECONDS = 120  # Serve looks back 30 s, then waits, then lets the replica end
-AT_ONCE = 20
+AT_ONCE = 200
 SCALING = {"min": 0, "max": 2, "upscaleDelaySeconds": 2, "downscaleDelaySeconds": 2, "idleSecondsBeforeZero": 2}
 ASK = {"prompt": "hi", "max_tokens": 8, "ignore_eos": True}
 

@@ -122,6 +122,17 @@ def test_a_follower_that_hangs_takes_the_replica_with_it_and_another_comes(app: 
 
 
 @pytest.mark.timeout(300)
+def test_a_killed_replica_takes_its_follower_with_it_and_another_comes(app: ServeApp, nodes: TwoRaylets) -> None:
+    before, raylets_before = schedulers(nodes), raylets(nodes)
+    (replica,) = nodes.find("ServeReplica")
+    replica.kill()
+    _, alive = psutil.wait_procs(before.values(), timeout=NOTICED_SECONDS)
+    assert alive == [], "no rank of the old replica is left"
+    wait_until(lambda: len(nodes.find("sglang::sched")) == 2 and answers(app.url), RESTART_SECONDS, "another serves")
+    assert raylets(nodes) == raylets_before
+
+
+@pytest.mark.timeout(300)
 def test_a_follower_that_dies_takes_the_replica_with_it_at_once(app: ServeApp, nodes: TwoRaylets) -> None:
     before, raylets_before = schedulers(nodes), raylets(nodes)
     before["follower"].kill()
