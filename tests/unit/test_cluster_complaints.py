@@ -77,6 +77,12 @@ def test_the_latest_warning_counts() -> None:
     assert complaints.latest([event("long ago", 5000)], NOW) == ""
 
 
+def test_the_cause_of_a_pull_that_fails_is_told_and_not_that_it_fails() -> None:
+    cause = 'Failed to pull image "r/i:t": dial tcp 192.0.2.1:443: i/o timeout'
+    told = [event(cause, 9, "Failed"), event("Error: ErrImagePull", 9, "Failed"), event("Error: ImagePullBackOff", 2)]
+    assert complaints.latest(told, NOW) == cause
+
+
 def test_an_event_of_a_series_has_its_time_there() -> None:
     series = {"type": "Warning", "reason": "FailedMount", "message": "m", "series": {"lastObservedTime": at(2)}}
     assert complaints.latest([{**series, "eventTime": at(5000), "lastTimestamp": None}], NOW) == "m"
@@ -84,5 +90,5 @@ def test_an_event_of_a_series_has_its_time_there() -> None:
 
 def test_what_a_container_lacks_is_told_and_is_no_failure() -> None:
     lacking = pod(waiting={"reason": "CreateContainerConfigError", "message": 'secret "redis" not found'})
-    assert pods.config_error(lacking) == 'secret "redis" not found'
+    assert pods.start_error(lacking) == 'secret "redis" not found'
     assert pods.failure([lacking], NOW) is None

@@ -61,6 +61,66 @@ def test_what_a_retry_may_mend_is_none(calm: dict[str, Any]) -> None:
     assert pods.failure([calm], NOW) is None
 
 
+def pull_error(said: str) -> str:
+    """As the kubelet hands on what containerd could not do."""
+    resolve = 'failed to pull and unpack image "r/i:t": failed to resolve reference "r/i:t"'
+    return f"rpc error: code = Unknown desc = {resolve}: {said}"
+
+
+LOCAL_NAME = 'failed to pull and unpack image "denied/not found:1": failed to resolve reference "denied/not found:1": '
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pull_error("r/i:t: not found"),
+        pull_error("r/i:1.0-SNAPSHOT: not found"),
+        pull_error("pull access denied, repository does not exist or may require authorization"),
+        pull_error("authorization failed: no basic auth credentials"),
+        pull_error("unexpected status from HEAD request to https://r/v2/i/manifests/t: 403 Forbidden"),
+        pull_error(
+            "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to "
+            "https://r/token?scope=repository%3Ai%3Apull: 401 Unauthorized"
+        ),
+        'failed to pull and unpack image "r/i:t": no match for platform in manifest: not found',
+        "reading manifest t in r/i: manifest unknown",  # CRI-O
+        'Back-off pulling image "r/i:t": ErrImagePull: ' + pull_error("r/i:t: not found"),
+    ],
+)
+def test_an_image_that_the_registry_refuses_is_a_failure(said: str) -> None:
+    found = pods.failure([waiting("ErrImagePull", said)], NOW)
+    assert found is not None
+    assert found.reason == "ImagePullFailed"
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pull_error("unexpected status from HEAD request to https://r/v2/i/manifests/t: 503 Service Unavailable"),
+        pull_error("unexpected status from HEAD request to https://r/v2/denied/manifests/t: 429 Too Many Requests"),
+        pull_error("failed to do request: Head https://r/v2/i/manifests/t: dial tcp 192.0.2.1:443: i/o timeout"),
+        pull_error("failed to do request: Head https://r/v2/i/manifests/t: dial tcp: lookup r: no such host"),
+        pull_error("failed to do request: Head https://r/v2/i/manifests/t: net/http: TLS handshake timeout"),
+        pull_error("failed to authorize: failed to fetch oauth token: unexpected status from GET request: 502"),
+        LOCAL_NAME + "dial tcp 192.0.2.1:443: connect: connection refused",
+        'failed to pull and unpack image "r/i:t": failed to copy: httpReadSeeker: failed open: unexpected status code '
+        "https://r/v2/i/blobs/sha256:0: 401 Unauthorized",
+        'failed to pull and unpack image "r/i:t": failed to extract layer sha256:0: parent snapshot: not found',
+        'Back-off pulling image "r/i:t"',
+    ],
+)
+def test_a_registry_that_is_away_or_busy_is_waited_for(said: str) -> None:
+    assert pods.failure([waiting("ErrImagePull", said)], NOW) is None
+    assert pods.failure([waiting("ImagePullBackOff", said)], NOW) is None
+
+
+def test_a_pull_that_is_tried_again_is_explained() -> None:
+    said = pull_error("dial tcp 192.0.2.1:443: i/o timeout")
+    assert pods.start_error(waiting("ErrImagePull", said)) == said
+    assert pods.start_error(waiting("ImagePullBackOff", 'Back-off pulling image "r/i:t"')) == ""
+
+
 def test_a_pod_on_its_way_out_has_no_say() -> None:
     going = waiting("InvalidImageName")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"

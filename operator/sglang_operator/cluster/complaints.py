@@ -22,6 +22,9 @@ LONGEST: Final = 800
 # Told in a better place: by the scheduler in the pod's condition, by a container's state, or normal while one starts.
 _ELSEWHERE: Final = frozenset({"FailedScheduling", "NotTriggerScaleUp", "Unhealthy", "BackOff"})
 
+# The kubelet says these beside the event that has the cause, and later.
+_NO_CAUSE: Final = frozenset({"Error: ErrImagePull", "Error: ImagePullBackOff"})
+
 
 async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> str:
     """What keeps the pods of a revision from starting; "" if nothing does, or nobody says."""
@@ -29,7 +32,7 @@ async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Ob
         if text := of_pods.volume_error(pod, now - STUCK_SECONDS):
             return f"{name_of(pod)}: {text}"[:LONGEST]
     for one in suspects(pods, clusters, now)[:ASKED]:
-        if text := of_pods.config_error(one) or latest(await _events(api, one), now):
+        if text := of_pods.start_error(one) or latest(await _events(api, one), now):
             return f"{name_of(one)}: {text}"[:LONGEST]
     return ""
 
@@ -50,6 +53,7 @@ def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> 
 def latest(events: Iterable[Object], now: float) -> str:
     """The message of the latest warning that is neither old nor told elsewhere."""
     told = [(at, str(one.get("message", ""))) for one in events if (at := _at(one)) > now - RECENT_SECONDS]
+    told = [(at, text) for at, text in told if text not in _NO_CAUSE]
     return max(told, default=(0.0, ""))[1]
 
 

@@ -22,11 +22,17 @@ _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 # The kubelet tries these again, and its text says what is missing: a Secret, a ConfigMap, a key in it.
 _CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+# What a registry says of an image that is not there or not for us. A registry that is away, busy or slow is waited for.
 _NO_SUCH_IMAGE: Final = re.compile(
-    r"not found|manifest unknown|no such|does not exist|denied|unauthorized|forbidden|failed to resolve", re.IGNORECASE
+    r"\b(not found|manifest unknown|name unknown|denied|unauthorized|forbidden|authorization failed)\b", re.IGNORECASE
 )
+# containerd words every failed request for a manifest so; names and addresses may hold any word.
+_NO_ANSWER: Final = re.compile(r"failed to resolve reference|\"[^\"]*\"|https?://\S+", re.IGNORECASE)
+# The registry had answered by then: denied or not found is a layer, whose token may have run out, or a file here.
+_LATER: Final = re.compile(r"failed to (copy|extract|prepare|register)|failed commit", re.IGNORECASE)
 # The scheduler calls these unschedulable too, but no node more would help: the claim is what lacks something.
 _VOLUME: Final = re.compile(r"persistentvolumeclaim|persistentvolume|volume node affinity", re.IGNORECASE)
+_CAUSE: Final = re.compile(r"rpc error|failed to|ErrImagePull", re.IGNORECASE)
 OOM: Final = "OOMKilled"
 CRASHES: Final = 3  # of a container until it counts as a loop
 
@@ -99,10 +105,17 @@ def stands_still(pod: Pod, since: float) -> bool:
     return any("waiting" in one.get("state", {}) and not one.get("restartCount") for one in _containers(pod))
 
 
-def config_error(pod: Pod) -> str:
-    """What the kubelet says of a container that it cannot make from the spec; "" if it can."""
-    states = (container.get("state", {}).get("waiting", {}) for container in _containers(pod))
-    return next((str(one.get("message") or one["reason"]) for one in states if one.get("reason") in _CONFIG), "")
+def start_error(pod: Pod) -> str:
+    """What the kubelet says of a container that it cannot make, or whose image it cannot get; "" if it can."""
+    states = [container.get("state", {}).get("waiting", {}) for container in _containers(pod)]
+    return next((str(one.get("message") or one["reason"]) for one in states if _tells(one)), "")
+
+
+def _tells(waiting: Mapping[str, Any]) -> bool:
+    """An older kubelet forgets the cause while it backs off from pulling; then only an event has it."""
+    if waiting.get("reason") in _PULL:
+        return bool(_CAUSE.search(waiting.get("message", "")))
+    return waiting.get("reason") in _CONFIG
 
 
 def last_change(pods: Iterable[Pod]) -> float:
@@ -125,7 +138,7 @@ def _failure(pod: Pod, now: float) -> Failure | None:
         state, last = container.get("state", {}), container.get("lastState", {})
         waiting = state.get("waiting", {})
         reason, text = waiting.get("reason", ""), waiting.get("message", "")
-        if reason in _HOPELESS or (reason in _PULL and _NO_SUCH_IMAGE.search(text)):
+        if reason in _HOPELESS or (reason in _PULL and _is_refused(text)):
             message = f"image {container.get('image')}: {text or reason}; correct spec.engine.image or imagePullSecrets"
             return Failure("ImagePullFailed", message[:1000], now)
         ended = state.get("terminated") or last.get("terminated") or {}
@@ -135,6 +148,11 @@ def _failure(pod: Pod, now: float) -> Failure | None:
             message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
             return Failure("CrashLoop", message, now)
     return None
+
+
+def _is_refused(text: str) -> bool:
+    """The registry has answered that there is no such image, or none for us."""
+    return not _LATER.search(text) and bool(_NO_SUCH_IMAGE.search(_NO_ANSWER.sub("", text)))
 
 
 def _containers(pod: Pod) -> Iterator[Mapping[str, Any]]:
