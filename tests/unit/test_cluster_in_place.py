@@ -155,3 +155,10 @@ def test_bounds_count_the_pods_of_all_nodes() -> None:
     assert deployment(made)["num_replicas"] == 3
     assert frozen(made) == frozen(recorded)
     assert pods_per_replica(rendered()) == 1
+
+
+def test_what_is_changed_is_tested_first_as_it_was_read() -> None:
+    """The autoscaler and people write there too."""
+    operations = cluster_patch(cluster(1, 1), (3, 3), ())
+    tested = {one["path"].rpartition("/")[2]: one["value"] for one in operations if one["op"] == "test"}
+    assert tested == {"groupName": "worker", "minReplicas": 1, "maxReplicas": 1}

@@ -26,6 +26,9 @@ PAGE: Final = 500  # items of one answer to a list
 CONNECTIONS: Final = 32
 USER_AGENT: Final = "sglang-operator"
 
+# The server says no more of it than this; what it refuses by the schema has the name of the object in front.
+_FAILED_TEST: Final = "the server rejected our request due to an error in our request"
+
 Object = dict[str, Any]
 Objects = list[Object]
 Observe = Callable[[str, str, int, float], None]
@@ -49,6 +52,11 @@ class ApiError(Exception):
     def is_conflict(self) -> bool:
         """It exists already, or is not what was read any more: the next pass reads it anew."""
         return self.status == HTTPStatus.CONFLICT
+
+    @property
+    def is_failed_test(self) -> bool:
+        """A `test` of a JSON patch did not hold. What is wrong by its schema is named in the message instead."""
+        return self.status == HTTPStatus.UNPROCESSABLE_ENTITY and self.message.startswith(_FAILED_TEST)
 
     @property
     def is_passing(self) -> bool:
@@ -120,11 +128,13 @@ class Api:
         """PUT: refused with 409 unless the object is still at the resourceVersion in `body`."""
         return await self._write("PUT", f"{path}?fieldManager={FIELD_MANAGER}", body, "application/json")
 
-    async def delete(self, path: str, uid: str = "") -> None:
-        """Delete in the background: what it owns follows. With `uid`, only that very object; one gone is fine."""
+    async def delete(self, path: str, uid: str = "", version: str = "") -> None:
+        """Delete in the background: what it owns follows. With `uid`, only that very object, with `version` only as it
+        was read; one gone is fine."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        fence = {"uid": uid, "resourceVersion": version}
+        if uid or version:
+            body["preconditions"] = {key: value for key, value in fence.items() if value}
         try:
             await self._write("DELETE", path, body, "application/json")
         except ApiError as error:

@@ -146,7 +146,7 @@ def cluster_patch(
 
     `bounds`: fewest and most worker pods. `pods`: their names. `released`: none shall be left. The upper bound falls
     only when pods are few enough: the autoscaler would end running ones to reach it. `replicas` is the autoscaler's,
-    except when all workers are to go.
+    except when all workers are to go. What somebody else has changed since it was read is left to the next pass.
     """
     operations: list[Object] = []
     for index, group in enumerate(cluster["spec"].get("workerGroupSpecs") or ()):
@@ -155,7 +155,8 @@ def cluster_patch(
         if released and pods:
             changes |= _removal(group, pods)
         if changes:
-            operations.append({"op": "test", "path": f"{path}/groupName", "value": group["groupName"]})
+            seen = {key: group[key] for key in ("groupName", *changes) if key in group}
+            operations += [{"op": "test", "path": f"{path}/{key}", "value": value} for key, value in seen.items()]
             operations += [{"op": "add", "path": f"{path}/{key}", "value": value} for key, value in changes.items()]
     return operations
 

@@ -38,6 +38,8 @@ class StoredRevision:
     """The RayService as first rendered: it is what is applied, repaired, restored and rolled back to."""
     recorded_at: str
     """RFC 3339."""
+    uid: str = ""
+    resource_version: str = ""
 
 
 def read_record(stored: Mapping[str, Any]) -> StoredRevision:
@@ -55,6 +57,8 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
         written=frozenset(data["written"]),
         ray_service=data["rayService"],
         recorded_at=metadata.get("creationTimestamp", ""),
+        uid=metadata.get("uid", ""),
+        resource_version=metadata.get("resourceVersion", ""),
     )
 
 

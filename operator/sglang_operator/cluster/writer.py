@@ -14,7 +14,7 @@ from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_se
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.pods import is_worker
-from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure, read_record
+from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Snapshot
 from sglang_operator.lifecycle import plan as do
@@ -40,6 +40,7 @@ class Writer:
         self._values = values
         self._newest = ""  # the revision that this very pass has recorded: it needs no look whether another is newer
         self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
+        self._stored = {stored.name: (stored.uid, stored.resource_version) for stored in snapshot.records}
 
     async def carry_out(self, actions: tuple[do.Action, ...], user: EndpointSpec, now: float) -> None:
         """Do one after the other; what is refused ends it. Raises StalePassError, NameTakenError, ApiError."""
@@ -61,7 +62,8 @@ class Writer:
             case do.Retire():
                 await self._retire(action)
             case do.ForgetRecord():
-                await self._api.delete(RECORD.of(self._namespace, action.revision))
+                uid, version = self._stored.get(action.revision, ("", ""))
+                await self._api.delete(RECORD.of(self._namespace, action.revision), uid, version)
             case _:
                 await self._note(action, now)
 
@@ -76,19 +78,37 @@ class Writer:
                 await self._annotate(action.revision, note_failure(action.failure))
 
     async def _record(self, action: do.RecordRevision, user: EndpointSpec) -> None:
+        if await self._newest_number() != action.number - 1:
+            raise StalePassError("another revision was recorded since this pass read them")
         if action.revision in self._recorded:
-            forgotten = {FAILURE: None, DRAINING_SINCE: None}
-            body = {"metadata": {"annotations": forgotten}, "revision": action.number}
-            await self._api.patch(RECORD.of(self._namespace, action.revision), body)
+            await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
             return
         ray_service = next(item for item in self._rendered if item["kind"] == RAY_SERVICE.name)
         record = new_record(self._owner, action.number, user, ray_service)
-        await self._api.create(RECORD.of(self._namespace), record)
+        self._keep_version(await self._api.create(RECORD.of(self._namespace), record))
         self._recorded[action.revision] = ray_service
         self._newest = action.revision
 
-    async def _annotate(self, revision: str, notes: Mapping[str, str | None]) -> None:
-        await self._api.patch(RECORD.of(self._namespace, revision), {"metadata": {"annotations": notes}})
+    async def _annotate(self, revision: str, notes: Mapping[str, str | None], number: int | None = None) -> None:
+        """Only of the record as this pass has read or written it: who recorded it anew has forgotten its failure."""
+        uid, version = self._stored.get(revision, ("", ""))
+        fence = {"uid": uid, "resourceVersion": version} if version else {}
+        body = {"metadata": {"annotations": notes, **fence}, **({} if number is None else {"revision": number})}
+        try:
+            self._keep_version(await self._api.patch(RECORD.of(self._namespace, revision), body))
+        except ApiError as error:
+            if version and error.is_absent:
+                raise StalePassError(f"the record of {revision} is gone") from error
+            raise
+
+    def _keep_version(self, record: Mapping[str, Any]) -> None:
+        metadata = record["metadata"]
+        self._stored[name_of(record)] = (metadata["uid"], metadata["resourceVersion"])
+
+    async def _newest_number(self) -> int:
+        labels = f"{names.ENDPOINT}={self._owner.key.name}"
+        stored = await self._api.list(RECORD.of(self._namespace), labels)
+        return max((int(item["revision"]) for item in stored if self._owner.owns(item)), default=0)
 
     async def _create(self, action: do.CreateRevision) -> None:
         if action.revision != self._newest:
@@ -130,9 +150,7 @@ class Writer:
     async def _check(self, fence: do.Fence) -> None:
         """What the plan was decided on still holds."""
         service = await self._api.find(SERVICE.of(self._namespace, self._owner.key.name))
-        labels = f"{names.ENDPOINT}={self._owner.key.name}"
-        stored = await self._api.list(RECORD.of(self._namespace), labels)
-        newest = max((read_record(item).record.number for item in stored if self._owner.owns(item)), default=0)
+        newest = await self._newest_number()
         if read_selection(service).resource_version != fence.service_version or newest != fence.newest_record:
             raise StalePassError("the Service or the newest record changed since this pass read them")
 
@@ -166,5 +184,11 @@ class Writer:
         )
         bounds = worker_bounds(self._recorded[revision], values)
         operations = cluster_patch(cluster, bounds, pods, released=values.released)
-        if operations:
+        if not operations:
+            return
+        try:
             await self._api.patch(RAY_CLUSTER.of(self._namespace, name_of(cluster)), operations, JSON_PATCH)
+        except ApiError as error:
+            if error.is_failed_test:
+                raise StalePassError(f"{name_of(cluster)} changed since this pass read it") from error
+            raise
