@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sglang_operator.cluster.ends import RECENT_SECONDS, failure_of
+from sglang_operator.cluster.ends import KEPT_SECONDS, RECENT_SECONDS, failure_of, repeated_since
 from sglang_operator.cluster.metadata import stamp
 
 NOW = 2_000_000_000.0
@@ -49,3 +49,31 @@ def test_another_end_counts_when_it_comes_again_and_again() -> None:
 )
 def test_what_does_not_count(calm: dict[str, Any]) -> None:
     assert failure_of([calm] * 5, NOW) is None
+
+
+def test_a_worker_that_ends_every_ten_minutes_repeats_itself() -> None:
+    """Too slowly for a crash loop; each new pod would count as progress, for ever."""
+    slow = [event(1, "Error", ago) for ago in (1250, 650, 50)]
+    assert failure_of(slow, NOW) is None
+    assert repeated_since(slow, NOW) == NOW - 650
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        [event(1, "Error", 50)],
+        [event(1, "Error", 50), event(1, "Error", KEPT_SECONDS + 1)],
+        [{"message": "Deleted worker Pod a/b", "lastTimestamp": stamp(NOW - ago)} for ago in (10, 20)],
+    ],
+    ids=["once", "long ago", "scaled down"],
+)
+def test_what_may_happen_to_a_worker_is_no_repetition(calm: list[dict[str, Any]]) -> None:
+    assert repeated_since(calm, NOW) is None
+
+
+def test_evictions_repeat_themselves_too() -> None:
+    message = (
+        "Deleted worker Pod a/b; Pod status: Failed; Pod restart policy: Never; Ray container terminated status: nil"
+    )
+    evicted = [{"message": message, "lastTimestamp": stamp(NOW - ago)} for ago in (900, 30)]
+    assert repeated_since(evicted, NOW) == NOW - 30

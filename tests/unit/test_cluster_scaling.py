@@ -11,6 +11,7 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster import observe as observing
+from sglang_operator.cluster.ends import Ends
 from sglang_operator.cluster.in_place import in_place_of, live_ray_service
 from sglang_operator.cluster.logs import Said
 from sglang_operator.cluster.metadata import Owner
@@ -142,3 +143,17 @@ def test_awake_it_says_how_long_that_took() -> None:
     assert "atZeroSince" not in status
     kept = seen(HEAD, WORKER, target=1, asked=Asked(replicas=1), status={"lastWakeSeconds": 42})[1]
     assert kept["lastWakeSeconds"] == 42
+
+
+@pytest.mark.parametrize(("again", "progress"), [(None, 42), (20.0, 20)])
+def test_workers_that_end_again_and_again_make_no_progress(
+    monkeypatch: pytest.MonkeyPatch, again: float | None, progress: int
+) -> None:
+    async def ends(*_: object) -> Ends:
+        return Ends(again=None if again is None else NOON + again)
+
+    monkeypatch.setattr(observing, "read_ends", ends)
+    head, begun = pod("head", "10.0.0.9", serves="false"), pod("worker", "10.0.0.1", ready_after=42)
+    found = seen(head, begun, target=1)[0].observed.get(NAME).live.progress
+    assert found is not None
+    assert found.at == NOON + progress

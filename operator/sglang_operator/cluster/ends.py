@@ -7,29 +7,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.metadata import is_terminating, unix
 from sglang_operator.cluster.paths import EVENT
-from sglang_operator.cluster.pods import CRASHES, OOM, first_created, is_worker, oom_killed
+from sglang_operator.cluster.pods import CRASHES, OOM, is_worker, oom_killed
 from sglang_operator.lifecycle.observed import Failure
 
 Object = Mapping[str, Any]
 REASON: Final = "DeletedWorkerPod"
 RECENT_SECONDS: Final = 900.0
+KEPT_SECONDS: Final = 3600.0  # for which a cluster keeps events, unless it is told otherwise
+TOLERATED: Final = 1  # ends in that time, after which a pod in their place still counts as progress
 REPLACED_SECONDS: Final = 30.0  # KubeRay makes the first pods of a cluster within seconds
 # KubeRay 1.6: "… Ray container terminated status: &ContainerStateTerminated{ExitCode:137,Signal:0,Reason:OOMKilled…"
 _ENDED: Final = re.compile(r"ContainerStateTerminated\{ExitCode:(\d+),.*?Reason:(\w*)")
+_EVICTED: Final = "Pod status: Failed"  # its containers may have no end of their own; one scaled away has no status
 
 
-async def read_ends(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> Failure | None:
-    """Why containers of workers end again and again, None if they do not. Asked only while no replica answers."""
-    for cluster in clusters:
-        if _lost_workers(cluster, pods, now) and (found := failure_of(await _events(api, cluster), now)):
-            return found
-    return None
+@dataclass(frozen=True)
+class Ends:
+    """What earlier workers of a revision came to."""
+
+    failure: Failure | None = None
+    """Why their containers end again and again, None if they do not."""
+    again: float | None = None
+    """Since when (Unix seconds) they end repeatedly, however slowly: what happens later is the same over again."""
+
+
+async def read_ends(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> Ends:
+    """Of workers that were replaced. Asked only while no replica answers."""
+    told = [event for one in clusters if _lost_workers(one, pods, now) for event in await _events(api, one)]
+    return Ends(failure_of(told, now), repeated_since(told, now))
+
+
+def repeated_since(events: Iterable[Object], now: float) -> float | None:
+    """When a worker ended once more than is tolerated, among the ends that the cluster still tells of."""
+    ends = sorted(at for one in events if _is_end(one) and (at := _at(one)) > now - KEPT_SECONDS)
+    return ends[TOLERATED] if len(ends) > TOLERATED else None
+
+
+def _is_end(event: Object) -> bool:
+    return _told(event) is not None or _EVICTED in str(event.get("message", ""))
 
 
 def failure_of(events: Iterable[Object], now: float) -> Failure | None:
@@ -57,9 +79,11 @@ def _at(event: Object) -> float:
 
 
 def _lost_workers(cluster: Object, pods: Sequence[Object], now: float) -> bool:
-    """Its workers are younger than those that it began with, or missing."""
-    began = first_created(filter(is_worker, pods)) or now
-    return not is_terminating(cluster) and began - unix(cluster["metadata"].get("creationTimestamp")) > REPLACED_SECONDS
+    """A worker of it is younger than those that it began with, or all are missing."""
+    latest = max((unix(pod["metadata"].get("creationTimestamp")) for pod in pods if is_worker(pod)), default=now)
+    return (
+        not is_terminating(cluster) and latest - unix(cluster["metadata"].get("creationTimestamp")) > REPLACED_SECONDS
+    )
 
 
 async def _events(api: Api, cluster: Object) -> Sequence[Object]:

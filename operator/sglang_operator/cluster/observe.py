@@ -10,7 +10,7 @@ from typing import Final
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.complaints import read_complaint
-from sglang_operator.cluster.ends import read_ends
+from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
@@ -18,7 +18,6 @@ from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import (
-    Failure,
     Front,
     Live,
     Observed,
@@ -68,7 +67,7 @@ class _Workers:
     head: Held | None = None
     """Asked when no replica answers and the head serves."""
     complaint: str = ""
-    ended: Failure | None = None
+    ended: Ends = field(default_factory=Ends)
     """How its earlier pods ended."""
 
     @property
@@ -183,7 +182,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         unschedulable=of_pods.unschedulable(seen.all),
         half_placed=sum(map(of_pods.has_node, seen.workers)) % seen.each > 0,
         complaint=seen.complaint,
-        failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended,
+        failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended.failure,
         mishap=seen.said.mishap,
         head_lost=bool(clusters) and not any(map(of_pods.is_ready_head, seen.all)),
         front=_front(seen, now),
@@ -202,7 +201,9 @@ def _progress(service: Object | None, seen: _Workers) -> Progress | None:
     if service is None:
         return None
     created = unix(service["metadata"].get("creationTimestamp"))
-    return Progress(max(created, of_pods.last_change(seen.all), seen.said.at))
+    changed = max(of_pods.last_change(seen.all), seen.said.at)
+    # Workers that end again and again begin anew each time, which is no progress.
+    return Progress(max(created, changed if seen.ended.again is None else min(changed, seen.ended.again)))
 
 
 def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int | None:
