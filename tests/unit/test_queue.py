@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import pytest
 from hypothesis import strategies as st
@@ -230,6 +230,22 @@ def test_what_is_added_does_not_rest() -> None:
     for _ in range(2):
         queue.add("a")
         passed(queue, "a")
+
+
+def test_a_queue_that_has_rested_remembers_no_key() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    empty = size_of(queue)
+    for number in range(1000):
+        queue.add(f"endpoint {number}")
+        passed(queue, f"endpoint {number}")
+        time.advance(REST_SECONDS)
+    assert size_of(queue) <= empty + 1
+
+
+def size_of(queue: WorkQueue[str]) -> int:
+    """Keys that it holds, in whatever place."""
+    return sum(len(held) for held in vars(queue).values() if isinstance(held, Sized))
 
 
 def test_done_without_get_is_a_mistake() -> None:

@@ -61,7 +61,7 @@ class WorkQueue(Generic[K]):
         self._dirty: set[K] = set()  # wanted: in _ready, or in flight and to be run again
         self._in_flight: dict[K, float] = {}  # since when
         self._noted: set[K] = set()  # while in flight
-        self._rested: dict[K, float] = {}  # when its rest is over
+        self._rested: dict[K, float] = {}  # when its rest is over, the earliest first
         self._deadlines: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._timer: Timer | None = None
@@ -133,7 +133,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
         del self._in_flight[key]
-        self._rested[key] = self._clock() + self._rest
+        self._rest_from_now(key)
         if key in self._noted:
             self._noted.discard(key)
             self.add_after(key, self._rest)
@@ -146,6 +146,14 @@ class WorkQueue(Generic[K]):
         if self._timer:
             self._timer.cancel()
         self._changed.set()
+
+    def _rest_from_now(self, key: K) -> None:
+        """Forget those whose rest is over: keys come and go for as long as the process lives."""
+        now = self._clock()
+        self._rested.pop(key, None)
+        self._rested[key] = now + self._rest
+        while self._rested and self._rested[first := next(iter(self._rested))] <= now:
+            del self._rested[first]
 
     def _enqueue(self, key: K) -> None:
         self._ready.append(key)
