@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from sglang_operator.cluster import pods
-from sglang_operator.cluster.logs import KEPT_LINES, parse_log
+from sglang_operator.cluster.logs import KEPT_LINES, LIMIT_BYTES, parse_log, read_log
 
 NOW = 1000.0
 
@@ -190,6 +191,30 @@ def test_an_engine_that_dies_again_and_again_is_a_failure(deaths: int, fails: bo
     assert (said.failure is not None) is fails
 
 
+def died_at(*times: str) -> list[str]:
+    """Each after it had been ready."""
+    steps = ("progress", {"step": "ready"}), ("engine_died", {"message": "process 7 ended"})
+    return [json.dumps({"time": f"{at}+00:00", "event": name, **said}) for at in times for name, said in steps]
+
+
+def test_engines_that_die_once_in_a_while_are_no_failure() -> None:
+    weekly = died_at("2026-01-01T00:00:00.000", "2026-01-08T00:00:00.000", "2026-01-15T00:00:00.000")
+    assert parse_log("\n".join(weekly)).failure is None
+    hourly = died_at("2026-01-01T00:00:00.000", "2026-01-01T00:20:00.000", "2026-01-01T00:40:00.000")
+    found = parse_log("\n".join(hourly)).failure
+    assert found is not None
+    assert found.reason == "EngineCrashed"
+
+
+def test_what_a_later_try_has_mended_is_no_failure() -> None:
+    """Another replica may be missing; this one serves."""
+    ready = line("progress", step="ready")
+    failed = line("progress", step="failed", message="no memory", reason="OutOfMemory", remedy="wait")
+    assert parse_log("\n".join([failed, ready])).failure is None
+    assert parse_log("\n".join([*[line("engine_died", message="m")] * 3, ready])).failure is None
+    assert parse_log("\n".join([failed, ready, failed])).failure is not None
+
+
 def test_an_engine_that_died_is_explained_until_the_next_one_is_ready() -> None:
     died = line("engine_died", message="CUDA out of memory", reason="OutOfMemory", remedy="use less")
     assert parse_log(died).mishap == "OutOfMemory: CUDA out of memory; use less"
@@ -216,3 +241,22 @@ def test_trying_again_is_no_progress() -> None:
 
 def test_half_a_line_is_no_event() -> None:
     assert parse_log('{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog').step == ""
+
+
+class Kubelet:
+    """Answers for logs: the last lines, and of those the first bytes."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+
+    async def text(self, path: str, *, container: str, tailLines: str, limitBytes: str) -> str:  # noqa: N803 - as the API
+        assert (path, container) == ("/api/v1/namespaces/default/pods/p/log", "ray-worker")
+        return "\n".join(self.lines[-int(tailLines) :])[: int(limitBytes)]
+
+
+@pytest.mark.parametrize("noise", ["x", "x" * (LIMIT_BYTES // 100)])
+def test_a_log_is_read_to_its_end_and_never_whole(noise: str) -> None:
+    failed = line("progress", step="failed", message="m", reason="BadArgument", remedy="r")
+    told = asyncio.run(read_log(Kubelet(*[noise] * 350, failed), pod()))  # type: ignore[arg-type]
+    assert len(told) <= LIMIT_BYTES
+    assert parse_log(told).failure is not None

@@ -14,9 +14,11 @@ from sglang_operator.lifecycle.observed import Failure
 
 CONTAINER: Final = "ray-worker"
 TAIL_LINES: Final = 400
+LIMIT_BYTES: Final = 1_048_576  # of one answer; it is cut at its end, which is what matters here
 KEPT_LINES: Final = 20  # in status and record
 LONGEST_LINE: Final = 400
 ENGINE_DEATHS: Final = 3  # of engines that had started, until the revision counts as one that crashes
+DEATHS_SECONDS: Final = 3600.0  # within which they count: three in a month are three mishaps
 # A retry may mend these, so they fail a revision only through its progress deadline.
 RETRIED: Final = frozenset({"DownloadFailed"})
 
@@ -36,11 +38,15 @@ class Said:
 
 async def read_log(api: Api, pod: Mapping[str, Any]) -> str:
     """The end of the log of a worker's container; "" while it has none."""
-    namespace, name = pod["metadata"]["namespace"], name_of(pod)
+    path, text = POD.of(pod["metadata"]["namespace"], name_of(pod), "log"), ""
     try:
-        return await api.text(POD.of(namespace, name, "log"), container=CONTAINER, tailLines=str(TAIL_LINES))
+        for lines in (TAIL_LINES, KEPT_LINES):
+            text = await api.text(path, container=CONTAINER, tailLines=str(lines), limitBytes=str(LIMIT_BYTES))
+            if len(text.encode()) < LIMIT_BYTES:
+                break
     except ApiError:  # the container waits, is gone, or its node does not answer: the pod's status tells the rest
         return ""
+    return text
 
 
 def parse_log(text: str) -> Said:
@@ -67,13 +73,17 @@ def _first_try(steps: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _mishap(events: list[Mapping[str, Any]]) -> str:
-    after_ready = max((number for number, event in enumerate(events, 1) if event.get("step") == "ready"), default=0)
     # Its death may be all that the end of the log still has of an engine that ran for long.
-    ends = [event for event in events[after_ready:] if _is_end(event)]
+    ends = [event for event in _since_ready(events) if _is_end(event)]
     if not ends:
         return ""
     told = (ends[-1].get(name) for name in ("message", "remedy"))
     return f"{ends[-1].get('reason', 'EngineFailed')}: {'; '.join(str(one) for one in told if one)}"
+
+
+def _since_ready(events: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What came after the last time that it was ready; all, if it never was."""
+    return events[max((number for number, event in enumerate(events, 1) if event.get("step") == "ready"), default=0) :]
 
 
 def _is_end(event: Mapping[str, Any]) -> bool:
@@ -81,16 +91,26 @@ def _is_end(event: Mapping[str, Any]) -> bool:
 
 
 def _failure(events: list[Mapping[str, Any]], tail: tuple[str, ...]) -> Failure | None:
-    failed = [event for event in events if event.get("step") == "failed"]
+    """Nothing of what was before it was ready: a later try has mended that."""
+    failed = [event for event in _since_ready(events) if event.get("step") == "failed"]
     if failed and failed[-1].get("reason") not in RETRIED:
         last = failed[-1]
         message = f"{last.get('message')}; {last.get('remedy')}"
         return Failure(str(last.get("reason")), message, unix(last.get("time")), tail)
-    died = [event for event in events if event["event"] == "engine_died"]
+    died = _deaths(events)
     if len(died) >= ENGINE_DEATHS:
         message = f"the engine ended {len(died)} times after it had started: {_mishap(died)}"
         return Failure("EngineCrashed", message, unix(died[-1].get("time")), tail)
     return None
+
+
+def _deaths(events: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of engines that had started, in the hour before the last one; none once another engine is ready."""
+    if not any(event["event"] == "engine_died" for event in _since_ready(events)):
+        return []
+    died = [event for event in events if event["event"] == "engine_died"]
+    last = unix(died[-1].get("time"))
+    return [event for event in died if unix(event.get("time")) > last - DEATHS_SECONDS]
 
 
 def _events(lines: list[str]) -> Iterator[Mapping[str, Any]]:
