@@ -162,3 +162,14 @@ def test_what_is_changed_is_tested_first_as_it_was_read() -> None:
     operations = cluster_patch(cluster(1, 1), (3, 3), ())
     tested = {one["path"].rpartition("/")[2]: one["value"] for one in operations if one["op"] == "test"}
     assert tested == {"groupName": "worker", "minReplicas": 1, "maxReplicas": 1}
+
+
+@pytest.mark.parametrize(
+    "edit", [{"replicas": "three"}, {"replicas": None}, {"scaling": {"max": -1}}, {"user_config": 1}]
+)
+def test_values_that_somebody_has_spoilt_are_none(edit: dict[str, Any]) -> None:
+    """They are written anew then; a pass that failed over them would never end."""
+    made = live_ray_service(OWNER, rendered(), values())
+    notes = made["metadata"]["annotations"]
+    notes[IN_PLACE] = json.dumps({**json.loads(notes[IN_PLACE]), **edit})
+    assert written_values(made) is None

@@ -239,6 +239,12 @@ def test_trying_again_is_no_progress() -> None:
     assert parse_log("\n".join(served)).at == parse_log(at(40, step="model")).at
 
 
+@pytest.mark.parametrize("time", ["noon", 7])
+def test_a_line_without_a_time_is_no_event(time: object) -> None:
+    """Whatever runs in the pod may write there."""
+    assert parse_log(json.dumps({"time": time, "event": "progress", "step": "load"})).step == ""
+
+
 def test_half_a_line_is_no_event() -> None:
     assert parse_log('{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog').step == ""
 

@@ -14,6 +14,7 @@ from sglang_operator.api import InvalidEndpoint, parse_endpoint
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.records import (
     DRAINING_SINCE,
+    FAILURE,
     StoredRevision,
     changes,
     find_record,
@@ -21,6 +22,7 @@ from sglang_operator.cluster.records import (
     note_failure,
     read_record,
 )
+from sglang_operator.cluster.selection import SERVING, SWITCHED_AT, notes_for, read_selection
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import render_endpoint
@@ -101,3 +103,20 @@ def test_what_became_of_a_revision_is_read_back() -> None:
 def test_what_another_owns_is_not_ours(foreign: list[dict[str, str]]) -> None:
     assert not OWNER.owns({"metadata": {"ownerReferences": foreign}})
     assert OWNER.owns({"metadata": {"ownerReferences": [OWNER.reference]}})
+
+
+HAND_MADE = ["soon", "", "nan", "inf", "-1", "1e300"]
+
+
+@pytest.mark.parametrize("text", [*HAND_MADE, "{}", "[]", "7", '{"reason": "r", "message": "m", "at": 1e300}'])
+def test_a_failure_that_nobody_can_read_is_none(text: str) -> None:
+    assert stored(2, {FAILURE: text}).record == Record(2)
+
+
+@pytest.mark.parametrize("text", HAND_MADE)
+def test_a_time_that_is_none_counts_as_absent(text: str) -> None:
+    assert stored(2, {DRAINING_SINCE: text}).record == Record(2)
+    notes = {SERVING: "qwen3-a", SWITCHED_AT: text}
+    found = read_selection({"metadata": {"annotations": notes, "resourceVersion": "5"}})
+    assert (found.revision, found.switched_at) == ("qwen3-a", 0.0)
+    assert notes_for(found)[SWITCHED_AT] == "0.000", "it is written anew, as it differs"

@@ -62,6 +62,13 @@ class InPlace:
         scaling = self.parsed_scaling
         return (scaling.min, scaling.max) if scaling else (self.replicas, self.replicas)
 
+    def check(self) -> None:
+        """Raises TypeError or ValueError for what nobody but a person's hand can have written."""
+        whole = all(type(number) is int and number >= 0 for number in (self.replicas, self.floor))
+        if not (whole and isinstance(self.user_config, Mapping) and isinstance(self.settings, str)):
+            raise TypeError("not the values of an endpoint")
+        _ = self.parsed_scaling
+
     def with_floor(self, floor: int) -> InPlace:
         """These values for a revision that shall have so many replicas at least."""
         return replace(self, floor=floor) if self.scaling else self
@@ -109,9 +116,11 @@ def worker_bounds(ray_service: Mapping[str, Any], values: InPlace) -> tuple[int,
 def written_values(live: Mapping[str, Any]) -> InPlace | None:
     """The values that were last written to a live RayService; None if somebody has spoilt the memory of them."""
     try:
-        return InPlace(**json.loads(notes_of(live).get(IN_PLACE, "")))
+        found = InPlace(**json.loads(notes_of(live).get(IN_PLACE, "")))
+        found.check()
     except (ValueError, TypeError):
         return None
+    return found
 
 
 @functools.lru_cache(REMEMBERED)

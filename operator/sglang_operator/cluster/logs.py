@@ -118,9 +118,10 @@ def _events(lines: list[str]) -> Iterator[Mapping[str, Any]]:
         if line.startswith('{"time"'):
             try:
                 event = json.loads(line)
-            except ValueError:  # two processes wrote at once
+                unix(event["time"])
+            except (ValueError, TypeError, KeyError):  # two processes wrote at once, or it is no line of ours
                 continue
-            if isinstance(event, dict) and "event" in event:
+            if "event" in event:
                 yield event
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sglang_operator.api import API_VERSION, KIND
 from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
+
+LATEST: Final = 253402300799.0  # the last second of the year 9999, beyond which there is no RFC 3339
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,12 @@ def unix(stamp: str | None) -> float:
 def stamp(seconds: float) -> str:
     """RFC 3339 of Unix seconds, as Kubernetes writes it: whole seconds, UTC."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_seconds(text: Any) -> float | None:
+    """Unix seconds as an annotation keeps them; None for what is no time: people edit annotations."""
+    try:
+        seconds = float(text)
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds <= LATEST else None

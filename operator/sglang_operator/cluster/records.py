@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sglang_operator.api.spec import EndpointSpec
-from sglang_operator.cluster.metadata import Owner, owned
+from sglang_operator.cluster.metadata import Owner, owned, read_seconds
 from sglang_operator.cluster.paths import RECORD
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import names
@@ -51,7 +51,7 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
         record=Record(
             number=int(stored["revision"]),
             failure=_read_failure(notes.get(FAILURE, "")),
-            draining_since=float(notes[DRAINING_SINCE]) if DRAINING_SINCE in notes else None,
+            draining_since=read_seconds(notes.get(DRAINING_SINCE)),
         ),
         fields=data["fields"],
         written=frozenset(data["written"]),
@@ -97,7 +97,11 @@ def note_failure(failure: Failure | None) -> dict[str, str | None]:
 
 
 def _read_failure(text: str) -> Failure | None:
-    if not text:
+    """None also for what nobody can read any more: the revision is tried again, and fails again if it must."""
+    try:
+        said = json.loads(text)
+        at = read_seconds(said["at"])
+        tail = tuple(map(str, said.get("log_tail") or ()))
+        return None if at is None else Failure(str(said["reason"]), str(said["message"]), at, tail)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    said = json.loads(text)
-    return Failure(said["reason"], said["message"], said["at"], tuple(said.get("log_tail", ())))

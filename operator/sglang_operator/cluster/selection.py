@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sglang_operator.cluster.metadata import notes_of
+from sglang_operator.cluster.metadata import notes_of, read_seconds
 from sglang_operator.lifecycle.observed import NOTHING, Selection
 from sglang_operator.render import names
 
@@ -16,14 +16,14 @@ SWITCHED_AT: Final = "serve.sglang.io/switched-at"
 
 def read_selection(service: Mapping[str, Any] | None) -> Selection:
     """From the Service in the cluster. The annotation counts, not the selector: a selector that somebody edited by hand
-    is put back to it."""
+    is put back to it. A time that is none counts as long ago, and is written anew."""
     if service is None:
         return NOTHING
     notes = notes_of(service)
     return Selection(
         revision=notes.get(SERVING, ""),
         previous=notes.get(PREVIOUS, ""),
-        switched_at=float(notes.get(SWITCHED_AT, 0)),
+        switched_at=read_seconds(notes.get(SWITCHED_AT)) or 0.0,
         resource_version=service["metadata"]["resourceVersion"],
     )
 
