@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,13 @@ def rendered(platform: Platform | None = None, **spec: Any) -> dict[str, Any]:
 def test_what_this_operator_would_make_is_up_to_date_whatever_the_count() -> None:
     assert findings.update_available(stored(), rendered(replicas=3)).status is Status.FALSE
     assert findings.update_available(None, rendered()).status is Status.FALSE
+
+
+def test_a_record_whose_json_was_ordered_anew_is_up_to_date() -> None:
+    """As by a backup that was restored."""
+    record = stored()
+    ordered = replace(record, ray_service=json.loads(json.dumps(record.ray_service, sort_keys=True)))
+    assert findings.update_available(ordered, rendered()).status is Status.FALSE
 
 
 def test_a_newer_image_of_the_platform_waits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,9 +61,10 @@ def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]
     return Condition(ConditionType.UPDATE_AVAILABLE, Status.TRUE, Reason.NEW_DEFAULTS, message)
 
 
-def _template(ray_service: Mapping[str, Any]) -> Any:
+def _template(ray_service: Mapping[str, Any]) -> str:
     """The part that needs new pods, without the names of its own revision."""
     name = ray_service["metadata"]["name"]
     config = ray_service["spec"]["rayClusterConfig"]
     workers = [{**group, "replicas": 0, "minReplicas": 0, "maxReplicas": 0} for group in config["workerGroupSpecs"]]
-    return repr({**config, "workerGroupSpecs": workers}).replace(name, "")
+    # Whoever stores JSON may order it: a backup that was restored has other bytes and says the same.
+    return json.dumps({**config, "workerGroupSpecs": workers}, sort_keys=True).replace(name, "")
