@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-PASS_SECONDS: Final = 300.0  # each request in a pass has a limit of its own, far below
+PASS_SECONDS: Final = 300.0  # requests have limits far below, and so have the questions to one revision together
 LAG_SECONDS: Final = 10.0  # a loop that is blocked for so long cannot renew its lease either
 BEAT_SECONDS: Final = 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ ROUTE: Final = "/-/replica"
 CONNECT_SECONDS: Final = 3.0
 GENERATE_SECONDS: Final = 25.0  # above the replica's own limit, so that its reason arrives
 LOOK_SECONDS: Final = 5.0
+ROUNDS_SECONDS: Final = 60.0  # after which a front is asked no further question: the next pass asks again
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class Prober:
 
     async def _ask_front(self, address: str, replicas: int, generate: bool) -> Answers:
         seen: dict[str, Report] = {}
+        until = time.monotonic() + ROUNDS_SECONDS
         for _ in range(2 * replicas):
+            if seen and time.monotonic() > until:
+                break
             answer = await self._ask_once(address, generate)
             if isinstance(answer, Answers):
                 return Answers(Probe.ANSWERED, tuple(seen.values())) if seen else answer

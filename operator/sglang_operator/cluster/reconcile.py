@@ -11,13 +11,13 @@ from typing import Any, Final
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster import findings
-from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import Children, NameTakenError
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner, is_terminating
 from sglang_operator.cluster.observe import View, observe
+from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import find_record
@@ -26,7 +26,6 @@ from sglang_operator.cluster.status import Facts, conditions, status_of, status_
 from sglang_operator.cluster.types import Key, Result
 from sglang_operator.cluster.writer import StalePassError, Writer
 from sglang_operator.lifecycle import decide, wanted_of
-from sglang_operator.lifecycle.observed import Probe
 from sglang_operator.lifecycle.plan import Plan
 from sglang_operator.lifecycle.reasons import Condition, ConditionType
 from sglang_operator.lifecycle.wanted import Wanted
@@ -37,10 +36,8 @@ Object = dict[str, Any]
 Report = Callable[[Key, Mapping[str, Any] | None], None]
 
 AGAIN_SECONDS: Final = 0.2  # after writes: the next step is most often ready
-PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
-LOG_SECONDS: Final = 10.0  # while a model loads
 REMEMBERED: Final = 512  # specs: about 50 kB each
-REFUSED_SECONDS: Final = 30.0  # after the cluster refused a write that only a person can make possible
+REFUSED_SECONDS: Final = 30.0  # after the cluster refused what only a person can make possible
 
 
 def _unheard(_key: Key, _status: Mapping[str, Any] | None) -> None:
@@ -119,7 +116,8 @@ class Reconciler:
         this = await self._read(key, live, understood)
         trouble, again = await self._write(this)
         await self._write_status(key, live, this.status, this.conditions(trouble))
-        return Result(_soonest(again, _look_again(this)))
+        seen = Seen(this.endpoint, this.wanted, this.view, this.now)
+        return Result(soonest(again, look_again(seen, this.plan.wait)))
 
     def _understand(self, live: Object) -> Understood:
         version = (live["metadata"]["uid"], live["metadata"]["generation"])
@@ -186,30 +184,6 @@ class Reconciler:
         owner = Owner(key, live["metadata"]["uid"])
         for one in transitions(known, made):
             await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
-
-
-def _look_again(this: Pass) -> float | None:
-    """When something may have changed of which no event tells."""
-    timer = this.plan.wait.at - this.now if this.plan.wait else None
-    return _soonest(timer, *(_interval(this, name) for name in this.view.sights))
-
-
-def _interval(this: Pass, name: str) -> float | None:
-    live = this.view.sights[name].revision.live
-    if name == this.view.observed.service.revision and live.probe is Probe.ANSWERED:
-        missing = live.answered < max(live.target_replicas or 0, this.wanted.replicas.least)
-        rows = adapter_rows(this.endpoint, this.view.sights[name].answers.reports) or ()
-        if any(row["state"] == "Loading" for row in rows):
-            return PROBE_SECONDS
-        # A pod is Ready before its replica is, a replica tries a failed adapter again, and then nothing tells of it.
-        return LOG_SECONDS if missing or any(row["state"] == "Failed" for row in rows) else None
-    if live.probe is not Probe.NOT_ASKED:
-        return PROBE_SECONDS
-    return LOG_SECONDS if live.worker_pods and name == this.wanted.revision else None
-
-
-def _soonest(*seconds: float | None) -> float | None:
-    return min((max(one, 0.05) for one in seconds if one is not None), default=None)
 
 
 def _name(action: object) -> str:

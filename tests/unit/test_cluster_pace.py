@@ -1,0 +1,125 @@
+"""When a pass looks again by itself: soon while something is waited for, rarely at what does not change."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from unit.api_objects import endpoint
+
+from sglang_operator.api import parse_endpoint
+from sglang_operator.cluster import probe as probing
+from sglang_operator.cluster.observe import Sight, View
+from sglang_operator.cluster.pace import LOG_SECONDS, PATIENT_SECONDS, PROBE_SECONDS, Seen, look_again
+from sglang_operator.cluster.probe import Prober
+from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Progress, Record, Revision, Selection
+from sglang_operator.lifecycle.plan import WaitUntil
+from sglang_operator.lifecycle.wanted import Wanted
+
+NOW = 10_000.0
+THERE = Live(presence=Presence.PRESENT, clusters=1, target_replicas=1, progress=Progress(NOW))
+
+
+def again(live: Live, *, selected: str = "", draining: bool = False, name: str = "b") -> float | None:
+    """Of an endpoint that wants revision b."""
+    record = Record(1, draining_since=NOW if draining else None)
+    sights = {name: Sight(Revision(name, record, live))}
+    view = View(Observed(service=Selection(selected)), sights)
+    return look_again(Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW), None)
+
+
+def unchanged(seconds: float, probe: Probe) -> Live:
+    return replace(THERE, worker_pods=1, probe=probe, answered=1, progress=Progress(NOW - seconds))
+
+
+@pytest.mark.parametrize("probe", [Probe.UNREACHABLE, Probe.WRONG, Probe.ANSWERED])
+def test_pods_that_prove_nothing_are_asked_ever_more_rarely(probe: Probe) -> None:
+    """A policy that closes all of a cluster would keep every worker busy with time-outs."""
+    waits = [again(unchanged(seconds, probe)) for seconds in (0, 20, 100, 300, 1e6)]
+    assert waits == [PROBE_SECONDS, PROBE_SECONDS, 10, PATIENT_SECONDS, PATIENT_SECONDS]
+
+
+def test_a_serving_revision_that_cannot_be_reached_is_asked_rarely_too() -> None:
+    assert again(unchanged(300, Probe.UNREACHABLE), selected="b") == PATIENT_SECONDS
+
+
+def test_the_end_of_a_drain_is_not_missed() -> None:
+    drains = unchanged(300, Probe.ANSWERED)
+    assert again(drains, selected="b", draining=True, name="a") == PROBE_SECONDS
+
+
+def test_a_revision_that_serves_needs_no_look() -> None:
+    assert again(unchanged(300, Probe.ANSWERED), selected="b") is None
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        THERE,  # its pods are refused by a quota
+        replace(THERE, worker_pods=1),
+        replace(THERE, clusters=0, target_replicas=0),  # KubeRay is silent
+        replace(THERE, target_replicas=None),
+    ],
+)
+@pytest.mark.parametrize("selected", ["", "b"])
+def test_pods_that_shall_come_are_waited_for(live: Live, selected: str) -> None:
+    assert again(live, selected=selected) == LOG_SECONDS
+
+
+@pytest.mark.parametrize(
+    "live", [Live(presence=Presence.TERMINATING), Live(clusters=1), Live(pods=1)], ids=["service", "cluster", "pod"]
+)
+def test_what_shall_go_is_waited_for(live: Live) -> None:
+    assert again(live, name="a") == LOG_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("live", "name"),
+    [
+        (replace(THERE, target_replicas=0), "b"),  # stopped, or asleep
+        (replace(THERE, released=True), "b"),  # failed, and kept for reading
+        (THERE, "a"),  # its turn to go comes with a timer of its own
+        (Live(), "b"),
+    ],
+)
+def test_where_nothing_is_waited_for_events_will_do(live: Live, name: str) -> None:
+    assert again(live, name=name) is None
+
+
+def test_the_first_limit_comes_first() -> None:
+    view = View(Observed(), {"b": Sight(Revision("b", Record(1), THERE))})
+    seen = Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW)
+    assert look_again(seen, WaitUntil(NOW + 3, "drainSeconds")) == 3
+    assert look_again(seen, WaitUntil(NOW + 30, "drainSeconds")) == LOG_SECONDS
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(60.0, 4), (-1.0, 1)])
+def test_a_front_is_not_asked_for_longer_than_its_turn(
+    monkeypatch: pytest.MonkeyPatch, limit: float, asked: int
+) -> None:
+    """Where each answer takes its 25 s, asking again and again would take longer than a pass may."""
+    monkeypatch.setattr(probing, "ROUNDS_SECONDS", limit)
+    times: list[int] = []
+
+    async def answer(_request: web.Request) -> web.Response:
+        times.append(1)
+        said = {"replica": "r", "node_ip": "127.0.0.1", "config_id": "", "in_flight": 0}
+        return web.json_response(said)
+
+    async def main() -> None:
+        app = web.Application()
+        app.router.add_get("/-/replica", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        prober = Prober(runner.addresses[0][1])
+        found = await prober.ask(["127.0.0.1", "127.0.0.1"], generate=True)
+        assert len(found.reports) == 1
+        await prober.close()
+        await runner.cleanup()
+
+    asyncio.run(main())
+    assert len(times) == 2 * asked
