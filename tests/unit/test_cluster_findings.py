@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from unit.api_objects import endpoint
 from unit.test_cluster_records import stored
 
@@ -40,9 +41,35 @@ def test_a_newer_image_of_the_platform_waits() -> None:
     assert "restartToken" in found.message
 
 
-def test_a_quota_is_no_missing_right() -> None:
-    quota = ApiError(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: compute')
-    assert findings.blocked(quota).reason is Reason.REFUSED
-    right = ApiError(403, "Forbidden", "cannot create resource rayservices")
-    assert findings.blocked(right).reason is Reason.FORBIDDEN
-    assert "helm upgrade" in findings.blocked(right).message
+READ = (
+    'rayservices.ray.io is forbidden: User "system:serviceaccount:s:o" cannot list resource "rayservices" in API group '
+    '"ray.io" in the namespace "a"'
+)
+OWNING = (
+    'rayservices.ray.io "q" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you '
+    "can't set finalizers on: , <nil>"
+)
+
+
+@pytest.mark.parametrize("said", [READ, OWNING])
+def test_a_missing_right_is_named_with_its_remedy(said: str) -> None:
+    error = ApiError(403, "Forbidden", said)
+    found = findings.blocked(error)
+    assert found.reason is Reason.FORBIDDEN
+    assert said in found.message
+    assert "helm upgrade" in found.message
+    assert "rbac.create" in error.advice
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'pods "x" is forbidden: exceeded quota: compute',
+        'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged',
+        'admission webhook "policy.example.com" denied the request: no registry but ours',
+    ],
+)
+def test_a_quota_or_a_policy_is_no_missing_right(said: str) -> None:
+    error = ApiError(403, "Forbidden", said)
+    assert findings.blocked(error).reason is Reason.REFUSED
+    assert error.advice == ""

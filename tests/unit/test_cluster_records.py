@@ -15,6 +15,8 @@ from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.records import (
     DRAINING_SINCE,
     FAILURE,
+    FORMAT,
+    NewerRecordError,
     StoredRevision,
     changes,
     find_record,
@@ -120,3 +122,12 @@ def test_a_time_that_is_none_counts_as_absent(text: str) -> None:
     found = read_selection({"metadata": {"annotations": notes, "resourceVersion": "5"}})
     assert (found.revision, found.switched_at) == ("qwen3-a", 0.0)
     assert notes_for(found)[SWITCHED_AT] == "0.000", "it is written anew, as it differs"
+
+
+def test_a_record_of_a_later_operator_is_not_misread() -> None:
+    parsed = parse_endpoint(endpoint())
+    ray_service = next(item for item in render_endpoint(parsed) if item["kind"] == "RayService")
+    written = new_record(OWNER, 1, parsed.written, ray_service)
+    written["data"]["format"] = FORMAT + 1
+    with pytest.raises(NewerRecordError, match=r"has format 2, this operator reads 1.*Install that one again"):
+        read_record(written)

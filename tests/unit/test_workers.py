@@ -88,6 +88,13 @@ def test_failures_back_off_and_a_success_forgets_them(caplog: pytest.LogCaptureF
     assert "ValueError: no such thing" in caplog.text
 
 
+def test_a_missing_right_is_logged_with_its_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    said = 'sglangendpoints is forbidden: User "o" cannot get resource "sglangendpoints" in API group "serve.sglang.io"'
+    run_passes(raises(ApiError(403, "Forbidden", said)))
+    assert 'cannot get resource "sglangendpoints"' in caplog.text
+    assert "helm upgrade" in caplog.text
+
+
 def test_a_conflict_is_tried_again_soon_but_not_in_a_hot_loop(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     queue, results = run_passes(raises(*[ApiError(409, "Conflict", "changed")] * 3), passes=3)

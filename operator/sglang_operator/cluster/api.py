@@ -6,6 +6,7 @@ Plain dicts, because typed models would drop fields that this client version doe
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
@@ -28,6 +29,11 @@ USER_AGENT: Final = "sglang-operator"
 
 # The server says no more of it than this; what it refuses by the schema has the name of the object in front.
 _FAILED_TEST: Final = "the server rejected our request due to an error in our request"
+# In the words of the server's authorizer, and of the check who may make objects that block their owner's deletion.
+_NO_RIGHT: Final = re.compile(r"\bcannot (\w+ resource\b|set blockOwnerDeletion)")
+GRANT: Final = (
+    "grant it to the operator's role: helm upgrade of its chart does, unless rbac.create is false; no restart is needed"
+)
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -57,6 +63,16 @@ class ApiError(Exception):
     def is_failed_test(self) -> bool:
         """A `test` of a JSON patch did not hold. What is wrong by its schema is named in the message instead."""
         return self.status == HTTPStatus.UNPROCESSABLE_ENTITY and self.message.startswith(_FAILED_TEST)
+
+    @property
+    def is_forbidden(self) -> bool:
+        """A right of the operator is missing. Quotas and policies refuse with the same status."""
+        return self.status == HTTPStatus.FORBIDDEN and bool(_NO_RIGHT.search(self.message))
+
+    @property
+    def advice(self) -> str:
+        """What to do about a missing right, "" if it is something else."""
+        return f"; {GRANT}" if self.is_forbidden else ""
 
     @property
     def is_passing(self) -> bool:

@@ -11,10 +11,8 @@ from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
-from sglang_operator.cluster.records import StoredRevision
+from sglang_operator.cluster.records import NewerRecordError, StoredRevision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
-
-FORBIDDEN_STATUS = 403
 
 
 def accepted(absent: frozenset[str], wants_route: bool, warnings: Sequence[FieldError] = ()) -> Condition:
@@ -41,13 +39,14 @@ def kuberay_absent() -> Condition:
     return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.KUBERAY_ABSENT, message)
 
 
-def blocked(error: ApiError | NameTakenError) -> Condition:
-    """A write that the cluster refuses, in the server's own words."""
+def blocked(error: ApiError | NameTakenError | NewerRecordError) -> Condition:
+    """What the cluster refuses, in the server's own words, or what this operator must not touch."""
     if isinstance(error, NameTakenError):
         return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.NAME_TAKEN, str(error))
-    if error.status == FORBIDDEN_STATUS and "quota" not in error.message:
-        message = f"{error.message}; grant it to the operator, for example by helm upgrade of its chart"
-        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.FORBIDDEN, message)
+    if isinstance(error, NewerRecordError):
+        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.RECORD_TOO_NEW, str(error))
+    if error.is_forbidden:
+        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.FORBIDDEN, error.message + error.advice)
     return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.REFUSED, f"the cluster refuses: {error.message}")
 
 

@@ -20,7 +20,7 @@ from sglang_operator.cluster.observe import View, observe
 from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
-from sglang_operator.cluster.records import find_record
+from sglang_operator.cluster.records import NewerRecordError, find_record
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
 from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
 from sglang_operator.cluster.types import Key, Result
@@ -113,11 +113,23 @@ class Reconciler:
         except InvalidEndpoint as error:
             await self._write_status(key, live, {}, [findings.rejected(error)])
             return Result()
-        this = await self._read(key, live, understood)
+        try:
+            this = await self._read(key, live, understood)
+        except (NewerRecordError, ApiError) as error:
+            return await self._stand_still(key, live, error)
         trouble, again = await self._write(this)
         await self._write_status(key, live, this.status, this.conditions(trouble))
         seen = Seen(this.endpoint, this.wanted, this.view, this.now)
         return Result(soonest(again, look_again(seen, this.plan.wait)))
+
+    async def _stand_still(self, key: Key, live: Object, error: NewerRecordError | ApiError) -> Result:
+        """Say what cannot be read, and change nothing. Raises what may go by itself."""
+        if isinstance(error, ApiError) and not error.is_forbidden:
+            raise error
+        found = findings.blocked(error)
+        log.warning("%s", found.message)
+        await self._write_status(key, live, {}, [found])
+        return Result(REFUSED_SECONDS)
 
     def _understand(self, live: Object) -> Understood:
         version = (live["metadata"]["uid"], live["metadata"]["generation"])
@@ -154,8 +166,9 @@ class Reconciler:
         except (NameTakenError, ApiError) as error:
             if isinstance(error, ApiError) and error.is_passing:
                 raise
-            log.warning("%s", error)
-            return findings.blocked(error), REFUSED_SECONDS
+            found = findings.blocked(error)
+            log.warning("%s", found.message)
+            return found, REFUSED_SECONDS
 
     async def _carry_out(self, this: Pass) -> float | None:
         """The plan, or if there is nothing to plan, everything else that shall be as it was written."""

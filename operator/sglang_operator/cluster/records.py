@@ -42,9 +42,21 @@ class StoredRevision:
     resource_version: str = ""
 
 
+class NewerRecordError(Exception):
+    """A later operator has written this record: what it means here is unknown, so nothing is made of it."""
+
+    def __init__(self, name: str, found: object) -> None:
+        super().__init__(
+            f"record {name} (ControllerRevision) has format {found}, this operator reads {FORMAT}: it was written by a "
+            "later version of the operator. Install that one again; until then nothing is changed"
+        )
+
+
 def read_record(stored: Mapping[str, Any]) -> StoredRevision:
-    """From the object in the cluster."""
+    """From the object in the cluster. Raises NewerRecordError."""
     metadata, data = stored["metadata"], stored["data"]
+    if data.get("format", FORMAT) != FORMAT:
+        raise NewerRecordError(metadata["name"], data["format"])
     notes = metadata.get("annotations") or {}
     return StoredRevision(
         name=metadata["name"],

@@ -109,7 +109,7 @@ class Workers:
     def _refused(self, key: Key, error: ApiError) -> str:
         seconds = self._queue.retry(key, CONFLICT_SECONDS if error.is_conflict else None)
         level = logging.INFO if error.is_conflict else logging.WARNING
-        log.log(level, "%s: %s; again in %.1f s", key, error, seconds)
+        log.log(level, "%s: %s%s; again in %.1f s", key, error, error.advice, seconds)
         return CONFLICT if error.is_conflict else ERROR
 
     def _succeeded(self, key: Key, result: Result) -> str:
@@ -134,7 +134,7 @@ async def resync(
         try:
             keys = list(await list_keys())
         except ApiError as error:
-            log.warning("resync: the endpoints cannot be listed, next try in %g s: %s", seconds, error)
+            log.warning("resync: the endpoints cannot be listed, next try in %g s: %s%s", seconds, error, error.advice)
             continue
         for key in keys:
             queue.add_after(key, draw() * seconds / 2)

@@ -56,6 +56,7 @@ class Reason(Enum):
     VALID = "Valid"
     INVALID = "InvalidSpec"
     NAME_TAKEN = "NameTaken"
+    RECORD_TOO_NEW = "RecordTooNew"
     KUBERAY_ABSENT = "KubeRayAbsent"
     ROUTE_ABSENT = "GatewayApiAbsent"
     FORBIDDEN = "Forbidden"
