@@ -157,7 +157,8 @@ def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
     """The very command line of the pod, with a file in the place of the mounted one."""
     defaults = tmp_path / "defaults.yaml"
     defaults.write_text("{}\n")
-    args = container(chart.render({**EVERYTHING, "watchNamespaces": ["a", "b"]}))["args"]
+    values = {**EVERYTHING, "watchNamespaces": ["a", "b"], "kuberay": {"namespace": "ray"}}
+    args = container(chart.render(values))["args"]
     here = [f"--defaults={defaults}" if arg.startswith("--defaults=") else arg for arg in args]
     options = run.make_context("run", here).params
     assert options == {
@@ -168,6 +169,7 @@ def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
         "leader_election": True,
         "lease_name": "sglang-operator-models",
         "lease_namespace": "",
+        "kuberay_namespace": "ray",
         "http_port": 8080,
         "log_format": "text",
         "log_level": "debug",

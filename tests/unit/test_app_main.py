@@ -44,6 +44,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
         "LEADER_ELECTION": "false",
         "LEASE_NAME": "mine",
         "LEASE_NAMESPACE": "here",
+        "KUBERAY_NAMESPACE": "kuberay",
         "HTTP_PORT": "0",
         "LOG_FORMAT": "text",
         "LOG_LEVEL": "debug",
@@ -57,7 +58,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     assert call(*arguments, "--no-leader-election").exit_code == 0
     assert call(**{f"SGLANG_OPERATOR_{name}": value for name, value in environment.items()}).exit_code == 0
     assert started[0] == started[1]
-    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", 0, "text", "debug")
+    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", "kuberay", 0, "text", "debug")
 
 
 @pytest.mark.parametrize(

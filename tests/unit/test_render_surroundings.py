@@ -37,6 +37,13 @@ class TestNetwork:
             ("every port", "here: serve.sglang.io/endpoint=qwen3"),
         ]
 
+    def test_kuberay_may_be_where_the_platform_says(self) -> None:
+        """A label is anybody's to give; a namespace is not."""
+        spec = render(platform=Platform(kuberay_namespace="kuberay"))["NetworkPolicy"]["spec"]
+        (to_ray,) = (rule for rule in spec["ingress"] if rule.get("ports", [{}])[0].get("port") == 8265)
+        there = {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}}
+        assert [peer["namespaceSelector"] for peer in to_ray["from"]] == [there, there]
+
     def test_ports_are_those_of_the_pods(self) -> None:
         objects = render()
         pods = (head(objects), worker(objects))

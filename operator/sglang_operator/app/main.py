@@ -85,6 +85,12 @@ def group() -> None:
     "--lease-namespace", default="", help="Namespace of the Lease.  [default: $POD_NAMESPACE, or the kubeconfig's]"
 )
 @_option(
+    "--kuberay-namespace",
+    default="",
+    metavar="A",
+    help="Where KubeRay's operator runs: no pod of another one may reach Ray's job API then.  [default: any]",
+)
+@_option(
     "--http-port",
     default=HTTP_PORT,
     type=click.IntRange(0, 65535),

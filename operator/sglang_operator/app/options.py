@@ -32,6 +32,8 @@ class Options:
     lease_name: str = LEASE_NAME
     lease_namespace: str = ""
     """"": the pod's own, or the one of the kubeconfig's context."""
+    kuberay_namespace: str = ""
+    """Where KubeRay's operator runs; "": unknown."""
     http_port: int = HTTP_PORT
     """Port of health and metrics; 0: any free one, which the log names."""
     log_format: LogFormat = "json"

@@ -14,5 +14,5 @@ def make_reconcile(given: Surroundings) -> Reconcile:
     """`Reconciler.reconcile` with its client of pods, which ends with the process."""
     prober = Prober()
     given.stack.push_async_callback(prober.close)
-    reconciler = Reconciler(given.api, prober, time.time, defaults=given.defaults, report=given.report)
+    reconciler = Reconciler(given.api, prober, time.time, given.platform, defaults=given.defaults, report=given.report)
     return reconciler.reconcile

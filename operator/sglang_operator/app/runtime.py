@@ -32,6 +32,7 @@ from sglang_operator.cluster.paths import ENDPOINT
 from sglang_operator.cluster.queue import WorkQueue
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import Reconcile, Workers, resync
+from sglang_operator.render import Platform
 
 log: Final = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Surroundings:
     api: Api
     """Refuses writes near the end of the lease."""
     defaults: Mapping[str, Any]
+    platform: Platform
     report: Report
     """Takes the status of an endpoint after each pass, None when it is gone."""
     stack: AsyncExitStack
@@ -94,7 +96,8 @@ class Operator:
         self._open_api = self._api(configuration)
         self._lease = self._own_lease() if options.leader_election else None
         self._guarded_api = self._api(configuration, self._lease.guard if self._lease else _no_guard)
-        reconcile = make_reconcile(Surroundings(self._guarded_api, defaults, self._metrics.report, stack))
+        platform = Platform(kuberay_namespace=options.kuberay_namespace)
+        reconcile = make_reconcile(Surroundings(self._guarded_api, defaults, platform, self._metrics.report, stack))
         self._workers = Workers(self._queue, reconcile, count=options.workers, observe=self._metrics.passed)
 
     async def listen(self) -> None:

@@ -158,6 +158,8 @@ class Network:
     names: Names
     pods: Mapping[str, str]
     """Selects every pod of the endpoint, whatever its revision."""
+    kuberay_namespaces: Mapping[str, Any]
+    """Selects where KubeRay may be."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from sglang_operator.api import Endpoint
 from sglang_operator.render import context, names
@@ -12,6 +12,7 @@ from sglang_operator.render.pod_template import patch_pod
 from sglang_operator.render.serve_config import serve_config
 from sglang_operator.render.templating import render_template
 
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"  # the API server gives it to every namespace
 Object = dict[str, Any]
 
 
@@ -31,7 +32,7 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
         claim = context.CacheClaim(names=of, name=names.cache_claim(endpoint.name), cache=cache)
         yield render_template("persistentvolumeclaim.yaml.j2", claim)
     # Before the pods, which are then never open to everybody.
-    yield render_template("networkpolicy.yaml.j2", context.Network(names=of, pods={names.ENDPOINT: endpoint.name}))
+    yield render_template("networkpolicy.yaml.j2", _network(endpoint, platform, of))
     yield _ray_service(endpoint, platform, of)
     yield render_template("service.yaml.j2", access)
     # With a single replica a budget could only forbid every drain of its node. Kubernetes takes no share of a number
@@ -43,6 +44,12 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
         yield render_template("ingress.yaml.j2", access)
     if api.route:
         yield render_template("httproute.yaml.j2", access)
+
+
+def _network(endpoint: Endpoint, platform: Platform, of: context.Names) -> context.Network:
+    kuberay = platform.kuberay_namespace
+    anywhere_or_there = {"matchLabels": {NAMESPACE_NAME: kuberay}} if kuberay else {}
+    return context.Network(names=of, pods={names.ENDPOINT: endpoint.name}, kuberay_namespaces=anywhere_or_there)
 
 
 def _ray_service(endpoint: Endpoint, platform: Platform, of: context.Names) -> Object:

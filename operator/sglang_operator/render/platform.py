@@ -33,6 +33,8 @@ class Platform:
     """What is in those images; KubeRay picks probes and flags by it."""
     model_mirror_claim: str = ""
     """PersistentVolumeClaim that holds `<org>/<name>` directories, asked before the hub. Default: no mirror."""
+    kuberay_namespace: str = ""
+    """Where KubeRay's operator runs; "": pods that call themselves so may be anywhere."""
     amd_groups: tuple[int, ...] = (44, 109, 110)
     """Groups that own /dev/kfd and /dev/dri/renderD* on AMD nodes: video is 44, render is 109 or 110 on Ubuntu 22.04.
     A host with other ids needs its own here, or supplementalGroups in spec.podTemplate.worker."""
