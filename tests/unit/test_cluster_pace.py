@@ -11,8 +11,16 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster import probe as probing
+from sglang_operator.cluster.complaints import STUCK_SECONDS
 from sglang_operator.cluster.observe import Sight, View
-from sglang_operator.cluster.pace import LOG_SECONDS, PATIENT_SECONDS, PROBE_SECONDS, Seen, look_again
+from sglang_operator.cluster.pace import (
+    LOG_SECONDS,
+    PATIENT_SECONDS,
+    PROBE_SECONDS,
+    WAIT_SECONDS,
+    Seen,
+    look_again,
+)
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Progress, Record, Revision, Selection
 from sglang_operator.lifecycle.plan import WaitUntil
@@ -65,14 +73,20 @@ def test_a_revision_that_serves_needs_no_look() -> None:
 )
 @pytest.mark.parametrize("selected", ["", "b"])
 def test_pods_that_shall_come_are_waited_for(live: Live, selected: str) -> None:
-    assert again(live, selected=selected) == LOG_SECONDS
+    assert again(live, selected=selected) == WAIT_SECONDS
+
+
+def test_pods_that_do_not_come_are_found_within_a_quarter_of_a_minute() -> None:
+    assert STUCK_SECONDS + WAIT_SECONDS <= 15
+    waits = [again(replace(THERE, progress=Progress(NOW - seconds))) for seconds in (0, 50, 80, 1e6)]
+    assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, LOG_SECONDS]
 
 
 @pytest.mark.parametrize(
     "live", [Live(presence=Presence.TERMINATING), Live(clusters=1), Live(pods=1)], ids=["service", "cluster", "pod"]
 )
 def test_what_shall_go_is_waited_for(live: Live) -> None:
-    assert again(live, name="a") == LOG_SECONDS
+    assert again(live, name="a") == WAIT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -92,7 +106,7 @@ def test_the_first_limit_comes_first() -> None:
     view = View(Observed(), {"b": Sight(Revision("b", Record(1), THERE))})
     seen = Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW)
     assert look_again(seen, WaitUntil(NOW + 3, "drainSeconds")) == 3
-    assert look_again(seen, WaitUntil(NOW + 30, "drainSeconds")) == LOG_SECONDS
+    assert look_again(seen, WaitUntil(NOW + 30, "drainSeconds")) == WAIT_SECONDS
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(60.0, 4), (-1.0, 1)])

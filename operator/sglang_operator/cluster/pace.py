@@ -14,7 +14,8 @@ from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.wanted import Wanted
 
 PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
-LOG_SECONDS: Final = 10.0  # while a model loads, and while pods are to come or to go
+WAIT_SECONDS: Final = 5.0  # while pods are to come, to start or to go: after ten it is known that they do not
+LOG_SECONDS: Final = 10.0  # while a model loads
 PATIENT_SECONDS: Final = 30.0  # a probe may hold its worker for as long: others must have their turn
 PATIENCE: Final = 0.1  # of the time that nothing has changed: probing a minute later is early enough after ten
 SHORTEST: Final = 0.05
@@ -54,12 +55,12 @@ def soonest(*seconds: float | None) -> float | None:
 def _interval(seen: Seen, name: str) -> float | None:
     revision = seen.sights[name].revision
     if revision.live.probe is Probe.NOT_ASKED:
-        return LOG_SECONDS if _is_waited_for(seen, revision) else None
+        return _patient(seen, revision, WAIT_SECONDS, LOG_SECONDS) if _is_waited_for(seen, revision) else None
     if revision.live.probe is Probe.ANSWERED and name == seen.selected:
         return _while_it_serves(seen, seen.sights[name])
     if revision.live.probe is Probe.ANSWERED and revision.draining_since is not None:
         return PROBE_SECONDS
-    return _patient(seen, revision)
+    return _patient(seen, revision, PROBE_SECONDS, PATIENT_SECONDS)
 
 
 def _while_it_serves(seen: Seen, sight: Sight) -> float | None:
@@ -82,8 +83,8 @@ def _is_waited_for(seen: Seen, revision: Revision) -> bool:
     return live.worker_pods > 0 or live.clusters == 0 or live.target_replicas != 0
 
 
-def _patient(seen: Seen, revision: Revision) -> float:
-    """Of pods that do not answer, or prove too little: often at first, then ever more rarely."""
+def _patient(seen: Seen, revision: Revision, shortest: float, longest: float) -> float:
+    """Often at first, then ever more rarely."""
     progress = revision.live.progress
     still = seen.now - progress.at if progress else 0.0
-    return min(max(PROBE_SECONDS, PATIENCE * still), PATIENT_SECONDS)
+    return min(max(shortest, PATIENCE * still), longest)
