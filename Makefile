@@ -132,7 +132,7 @@ format: venv ## Let ruff format and fix what it can
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: venv engine ## Ratio of this endpoint to native `sglang serve`, on CPU
+bench: venv engine ## Ratio of an endpoint to native `sglang serve`: a tiny model on CPU, 10 minutes (BENCH_ARGS=--help)
 	$(BIN)/python bench/serving.py $(BENCH_ARGS)
 
 .PHONY: soak

@@ -1,7 +1,7 @@
 """How much of native `sglang serve` an endpoint keeps: both are up at once and take turns under the same load.
 
-    .venv/bin/python bench/serving.py --endpoint bench/tiny-cpu.yaml --rounds 5 --concurrency 1,8,32
-    .venv/bin/python bench/serving.py --endpoint bench/llama8b-gpu.yaml --concurrency 1,16,64,256 --json out.json
+    .venv/bin/python bench/serving.py
+    .venv/bin/python bench/serving.py --endpoint bench/llama8b-gpu.yaml --concurrency 1,16,64 --words 200 --tokens 64
 
 Native is `python -m sglang.launch_server` with the very server arguments that the endpoint's replica uses. Ours is
 what `kubectl sglang run` starts: rendered Serve application, HAProxy in front. Each round measures native and ours back
@@ -27,11 +27,13 @@ from typing import Any
 
 import httpx
 import psutil
+import serving_models
 import yaml
 
 from sglang_operator.api import Endpoint, parse_endpoint
 from sglang_operator.cli.local_process import LocalProcess
-from sglang_operator.cli.local_spec import Machine, local_spec
+from sglang_operator.cli.local_spec import Machine, NotLocal, local_spec
+from sglang_operator.cli.machine import engine_python
 from sglang_operator.render import render_endpoint
 from sglang_serve.args import serve_args
 from sglang_serve.engine_args import Place, command_line, engine_args, engine_environment
@@ -131,7 +133,7 @@ def ours(spec: Mapping[str, Any], python: Path, log: Path) -> Iterator[Server]:
 def measure(server: Server, model: str, options: argparse.Namespace, concurrency: int, seed: int) -> dict[str, Any]:
     """One load in a process of its own."""
     requests = max(options.requests * concurrency, options.least)
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), "--url", server.url, "--model", model]
+    command = [sys.executable, str(Path(__file__).with_name("serving_load.py")), "--url", server.url, "--model", model]
     numbers = {"concurrency": concurrency, "requests": requests, "words": options.words, "tokens": options.tokens}
     command += ["--task", options.task]
     command += [part for name, value in {**numbers, "seed": seed}.items() for part in (f"--{name}", str(value))]
@@ -191,12 +193,10 @@ def versus(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, str]:
 def options_of(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--endpoint", type=Path, required=True, help="an SGLangEndpoint with a file:// model")
-    parser.add_argument("--model-path", help="replaces spec.model.uri: a directory of this machine")
-    parser.add_argument("--engine-python", type=Path, default=os.environ.get("SGLANG_ENGINE_PYTHON", sys.executable))
+    add_common_options(parser)
     parser.add_argument("--concurrency", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=4, help="per connection and round")
+    parser.add_argument("--requests", type=int, default=8, help="per connection and round")
     parser.add_argument("--least", type=int, default=24, help="requests of a round at the least")
     parser.add_argument("--words", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=32)
@@ -205,22 +205,43 @@ def options_of(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_endpoint(options: argparse.Namespace) -> Endpoint:
-    """The endpoint of `--endpoint` with the model of `--model-path`."""
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What is served, and by which SGLang: bench/starts.py asks the same."""
+    text = "an SGLangEndpoint with a file:// model (default: bench/tiny-cpu.yaml)"
+    parser.add_argument("--endpoint", type=Path, default=Path(__file__).with_name("tiny-cpu.yaml"), help=text)
+    parser.add_argument("--model-path", help="replaces spec.model.uri: a directory of this machine")
+    text = "has SGLang and Ray (default: $SGLANG_ENGINE_PYTHON, else what `make engine` installed)"
+    parser.add_argument("--engine-python", type=Path, help=text)
+
+
+def find_python(options: argparse.Namespace) -> Path:
+    """The engine environment's Python; without one the program ends, with the remedy."""
+    try:
+        return engine_python(options.engine_python)
+    except NotLocal as error:
+        sys.exit(f"error: {error}")
+
+
+def read_endpoint(options: argparse.Namespace, scratch: Path) -> Endpoint:
+    """The endpoint of `--endpoint` with the model of `--model-path`, or one made below `scratch`."""
     manifest = yaml.safe_load(options.endpoint.read_text())
-    if options.model_path:
-        manifest["spec"]["model"]["uri"] = f"file://{Path(options.model_path).resolve()}"
+    model = manifest["spec"]["model"]
+    path = options.model_path or serving_models.make(model["uri"], options.engine_python, scratch)
+    if path:
+        model["uri"] = f"file://{Path(path).resolve()}"
     return parse_endpoint(manifest)
 
 
 def main() -> None:
     """See the module's text."""
     options = options_of()
-    endpoint = read_endpoint(options)
-    options.task = endpoint.spec.task
-    spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
+    options.engine_python = find_python(options)
     with ExitStack() as stack:
-        logs = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        endpoint = read_endpoint(options, scratch)
+        options.task = endpoint.spec.task
+        spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
+        logs = options.logs or scratch
         logs.mkdir(parents=True, exist_ok=True)
         say("starting both servers")
         servers = [

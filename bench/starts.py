@@ -1,6 +1,6 @@
 """How long a server takes from its start to the first token of an answer: ours and native `sglang serve` in turns.
 
-    .venv/bin/python bench/starts.py --endpoint bench/tiny-cpu.yaml --model-path DIR --rounds 3
+    .venv/bin/python bench/starts.py
 
 Each start is alone on the machine, with its model and its programs read before (warm), or with `--cold` after the
 kernel was told to forget all files, which needs root. Ours is what `kubectl sglang run` starts: Ray, HAProxy, replica.
@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serving import NATIVE, OURS, native, ours, read_endpoint, say
+from serving import NATIVE, OURS, add_common_options, find_python, native, ours, read_endpoint, say
 
 from sglang_operator.cli.local_spec import Machine, local_spec
 from sglang_operator.render import render_endpoint
@@ -47,16 +46,15 @@ def first_token(name: str, spec: Mapping[str, Any], model: str, options: argpars
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--endpoint", type=Path, required=True, help="an SGLangEndpoint with a file:// model")
-    parser.add_argument("--model-path", help="replaces spec.model.uri: a directory of this machine")
-    parser.add_argument("--engine-python", type=Path, default=os.environ.get("SGLANG_ENGINE_PYTHON", sys.executable))
+    add_common_options(parser)
     parser.add_argument("--rounds", type=int, default=3, help="without the first of each, which only warms the machine")
     parser.add_argument("--cold", action="store_true", help="forget all files before each start (root)")
     options = parser.parse_args()
-    endpoint = read_endpoint(options)
-    spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
+    options.engine_python = find_python(options)
     taken: dict[str, list[float]] = {NATIVE: [], OURS: []}
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        endpoint = read_endpoint(options, Path(directory))
+        spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
         for number in range(0 if options.cold else -1, options.rounds):
             for name in (NATIVE, OURS) if number % 2 == 0 else (OURS, NATIVE):
                 seconds = first_token(name, spec, endpoint.spec.model.served_name, options, Path(directory))

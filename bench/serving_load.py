@@ -1,6 +1,6 @@
 """A load of streaming chats, or of embeddings, against one server, in a process of its own; prints one JSON line.
 
-    python bench/load.py --url http://127.0.0.1:8000 --model tiny --concurrency 8 --requests 160 --tokens 64
+    python bench/serving_load.py --url http://127.0.0.1:8000 --model tiny --concurrency 8 --requests 160 --tokens 64
 
 `concurrency` connections are kept alive and send back to back. Prompts are random words, different for each request and
 equal for equal `--seed`, so that no prefix cache answers and both servers of a pair get the same work. The time to the
