@@ -92,11 +92,19 @@ def test_one_python_for_both_environments() -> None:
     assert "--python-version 3.11" in text("Makefile")
 
 
+NAMES = {
+    "SGLang": "sglang",
+    "Ray": "ray",
+    "KubeRay": "kuberay",
+    "sglang:v": "sglang",
+    "kuberay-helm/ --version": "kuberay",
+}
+
+
 def mentions(document: Path) -> Iterator[tuple[str, str]]:
     """(what, version) of every "SGLang 1.2.3" and the like."""
-    names = {"SGLang": "sglang", "Ray": "ray", "KubeRay": "kuberay", "sglang:v": "sglang"}
-    pattern = rf"\b({'|'.join(names)}) ?v?(\d+\.\d+\.\d+)\b"
-    return ((names[what], version) for what, version in re.findall(pattern, document.read_text(encoding="utf-8")))
+    pattern = rf"({'|'.join(NAMES)}) ?v?(\d+\.\d+\.\d+)\b"
+    return ((NAMES[what], version) for what, version in re.findall(pattern, document.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/how-to", "docs/reference", "docs/operations"])
@@ -106,6 +114,21 @@ def test_documents_name_the_pinned_versions(path: str) -> None:
     for document in documents:
         for what, version in mentions(document):
             assert version == versions()[what], f"{document.relative_to(ROOT)} says {what} {version}"
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/how-to/install.md"])
+def test_the_command_that_installs_kuberay_has_the_pinned_one(path: str) -> None:
+    assert text(path).count(f"kuberay-helm/ --version {versions()['kuberay']} ") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "before"),
+    [("README.md", "Kubernetes "), ("docs/how-to/install.md", "tested with |API server of Kubernetes ")],
+)
+def test_documents_name_the_tested_kubernetes(path: str, before: str) -> None:
+    found = re.findall(rf"(?:{before})(1\.\d+)", text(path))
+    assert found
+    assert set(found) == set(versions()["kubernetes"])
 
 
 def test_conformance_reports_the_pinned_packages() -> None:
