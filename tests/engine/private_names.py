@@ -12,7 +12,7 @@ from typing import Any
 
 from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
 from sglang.srt.entrypoints import http_server
-from sglang.srt.entrypoints.engine import Engine
+from sglang.srt.entrypoints.engine import Engine, SchedulerInitResult
 from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
 from sglang.srt.lora.lora_registry import LoRARegistry
 from sglang.srt.managers import io_struct, scheduler, tokenizer_manager
@@ -61,6 +61,7 @@ def engine() -> Iterator[str]:
         "self._scheduler_init_result =",
         "self.server_args =",
     )
+    yield from missing("SchedulerInitResult", {"scheduler_infos"}, fields(SchedulerInitResult))
     yield from texts("scheduler's process", inspect.getsource(scheduler.run_scheduler_process), "SIGQUIT")
     yield from texts(
         "http_server.lifespan",
@@ -81,6 +82,7 @@ def manager() -> Iterator[str]:
     update = inspect.getsource(cls.update_weights_from_disk)
     yield from texts("TokenizerManager.update_weights_from_disk", update, "self.model_update_lock.writer_lock")
     yield from texts("RWLock", inspect.getsource(RWLock), "self._writer_active = True")
+    yield from texts("TokenizerManager", inspect.getsource(cls), "self.is_generation =")
     yield from missing("ServerStatus", {"Up"}, tokenizer_manager.ServerStatus.__members__)
     needed = {"rid", "input_ids", "sampling_params", "log_metrics"}
     for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):
