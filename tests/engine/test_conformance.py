@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from engine.traces import no_trace
 
+import sglang_serve
 from sglang_operator.cli.local_process import import_path
 from sglang_operator.render.platform import versions
 
@@ -30,5 +31,7 @@ def test_quick_run_passes_and_reports(engine_python: Path, tiny_model: Path, tmp
     checks = ["start", "answers", "requests for parity", "disconnect", "keys", "drain", "nothing left"]
     assert found == dict.fromkeys(checks, "pass")
     assert report["machine"]["versions"]["sglang"] == versions()["sglang"]
+    assert report["machine"]["code"].startswith(f"{sglang_serve.__version__}, sources sha256:")
+    assert report["machine"]["image"] == "none"
     assert "hf_must_not_be_shown" not in (output / "report.json").read_text() + (output / "report.md").read_text()
     assert (output / "report.md").read_text() in done.stdout

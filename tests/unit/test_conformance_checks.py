@@ -72,3 +72,44 @@ def test_an_open_endpoint_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checks, "Client", lambda *_: client(lambda _: httpx.Response(200, json={})))
     with pytest.raises(Failed, match="without a key answers 200, not 401"):
         checks.keys("http://test", tmp_path, "key", "admin", "new")
+
+
+ONE_RANK = list(range(16))
+
+
+def tensor_parallel(tokens: list[int], of_one_rank: list[int], ranks: int = 2) -> str:
+    """What the check says of an engine of two ranks that answers with `tokens`."""
+    good = {"models": MODELS, "server_info": {"tp_size": 2}, "generate": {"output_ids": tokens}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/v1/chat/completions":
+            return routes(**good)(request)
+        if not json.loads(request.content).get("stream"):
+            return httpx.Response(200, json={"usage": {"completion_tokens": 16}})
+        return httpx.Response(200, text="".join(f"data: {one}\n\n" for one in (event("a", "length"), "[DONE]")))
+
+    return checks.tensor_parallel(client(answer), ranks, of_one_rank)
+
+
+def test_several_ranks_that_say_what_one_says() -> None:
+    assert tensor_parallel(ONE_RANK, ONE_RANK).startswith(
+        "2 ranks; the first 16 of 16 greedy tokens are those of one rank"
+    )
+
+
+def test_a_late_difference_is_rounding() -> None:
+    assert "the first 4 of 16 greedy tokens" in tensor_parallel([0, 1, 2, 3, *[9] * 12], ONE_RANK)
+
+
+def test_without_an_answer_of_one_rank_the_others_are_checked() -> None:
+    assert "not compared" in tensor_parallel(ONE_RANK, [])
+
+
+def test_ranks_that_say_something_else_are_noticed() -> None:
+    with pytest.raises(Failed, match="the first 4 must be equal"):
+        tensor_parallel([0, 1, 2, 9, *[4] * 12], ONE_RANK)
+
+
+def test_another_number_of_ranks_is_noticed() -> None:
+    with pytest.raises(Failed, match="tp_size 2, not 4"):
+        tensor_parallel(ONE_RANK, ONE_RANK, ranks=4)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from sglang_serve.conformance import report
-from sglang_serve.conformance.machine import Machine
+from sglang_serve.conformance.machine import Machine, _hash_of_sources
 from sglang_serve.conformance.outcome import Failed, Outcome, Skipped, run
 from sglang_serve.conformance.session import tensor_ranks
 
@@ -20,6 +23,8 @@ MACHINE = Machine(
     runtime="HIP 7.2",
     system="Ubuntu 24.04",
     python="3.12.3",
+    code="0.1.0, sources sha256:0123456789ab",
+    image="built from revision abcdef0",
     versions={"sglang": "0.5.23"},
 )
 
@@ -53,6 +58,24 @@ def test_one_failure_fails_the_report_and_shows_its_log() -> None:
     assert "a stream \\| was cut" in text
     assert "last line" in text
     assert json.loads(report.to_json(found))["passed"] is False
+
+
+def test_it_names_the_code_and_the_image() -> None:
+    text = report.to_markdown(make())
+    assert "| sglang_serve | 0.1.0, sources sha256:0123456789ab |" in text
+    assert "| serving image | built from revision abcdef0 |" in text
+
+
+def test_the_hash_is_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(**files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        return _hash_of_sources()
+
+    monkeypatch.setattr("sglang_serve.__file__", str(tmp_path / "__init__.py"))
+    first = digest(a="1", b="2")
+    assert digest(a="1", b="2") == first
+    assert digest(b="3") != first
 
 
 def test_skipped_checks_do_not_fail_it() -> None:

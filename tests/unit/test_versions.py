@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+import sglang_serve
 from sglang_operator.render.platform import default_images, versions
-from sglang_serve.conformance.machine import PACKAGES
+from sglang_serve.conformance.machine import ENV_REVISION, PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "images" / "requirements"
@@ -70,6 +71,15 @@ def test_dockerfiles(dockerfile: str, vendor: str) -> None:
     assert found["VERSION"] == project()["version"]
     if "UV" in found:
         assert f"UV_VERSION := {found['UV']}\n" in text("Makefile")
+
+
+@pytest.mark.parametrize("dockerfile", sorted(DOCKERFILES.keys() - {"operator/Dockerfile"}))
+def test_serving_images_know_their_revision(dockerfile: str) -> None:
+    assert f"ARG REVISION=unknown\nENV {ENV_REVISION}=${{REVISION}}\n" in text(dockerfile)
+
+
+def test_the_serving_package_says_the_projects_version() -> None:
+    assert sglang_serve.__version__ == project()["version"]
 
 
 def test_gpu_bases_have_the_pinned_sglang() -> None:

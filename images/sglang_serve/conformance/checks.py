@@ -22,6 +22,7 @@ RELOAD_SECONDS = 10  # a key file counts after at most one second, plus a slow f
 DRAINED_STREAM_SECONDS = 6
 LOST_MIB = 256  # of an accelerator's memory: what a driver may keep for itself
 ADMIN_ROUTE = "/flush_cache"
+COMPARED_TOKENS, SURE_TOKENS = 16, 4  # of a greedy answer: asked for; not to be changed by rounding
 OK, UNAUTHORIZED = 200, 401
 
 
@@ -151,9 +152,26 @@ def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:100]
 
 
-def tensor_parallel(client: Client, ranks: int) -> str:
-    """An engine over several accelerators answers like one."""
+def greedy_tokens(client: Client) -> list[int]:
+    """What the model says first, token by token."""
+    sampling = {"temperature": 0, "max_new_tokens": COMPARED_TOKENS, "ignore_eos": True}
+    answer = client.value("POST", "/generate", {"text": "The capital of France is", "sampling_params": sampling})
+    return [int(token) for token in answer["output_ids"]]
+
+
+def tensor_parallel(client: Client, ranks: int, of_one_rank: list[int]) -> str:
+    """An engine over several accelerators answers like one: `of_one_rank` are the greedy tokens that one said."""
     detail: dict[str, Any] = client.value("GET", "/server_info")
     if detail.get("tp_size") != ranks:
         raise Failed(f"the engine has tp_size {detail.get('tp_size')}, not {ranks}")
-    return f"{ranks} ranks; {answers(client)}"
+    return f"{ranks} ranks; {_compare_tokens(of_one_rank, greedy_tokens(client))}; {answers(client)}"
+
+
+def _compare_tokens(one: list[int], several: list[int]) -> str:
+    """Ranks add up in another order, and greedy decoding may leave the way late; wrong weights lead astray at once."""
+    if not one:
+        return "tokens not compared, for one rank gave none"
+    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, several, strict=False)))
+    if same < SURE_TOKENS:
+        raise Failed(f"one rank says the tokens {one}, several say {several}: the first {SURE_TOKENS} must be equal")
+    return f"the first {same} of {len(one)} greedy tokens are those of one rank"

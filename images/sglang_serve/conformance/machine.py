@@ -5,6 +5,7 @@ Looking opens the accelerators, which keeps memory on them for as long as the pr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import sglang_serve
 from sglang_serve.args import Vendor
 
 PACKAGES = (
@@ -22,6 +24,7 @@ PACKAGES = (
     *("xgrammar", "sglang-kernel", "flashinfer-python", "aiter"),
 )
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/sys/module/amdgpu/version"))
+ENV_REVISION = "SGLANG_SERVE_REVISION"  # set by our Dockerfiles: labels cannot be read from inside
 GIB = 2**30
 
 
@@ -39,6 +42,8 @@ class Machine:
     runtime: str  # "CUDA 13.0", "HIP 7.2"
     system: str
     python: str
+    code: str  # version and hash of sglang_serve
+    image: str  # the commit that the serving image was built from, "none" outside one
     versions: dict[str, str]
 
 
@@ -67,8 +72,19 @@ def _look() -> Machine:
         runtime=f"HIP {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}",
         system=f"{_distribution()}, Linux {platform.release()}",
         python=platform.python_version(),
+        code=f"{sglang_serve.__version__}, sources sha256:{_hash_of_sources()}",
+        image=f"built from revision {revision}" if (revision := os.environ.get(ENV_REVISION)) else "none",
         versions=_versions(),
     )
+
+
+def _hash_of_sources() -> str:
+    """Of the modules that run: a checkout may have changed since its last commit, and an image has no git."""
+    root = Path(sglang_serve.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _versions() -> dict[str, str]:

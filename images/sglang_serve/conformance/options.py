@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -43,47 +43,30 @@ def parse(argv: Sequence[str]) -> Options:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add(
-        "--model",
-        default="",
-        type=_model,
-        metavar="URI",
-        help="hf://, file:// or a directory (default: a random model)",
-    )
-    add(
-        "--engine-arg",
-        action="append",
-        default=[],
-        type=_engine_arg,
-        metavar="NAME=VALUE",
-        help="an SGLang server argument by its field name, as in spec.engine.args; repeatable",
-    )
-    add("--vendor", choices=get_args(Vendor), help="the accelerator to use (default: what PyTorch finds, else cpu)")
-    add(
-        "--tensor",
-        type=int,
-        default=0,
-        metavar="N",
-        help="ranks of the tensor-parallel check (default: all GPUs, up to 8)",
-    )
-    add("--quick", action="store_true", help="one engine start: no native comparison, no tensor parallelism")
-    add(
-        "--output",
-        type=Path,
-        default=Options.output,
-        metavar="DIR",
-        help="where report and logs go (default: %(default)s)",
-    )
-    add(
-        "--start-seconds",
-        type=float,
-        default=Options.start_seconds,
-        metavar="S",
-        help="how long one engine may take to start (default: %(default)s)",
-    )
+    _add_subject(parser.add_argument)
+    _add_run(parser.add_argument)
     found = vars(parser.parse_args(argv))
     return Options(engine=dict(found.pop("engine_arg")), **found)
+
+
+def _add_subject(add: Callable[..., object]) -> None:
+    """What is checked."""
+    model = "hf://, file:// or a directory (default: a random model)"
+    add("--model", default="", type=_model, metavar="URI", help=model)
+    argument = "an SGLang server argument by its field name, as in spec.engine.args; repeatable"
+    add("--engine-arg", action="append", default=[], type=_engine_arg, metavar="NAME=VALUE", help=argument)
+    add("--vendor", choices=get_args(Vendor), help="the accelerator to use (default: what PyTorch finds, else cpu)")
+    ranks = "ranks of the tensor-parallel check (default: all GPUs, up to 8)"
+    add("--tensor", type=int, default=0, metavar="N", help=ranks)
+
+
+def _add_run(add: Callable[..., object]) -> None:
+    """How much of it, how long, and where the result goes."""
+    add("--quick", action="store_true", help="one engine start: no native comparison, no tensor parallelism")
+    output = "where report and logs go (default: %(default)s)"
+    add("--output", type=Path, default=Options.output, metavar="DIR", help=output)
+    start = "how long one engine may take to start (default: %(default)s)"
+    add("--start-seconds", type=float, default=Options.start_seconds, metavar="S", help=start)
 
 
 def _model(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from sglang_serve.conformance.machine import Machine
 from sglang_serve.conformance.outcome import Outcome
 
-SCHEMA = 1  # of report.json
+SCHEMA = 2  # of report.json
 SECRET_NAME = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 SHORTEST_SECRET = 8  # shorter values of such variables ("1", "true") are settings
 SIGNS = {"pass": "✅", "fail": "❌", "skip": "-"}
@@ -77,6 +77,8 @@ def _facts(report: Report) -> list[tuple[str, ...]]:
         ("processor", f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB"),
         ("system", machine.system),
         ("Python", machine.python),
+        ("serving image", machine.image),
+        ("sglang_serve", machine.code),
         *machine.versions.items(),
         ("model", report.model),
         ("engine arguments", json.dumps(dict(report.engine))),

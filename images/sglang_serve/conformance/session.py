@@ -56,6 +56,7 @@ class Session:
         self._keys = keys
         self._say = say
         self._answers: dict[str, parity.Answer] = {}
+        self._tokens: list[int] = []  # that one rank said
         self._model_path = Path()
         self.outcomes: list[Outcome] = []
 
@@ -100,6 +101,7 @@ class Session:
         """What the native server is asked later; it shows the path of the model too."""
         self._model_path = Path(client.value("GET", "/server_info")["model_path"])
         self._answers = parity.ask_all(client)
+        self._tokens = checks.greedy_tokens(client)
         return f"{len(self._answers)} answers"
 
     def _parity(self) -> str:
@@ -120,7 +122,7 @@ class Session:
         endpoint = self._start(replace(self._subject, tensor=ranks), "tensor-parallel.log")
         with ended(endpoint):
             self._wait_ready(endpoint)
-            return checks.tensor_parallel(Client(endpoint.url), ranks)
+            return checks.tensor_parallel(Client(endpoint.url), ranks, self._tokens)
 
 
 def tensor_ranks(accelerators: int) -> int:
