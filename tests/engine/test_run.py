@@ -117,6 +117,7 @@ def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> No
     port = free_port()
     with started("-f", manifest, "--port", str(port)) as command:
         url = "http://" + command.wait_for("ready    http://")  # the replicas' own step "ready" comes before it
+        assert status_of(command.wait_for("try ")) == "200"
         log = Path(command.wait_for("log"))
         assert url == f"http://127.0.0.1:{port}/v1"
         with OpenAI(base_url=url, api_key="none") as client, ThreadPoolExecutor(8) as pool:
@@ -124,6 +125,12 @@ def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> No
         assert command.interrupt() == 130
     with socket.create_server(("127.0.0.1", port)):
         pass  # the port is free again
+
+
+def status_of(curl: str) -> str:
+    """The printed command, in a shell as a user has it; what is added only shows the status."""
+    shell = ["bash", "-c", f"{curl} --fail --silent --show-error --output /dev/null --write-out '%{{http_code}}'"]
+    return subprocess.run(shell, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def ask(client: OpenAI) -> None:
@@ -202,6 +209,21 @@ REFUSED = {
     "keys": (endpoint("hf://o/m", api={"keysSecret": {"name": "k"}}), [], 1, "--keys-dir"),
     "claim": (endpoint("pvc://c/m"), [], 1, "--pvc-root"),
     "no chat": (endpoint("hf://o/m", task="embed"), ["--once", QUESTION], 1, "task generate"),
+    "unknown field": (endpoint("hf://o/m", replica=2), [], 1, "spec.replica: "),
+    "wrong type": (endpoint("hf://o/m", replicas="two"), [], 1, "spec.replicas: "),
+    "negative count": (
+        endpoint("hf://o/m", accelerator={"vendor": "nvidia", "count": -1}),
+        [],
+        1,
+        "spec.accelerator.count: ",
+    ),
+    "a name of 39 characters": (endpoint("hf://o/m", "x" * 39), [], 1, "metadata.name: "),
+    "ranks that do not fit": (
+        endpoint("hf://o/m", accelerator={"vendor": "nvidia", "count": 2}, parallelism={"tensor": 3}),
+        [],
+        1,
+        "spec.parallelism",
+    ),
 }
 
 
@@ -211,6 +233,7 @@ def test_refused_before_anything_starts(case: str, tmp_path: Path) -> None:
     done = run("-f", write(tmp_path / "e.yaml", manifest), *arguments)
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr
+    assert ("remedy: " if code == 1 else "run --help") in done.stderr, "every refusal says what to do"
     assert not (tmp_path / "state").exists(), "nothing was started"
 
 
