@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 from engine.apps import ServeApp, endpoint
+from engine.clients import requests_in_engine, wait_until
 from engine.parity import allowed
 from engine.parity.ask import Answer, Ask, Keys, connect, load
+from engine.parity.compare import is_unsteady
 from engine.parity.coverage import NOT_SENT, routes
 from engine.parity.native import NativeServer
 
@@ -34,7 +36,7 @@ ENGINE = {
 
 pytestmark = pytest.mark.timeout(1200)  # two engine starts and two hundred requests lie in the set-up of a test
 
-TRIES = 5  # of a stream
+TRIES = 5  # repetitions of a stream
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,19 @@ WITH_KEY = {"keysSecret": {"name": "keys"}}
 WITH_ADMIN = {**WITH_KEY, "adminKeySecret": {"name": "admin", "key": "admin"}}
 MODES = {
     "open": Mode(("generate", "native", "admin")),
-    "key": Mode(("auth", "native", "admin"), Keys(api=KEYS.api), api=WITH_KEY),
-    "admin": Mode(("auth", "generate", "admin"), KEYS, api=WITH_ADMIN),
+    "key": Mode(("auth", "generate", "native", "admin"), Keys(api=KEYS.api), api=WITH_KEY),
+    "admin": Mode(("auth", "generate", "native", "admin"), KEYS, api=WITH_ADMIN),
     "embed": Mode(("embed",), task="embed"),
     "smollm2": Mode(("smollm2",), model="smollm2"),
 }
+
+
+@dataclass(frozen=True)
+class Death:
+    """Of the only replica: what the request was answered that it died under, and the first one afterwards."""
+
+    under: Answer
+    after: Answer
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Exchange:
     mode: Mode
     native: dict[str, Answer]
     served: dict[str, Answer]
+    unsteady: list[str] = field(default_factory=list)
+    death: list[Death] = field(default_factory=list)
 
     def compared(self, ask: Ask) -> tuple[list[str], set[str]]:
         """The differences that nothing allows, and the names of the allowed ones that were met."""
@@ -92,6 +104,8 @@ def exchange(request: pytest.FixtureRequest, engine_python: Path, tmp_path_facto
     with _both_started(native, served, at_once=mode.model == "tiny"):
         result = Exchange(request.param, mode, _ask_all(native.url, mode), _ask_all(served.url, mode))
         _ask_streams_again(result, native.url, served.url)
+        if allowed.FRONT.expected(mode.asks[0], result.name):
+            result.death.append(_ask_while_the_replica_dies(served, mode))
     return result
 
 
@@ -115,11 +129,25 @@ def _ask_streams_again(exchange: Exchange, native_url: str, served_url: str) -> 
     """How tokens fall into events is chance, and two streams of native differ too: only what stays is a difference."""
     with connect(native_url) as native, connect(served_url) as served:
         for ask in (ask for ask in exchange.mode.asks if ask.stream):
-            for _ in range(TRIES):
-                if not exchange.compared(ask)[0]:
-                    break
-                exchange.native[ask.name] = ask.send(native, exchange.mode.keys)
+            natives = [exchange.native[ask.name]]
+            while exchange.compared(ask)[0] and len(natives) <= TRIES:
+                natives.append(ask.send(native, exchange.mode.keys))
+                exchange.native[ask.name] = natives[-1]
                 exchange.served[ask.name] = ask.send(served, exchange.mode.keys)
+            if is_unsteady(ask, natives):
+                exchange.unsteady.append(ask.name)
+
+
+def _ask_while_the_replica_dies(served: ServeApp, mode: Mode) -> Death:
+    """The only replica is killed under a request that HAProxy cannot repeat: it keeps no copy of more than 128 KiB."""
+    body = {"model": mode.model, "prompt": "Work", "max_tokens": 2000, "ignore_eos": True, "user": "x" * 2**18}
+    large = Ask("large", "/v1/completions", json=body)
+    with connect(served.url) as client, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(large.send, client, mode.keys)
+        wait_until(lambda: requests_in_engine(served.url) == 1, 30, "the large request runs")
+        (replica,) = served.find("ServeReplica")
+        replica.kill()
+        return Death(under=answer.result(), after=mode.asks[0].send(client, mode.keys))
 
 
 def _native_arguments(mode: Mode) -> dict[str, Any]:
@@ -148,6 +176,18 @@ def test_answers_as_native_does(exchange: Exchange, subtests: pytest.Subtests) -
         with subtests.test(ask.name):
             assert not found, "\n".join(found)
             assert ask.contains.encode() in exchange.served[ask.name].body
+    for death in exchange.death:
+        with subtests.test("without a replica"):
+            ask = exchange.mode.asks[0]
+            assert allowed.FRONT.holds(death.under), death.under
+            assert allowed.unexplained(ask, exchange.name, exchange.native[ask.name], death.after)[0] == []
+            MET[exchange.name].update({allowed.FRONT.name, allowed.HELD})
+
+
+@pytest.mark.parametrize("exchange", MODES, indirect=True)
+def test_a_stream_differs_by_chance_only(exchange: Exchange) -> None:
+    """Where native's stream does not change from one time to the next, ours may not either."""
+    assert exchange.unsteady == []
 
 
 @pytest.mark.parametrize("exchange", MODES, indirect=True)
@@ -165,10 +205,11 @@ def test_every_route_is_asked_or_has_a_reason(engine_python: Path) -> None:
 
 def test_the_allowed_differences_are_the_documented_ones() -> None:
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text(), re.MULTILINE))
-    assert documented == allowed.NAMES | allowed.SHOWN_ELSEWHERE
+    assert documented == allowed.NAMES | allowed.SHOWN_ELSEWHERE.keys()
 
 
 def test_every_allowed_difference_was_met() -> None:
-    """One that is no longer there has no place in the table. Says nothing where only some modes were run."""
-    if MET.keys() == MODES.keys():
-        assert set().union(*MET.values()) == allowed.NAMES
+    """One that is no longer there has no place in the table."""
+    if missing := MODES.keys() - MET.keys():
+        pytest.skip(f"modes that did not run in this process: {', '.join(sorted(missing))}")
+    assert set().union(*MET.values()) == allowed.NAMES

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.parity.allowed import SHOWN_ELSEWHERE
 from engine.parity.ask import Answer, Ask, load
-from engine.parity.compare import differences
+from engine.parity.compare import differences, is_unsteady
+from engine.parity.coverage import NOT_SENT
 from engine.parity.events import merged
 
+ROOT = Path(__file__).parents[2]
+ENGINE_TESTS = ROOT / "tests" / "engine"
 CHAT = Ask("chat", "/v1/chat/completions")
 STREAM = Ask("stream", "/v1/chat/completions", stream=True)
 JSON = {"content-type": "application/json"}
@@ -94,6 +100,34 @@ def test_another_framing_is_a_difference() -> None:
     lines = Answer(200, SSE, b'data: {"a": 1}\ndata: {"a": 2}\n\n')
     with pytest.raises(json.JSONDecodeError):
         differences(STREAM, stream({"a": 1}), lines)
+
+
+A, B = stream(chunk("a")), stream(chunk("b"))
+
+
+@pytest.mark.parametrize(
+    ("natives", "unsteady"),
+    [
+        ([A], False),  # nothing was repeated
+        ([A, A], False),  # one repetition may be chance
+        ([A, A, A], True),
+        ([A, B, A], False),  # native differs from itself
+    ],
+)
+def test_a_stream_of_ours_that_has_to_be_repeated_twice_is_unsteady(natives: list[Answer], unsteady: bool) -> None:
+    assert is_unsteady(STREAM, natives) is unsteady
+
+
+@pytest.mark.parametrize("shown_by", [*SHOWN_ELSEWHERE.values(), *re.findall(r"test_\w+\.py", str(NOT_SENT.values()))])
+def test_what_another_test_shows_it_does_show(shown_by: str) -> None:
+    file, _, name = shown_by.partition("::")
+    text = (ENGINE_TESTS / file).read_text()
+    assert f"def {name}(" in text if name else "/v1/realtime" in text
+
+
+def test_the_page_names_the_routes_that_are_not_compared() -> None:
+    rows = (ROOT / "docs" / "reference" / "parity.md").read_text().partition("## What is not compared")[2]
+    assert set(re.findall(r"`(/[\w/]+)`", rows)) == NOT_SENT.keys()
 
 
 @pytest.mark.parametrize("name", ["generate", "native", "admin", "auth", "embed", "smollm2"])

@@ -46,9 +46,20 @@ WHOLE = (
 )
 # A part of the answer is another one.
 PARTS = ("request-id", "one-request-per-connection", "server-info")
-# What they need is no part of a normal exchange: test_access.py shows them; front-errors no test meets yet.
-SHOWN_ELSEWHERE = frozenset({"body-limit", "websocket-keys", "unknown-model", "front-errors"})
-NAMES = frozenset({*PARTS, *(difference.name for difference in WHOLE)})
+# What they need is no part of a normal exchange: here are the tests that show what ours does.
+SHOWN_ELSEWHERE = {
+    "body-limit": "test_access.py::test_a_body_over_the_limit_is_413",
+    "websocket-keys": "test_access.py::test_a_websocket_needs_a_key",
+    "unknown-model": "test_access.py::test_a_model_that_is_not_served_is_openais_404",
+}
+# Asked in one mode, at its end, for it costs the replica.
+FRONT = Difference(
+    "front-errors",
+    lambda _, mode: mode == "open",
+    lambda answer: answer.status == 500 and not answer.headers.get("content-type", "").startswith("application/json"),
+)
+HELD = "held-requests"
+NAMES = frozenset({*PARTS, FRONT.name, HELD, *(difference.name for difference in WHOLE)})
 
 
 def unexplained(ask: Ask, mode: str, native: Answer, served: Answer) -> tuple[list[str], set[str]]:

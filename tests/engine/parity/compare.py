@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.parity.ask import Answer, Ask
@@ -33,6 +33,16 @@ def differences(ask: Ask, native: Answer, served: Answer) -> list[str]:
     found = [] if native.status == served.status else [f"status: native {native.status}, served {served.status}"]
     found += _diff("header", _headers(native), _headers(served))
     return found + list(_diff("body", contents(ask, native), contents(ask, served)))
+
+
+def is_unsteady(ask: Ask, natives: Sequence[Answer]) -> bool:
+    """Whether ours came to native's answer only after more than one repetition, while native said the same each time.
+
+    `natives` are native's answers to one stream: the first, and one for each repetition. Where they differ among
+    themselves, chance explains the difference; where they do not, the chance is ours.
+    """
+    first, *again = natives
+    return len(again) > 1 and not any(differences(ask, first, one) for one in again)
 
 
 def contents(ask: Ask, answer: Answer) -> Any:
