@@ -26,13 +26,15 @@ class Progress:
         self._file = directory / FILE
         self._write = write
         self._origin = origin
+        self._lock = threading.Lock()  # adapters are downloaded side by side
 
     def report(self, step: Step, message: str, **fields: Any) -> None:
         """Note a step, or news of the current one. A reader of the file sees the old state or the new, never a half."""
         state = {"step": step, "message": message, **fields}
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps(state))
-        fresh.replace(self._file)
+        with self._lock:
+            fresh.write_text(json.dumps(state))
+            fresh.replace(self._file)
         self._write(log_line("progress", **self._origin, **state))
 
 

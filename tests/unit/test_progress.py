@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def test_the_file_has_the_latest_step_and_the_log_has_all(tmp_path: Path) -> Non
     first, second = map(json.loads, lines)
     assert (first["event"], first["endpoint"], first["replica"], first["step"]) == ("progress", "qwen", "r1", "model")
     assert second["reason"] == "OutOfMemory"
+
+
+def test_several_may_report_at_once(tmp_path: Path) -> None:
+    progress = Progress(tmp_path, lambda _: None)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: progress.report("adapters", str(n)), range(400)))
+    assert json.loads((tmp_path / FILE).read_text())["step"] == "adapters"
 
 
 def test_a_line_reaches_stdout(capfd: pytest.CaptureFixture[str]) -> None:
