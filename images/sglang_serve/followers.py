@@ -35,8 +35,9 @@ class Follower:
         self._ended = threading.Event()
         self._what = ""
 
-    def fetch(self) -> None:
-        """Get the model. Raises StartError."""
+    def fetch(self, commit: str) -> None:
+        """Get the model, of this commit if it has one. Raises StartError."""
+        self._part.commit = commit
         try:
             self._path = self._part.fetch()
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
@@ -49,7 +50,7 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - as above
             raise self._part.failed(error) from None
         self._part.directory.note_shared_memory(self._engine.pids)
-        self._part.progress.report("ready", "works for its replica")
+        self._part.ready("works for its replica")
         health.on_exit(self._engine.pids, self._end)
 
     def wait(self) -> str:
@@ -77,8 +78,8 @@ class Followers:
         self._error: BaseException | None = None
         self._is_stopped = threading.Event()
 
-    def fetch(self) -> None:
-        """Let them get the model; returns at once."""
+    def fetch(self, commit: str) -> None:
+        """Let them get the model, of this commit if it has one; returns at once."""
         actor = ray.remote(Follower)
         for node, bundle in enumerate(self._group.bundle_specs[1:], start=1):
             options = actor.options(
@@ -88,7 +89,7 @@ class Followers:
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=node),
             )
             self._actors.append(options.remote(self._wire, self._name, node))
-        self._fetched = [one.fetch.remote() for one in self._actors]
+        self._fetched = [one.fetch.remote(commit) for one in self._actors]
 
     def load(self, rendezvous: str, failed: Callable[[], None]) -> None:
         """Wait until they have the model, let them load it, and return. Raises StartError; a later failure calls

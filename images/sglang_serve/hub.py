@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,19 +18,119 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import get_session
 
 from sglang_serve.errors import StartError
+from sglang_serve.hub_cache import COMMIT, HubCache
 from sglang_serve.progress import Say, following
 from sglang_serve.weights import Bytes, unneeded
 
 
-def download(repository: str, revision: str, say: Say) -> Path:
-    """The directory with the files of this revision; what is in the cache already is not downloaded again.
+@dataclass(frozen=True)
+class _File:
+    size: int
+    blob: str
+    """Name of its content in the cache."""
 
-    A hub that is away, or refuses for now, is no error when the cache has the revision: replicas restart meanwhile.
+
+@dataclass(frozen=True)
+class _Listing:
+    commit: str
+    files: Mapping[str, _File]
+
+
+def resolve(repository: str, revision: str, load_format: str, say: Say) -> str:
+    """The commit that a revision is now; that of the copy in the cache, if the hub does not answer."""
+    if COMMIT.fullmatch(revision):
+        return revision
+    with _named(repository, revision):
+        say(f"asking {constants.ENDPOINT} which commit {repository}, revision {revision}, is")
+        found = _ask(repository, revision)
+        if isinstance(found, _Listing):
+            return found.commit
+        return _cached(repository, revision, load_format, found, say).name
+
+
+def download(repository: str, revision: str, commit: str = "", load_format: str = "auto", *, say: Say) -> Path:
+    """The directory with the files of this revision, or of the commit that it is held to be; what is in the cache
+    already is not downloaded again.
+
+    A hub that is away, or refuses for now, is no error when the cache has it: replicas restart meanwhile.
     """
+    with _named(repository, commit or revision):
+        say(f"asking {constants.ENDPOINT} for {repository}, revision {commit or revision}")
+        found = _ask(repository, commit or revision)
+        if not isinstance(found, _Listing):
+            return _cached(repository, commit or revision, load_format, found, say)
+        path = _complete(repository, found, load_format, say)
+        _cache(repository).remember(revision, found.commit, found.files)
+        return path
+
+
+def _ask(repository: str, revision: str) -> _Listing | Exception:
+    """What the hub has, or why it does not answer for now."""
+    _limit_patience()
     try:
-        return _download(repository, revision, say)
+        model = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    except HFValidationError:
+        raise
+    except Exception as error:  # whatever the HTTP client of this hub version raises
+        if isinstance(error, HfHubHTTPError) and not _is_passing(error):
+            raise
+        return error
+    files = {
+        one.rfilename: _File(one.size or 0, one.lfs.sha256 if one.lfs else one.blob_id or "")
+        for one in model.siblings or ()
+    }
+    return _Listing(model.sha or revision, files)
+
+
+def _limit_patience() -> None:
+    """The client waits for ever for a listing: give requests without a limit the one that it has for a file's head."""
+    session = get_session()
+    if isinstance(session, httpx.Client):  # under huggingface_hub 1
+        hooks = session.event_hooks
+        others = [hook for hook in hooks["request"] if hook is not _limit]
+        session.event_hooks = {**hooks, "request": [*others, _limit]}
+
+
+def _limit(request: httpx.Request) -> None:
+    if (request.extensions.get("timeout") or {}).get("read") is None:
+        request.extensions["timeout"] = httpx.Timeout(constants.HF_HUB_ETAG_TIMEOUT).as_dict()
+
+
+def _complete(repository: str, found: _Listing, load_format: str, say: Say) -> Path:
+    leave = unneeded(tuple(found.files), load_format)
+    wanted = [file for name, file in found.files.items() if name not in leave]
+    cache, total = _cache(repository), Bytes(sum(file.size for file in wanted))
+    cache.remove_leftovers()
+    arrived = cache.arrived({file.blob for file in wanted})  # on disk: versions of the client count differently
+    with following(repository, total, arrived, say):
+        return Path(snapshot_download(repository, revision=found.commit, ignore_patterns=_escaped(leave)))
+
+
+def _cached(repository: str, revision: str, load_format: str, error: Exception, say: Say) -> Path:
+    path = _cache(repository).whole(_cache(repository).commit(revision), load_format)
+    try:
+        path = path or Path(snapshot_download(repository, revision=revision, local_files_only=True))  # others filled it
+    except LocalEntryNotFoundError:
+        if isinstance(error, HfHubHTTPError):
+            raise error from None
+        what = f"the hub cannot be reached and the cache has no whole copy of revision {revision} ({error})"
+        raise OSError(what) from error
+    say(f"the hub does not answer ({error}); serving the copy of {repository} in the cache")
+    return path
+
+
+def _cache(repository: str) -> HubCache:
+    return HubCache(Path(constants.HF_HUB_CACHE), repository)
+
+
+@contextmanager
+def _named(repository: str, revision: str) -> Iterator[None]:
+    """Every error of the hub as one with a reason."""
+    try:
+        yield
     except RevisionNotFoundError as error:
         raise StartError("ModelNotFound", f"hf://{repository} has no revision {revision!r}") from error
     except GatedRepoError as error:
@@ -42,35 +144,6 @@ def download(repository: str, revision: str, say: Say) -> Path:
         raise _refused(repository, error) from error
     except (OSError, httpx.HTTPError) as error:  # no connection, one that broke, disk full
         raise StartError("DownloadFailed", f"hf://{repository} from {constants.ENDPOINT}: {error}") from error
-
-
-def _download(repository: str, revision: str, say: Say) -> Path:
-    say(f"asking {constants.ENDPOINT} for {repository}, revision {revision}")
-    try:
-        model = HfApi().model_info(repository, revision=revision, files_metadata=True)
-    except HfHubHTTPError as error:
-        if not _is_passing(error):
-            raise
-        return _cached(repository, revision, error, say)
-    except Exception as error:  # noqa: BLE001 - whatever the HTTP client of this hub version raises
-        return _cached(repository, revision, error, say)
-    files = {file.rfilename: file.size or 0 for file in model.siblings or ()}
-    leave = unneeded(tuple(files))
-    total = Bytes(sum(size for name, size in files.items() if name not in leave))
-    blobs = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}", "blobs")
-    with following(repository, total, lambda: _size(blobs), say):  # on disk: versions of the client count differently
-        return Path(snapshot_download(repository, revision=model.sha, ignore_patterns=_escaped(leave)))
-
-
-def _cached(repository: str, revision: str, error: Exception, say: Say) -> Path:
-    try:
-        path = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        if isinstance(error, HfHubHTTPError):
-            raise error from None
-        raise OSError(f"the hub cannot be reached and the cache has no copy ({error})") from error
-    say(f"the hub does not answer ({error}); serving the copy of {repository} in the cache")
-    return path
 
 
 def _is_passing(error: HfHubHTTPError) -> bool:
@@ -90,11 +163,3 @@ def _refused(repository: str, error: HfHubHTTPError) -> StartError:
 def _escaped(names: Sequence[str]) -> list[str]:
     """As patterns of fnmatch, where a bracket has a meaning."""
     return [name.replace("[", "[[]") for name in names]
-
-
-def _size(blobs: Path) -> int:
-    """Bytes on disk: a file that is being written may be sparse."""
-    try:
-        return sum(path.stat().st_blocks * 512 for path in blobs.iterdir())
-    except FileNotFoundError:  # not begun, or a part was just renamed
-        return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sglang_serve import args
@@ -12,7 +13,29 @@ from sglang_serve.errors import StartError
 OBJECT_STORAGE = ("s3", "gs")
 
 
-def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
+@dataclass(frozen=True)
+class Wanted:
+    """A model or an adapter, and which of its files."""
+
+    uri: str
+    revision: str = "main"
+    commit: str = ""
+    """What the revision is held to be; "": whatever it is now."""
+    load_format: str = "auto"
+    """SGLang's: which files it reads."""
+
+
+def resolve(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -> str:
+    """The commit that the model's revision is now; "" for a model that is not from the hub. Raises StartError."""
+    scheme, _, rest = model.uri.partition("://")
+    if scheme != "hf" or _in_mirror(rest, env):
+        return ""
+    from sglang_serve import hub  # noqa: PLC0415 - huggingface_hub is in the engine environment only
+
+    return hub.resolve(rest, model.revision, model.load_format, say)
+
+
+def fetch(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
     """The directory with the model's files, downloaded if need be; `say` is told what goes on. Raises StartError."""
     scheme, _, rest = model.uri.partition("://")
     if scheme == "file":
@@ -20,9 +43,9 @@ def fetch(model: args.ModelArgs, env: Mapping[str, str], say: Callable[[str], No
     if scheme == "pvc":
         return _existing(_claim_path(rest, env), model.uri)
     if scheme == "hf":
-        return _mirrored(rest, env, say) or _downloaded(rest, model.revision, say)
+        return _mirrored(rest, model.revision, env, say) or _downloaded(rest, model, say)
     if scheme in OBJECT_STORAGE:
-        return _copied(model.uri, env, say)
+        return _copied(model, env, say)
     known = ", ".join(f"{one}://" for one in ("hf", *OBJECT_STORAGE, "pvc", "file"))
     raise StartError("BadArgument", f"spec.model.uri {model.uri!r} is none of {known}", "correct it")
 
@@ -36,27 +59,32 @@ def _claim_path(rest: str, env: Mapping[str, str]) -> Path:
     return Path(root, rest)
 
 
-def _mirrored(repository: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path | None:
+def _in_mirror(repository: str, env: Mapping[str, str]) -> Path | None:
     mirror = env.get(args.ENV_MODEL_MIRROR)
     path = Path(mirror, repository) if mirror else None
-    if path is None or not path.is_dir():
+    return path if path and path.is_dir() else None
+
+
+def _mirrored(repository: str, revision: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path | None:
+    path = _in_mirror(repository, env)
+    if path is None:
         return None
-    say(f"{repository} is taken from the mirror {mirror}, not from the hub")
+    what = "" if revision == "main" else f"; a mirror holds one revision, nobody compares it with {revision}"
+    say(f"{repository} is taken from the mirror {env[args.ENV_MODEL_MIRROR]}, not from the hub{what}")
     return _existing(path, f"hf://{repository}")
 
 
-def _downloaded(repository: str, revision: str, say: Callable[[str], None]) -> Path:
+def _downloaded(repository: str, model: Wanted, say: Callable[[str], None]) -> Path:
     from sglang_serve import hub  # noqa: PLC0415 - huggingface_hub is in the engine environment only
 
-    return hub.download(repository, revision, say)
+    return hub.download(repository, model.revision, model.commit, model.load_format, say=say)
 
 
-def _copied(uri: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
+def _copied(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -> Path:
     from sglang_serve import objects  # noqa: PLC0415 - as above, obstore
 
-    return objects.download(
-        uri, Path(env.get(args.ENV_OBJECTS_DIR) or Path.home() / ".cache/sglang-serve/objects"), say
-    )
+    root = Path(env.get(args.ENV_OBJECTS_DIR) or Path.home() / ".cache/sglang-serve/objects")
+    return objects.download(model.uri, root, say, load_format=model.load_format)
 
 
 def _existing(path: Path, uri: str) -> Path:

@@ -66,7 +66,7 @@ class Object:
     etag: str | None
 
 
-def download(uri: str, root: Path, say: Say, patience: Patience | None = None) -> Path:
+def download(uri: str, root: Path, say: Say, patience: Patience | None = None, load_format: str = "auto") -> Path:
     """The directory with the model's files; what is there already is not downloaded again. Raises StartError.
 
     Storage that cannot be reached is no error when the volume has the model: replicas restart while it is away.
@@ -76,7 +76,7 @@ def download(uri: str, root: Path, say: Say, patience: Patience | None = None) -
     try:
         with _named(uri):
             store = open_store(uri, patience or Patience())
-            objects = list_objects(store)
+            objects = list_objects(store, load_format)
     except StartError as error:
         return _kept(place, uri, error, say)
     if not objects:
@@ -101,7 +101,7 @@ def open_store(uri: str, patience: Patience) -> Store:
     return kind(bucket, prefix=prefix.strip("/") or None, client_options=client, retry_config=retry)
 
 
-def list_objects(store: Store) -> tuple[Object, ...]:
+def list_objects(store: Store, load_format: str = "auto") -> tuple[Object, ...]:
     """Every file that an engine needs, sorted. A key that is no path below the model is refused."""
     found = [
         Object(item["path"], item["size"], item["e_tag"])
@@ -111,7 +111,7 @@ def list_objects(store: Store) -> tuple[Object, ...]:
     ]
     if odd := next((one.path for one in found if ".." in PurePosixPath(one.path).parts), None):
         raise StartError("ModelNotFound", f"the key {odd!r} leads out of the model's directory", "rename the object")
-    leave = unneeded(tuple(one.path for one in found))
+    leave = unneeded(tuple(one.path for one in found), load_format)
     return tuple(sorted((one for one in found if one.path not in leave), key=lambda one: one.path))
 
 
@@ -130,7 +130,9 @@ def _complete(store: Store, uri: str, place: Path, objects: Sequence[Object], sa
     with _locked(place / "lock", partial, say):
         if not whole.is_dir():
             _fetch(store, uri, partial, objects, say)
+            _sync(partial)
             partial.rename(whole)
+            _sync_entries(place)
             for old in place.glob("*.partial"):  # of a listing that is no more; nobody else has the lock
                 shutil.rmtree(old)
         (place / LATEST).write_text(whole.name)
@@ -189,7 +191,23 @@ def _fetch_file(store: Store, one: Object, target: Path) -> None:
             end = min(start + PIECE, one.size)
             wanted: GetOptions = {"range": (start, end), "if_match": one.etag}
             out.write(obstore.get(store, one.path, options=wanted).bytes())
+        out.flush()
+        os.fsync(out.fileno())  # a node that fails must not leave a file that has its name and not its content
     part.rename(target)
+
+
+def _sync(directory: Path) -> None:
+    """Its names, and those of the directories in it, onto the disk."""
+    for path in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        _sync_entries(path)
+
+
+def _sync_entries(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _arrived(partial: Path) -> int:

@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sglang_serve import adapter_files, args, backoff, health, leftovers, models, ports
+from sglang_serve import adapter_files, args, backoff, commit, health, leftovers, models, ports
 from sglang_serve.engine_args import Place, engine_args, engine_environment
 from sglang_serve.errors import StartError, classify, first_child_error
-from sglang_serve.progress import Progress, write_line
+from sglang_serve.progress import Progress, log_line, write_line
 from sglang_serve.request_log import Origin
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ class Part:
     """`name` is unique among the parts of this machine, `node` its number among those of its replica."""
 
     def __init__(self, serve_args: args.ServeArgs, name: str, env: Mapping[str, str], node: int = 0) -> None:
+        self.commit = ""
+        """Of the hub's repository, once it is known; a model from elsewhere has none."""
         self.origin = Origin(serve_args.endpoint, serve_args.revision, name)
         self._args = serve_args
         self._env = env
         self._node = node
         self._path = Path()
+        self._is_ready = False
         self._port: socket.socket = ports.claim_port()
         self.state = Path(env.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR))
         self.directory = leftovers.claim(self.state, name)
@@ -49,20 +52,43 @@ class Part:
             self.progress.report("backoff", f"trying again in {seconds:.0f} s; {failures} starts have failed in a row")
         return seconds
 
-    def ready(self) -> None:
-        """It answers."""
+    def ready(self, what: str = "answering requests") -> None:
+        """It does its work: the next failure here is the first again."""
         backoff.note_success(self.state)
-        self.progress.report("ready", "answering requests")
+        self.progress.report("ready", what)
+        self._is_ready = True
+
+    def say_of_adapters(self, what: str) -> None:
+        """Until it is ready they are a step of its start, then news."""
+        if self._is_ready:
+            write_line(log_line("adapter", **vars(self.origin), message=what))
+        else:
+            self.progress.report("adapters", what)
+
+    def resolve(self, commits: commit.Store) -> None:
+        """Find out which commit this Ray cluster serves. Raises StartError."""
+        say = partial(self.progress.report, "model")
+        self.commit = commit.agreed(commits, self._args, lambda: models.resolve(self._wanted, self._env, say))
 
     def fetch(self) -> Path:
         """The directory of the model, once it is here. Raises StartError."""
-        self.progress.report("model", f"looking for {self._args.model.uri}")
-        self._path = models.fetch(self._args.model, self._env, partial(self.progress.report, "model"))
+        say = partial(self.progress.report, "model")
+        say(f"looking for {self._args.model.uri}")
+        self._path = models.fetch(self._wanted, self._env, say)
         return self._path
+
+    @property
+    def _wanted(self) -> models.Wanted:
+        load_format = str(self._args.engine.get("load_format", "auto"))
+        return models.Wanted(self._args.model.uri, self._args.model.revision, self.commit, load_format)
 
     def fetch_adapter(self, adapter: args.AdapterArgs) -> Path:
         """The directory of an adapter, once it is here and fits the model. Raises StartError, NotAnAdapterError."""
-        path = models.fetch(args.ModelArgs(adapter.uri, adapter.revision), self._env, lambda _: None)
+        path = models.fetch(
+            models.Wanted(adapter.uri, adapter.revision),
+            self._env,
+            lambda what: self.say_of_adapters(f"adapter {adapter.name}: {what}"),
+        )
         adapter_files.require_fit(path, self._path, self._args.lora.max_rank if self._args.lora else 0)
         return path
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sglang_serve import args, asgi, auth, fan_out, health, report
+from sglang_serve import args, asgi, auth, commit, fan_out, health, report
 from sglang_serve.adapters import Adapters
 from sglang_serve.part import Part
 from sglang_serve.progress import log_line, write_line
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Others(Protocol):
     """The parts of a replica on its other nodes."""
 
-    def fetch(self) -> None:
-        """Let them get the model; returns at once."""
+    def fetch(self, commit: str) -> None:
+        """Let them get the model, of this commit if it has one; returns at once."""
 
     def load(self, rendezvous: str, failed: Callable[[], None]) -> None:
         """Wait until they have the model, let them load it, and return. Raises StartError; a later failure calls
@@ -52,11 +52,13 @@ class Replica:
         *,
         others: Others | None = None,
         broadcast: fan_out.Broadcast | None = None,
+        commits: commit.Store | None = None,
     ) -> None:
         self._args = serve_args
         self._node_ip = node_ip
         self._env = env
         self._others = others
+        self._commits = commits or commit.Alone()
         self._live = args.LiveArgs()
         self._part = Part(serve_args, name, env)
         self._origin = self._part.origin
@@ -85,10 +87,11 @@ class Replica:
             raise failure from None
 
     def _load(self) -> Engine:
+        self._part.resolve(self._commits)
         if self._others is None:
             return self._part.load(self._part.fetch())
         rendezvous = f"{self._node_ip}:{self._part.rendezvous_port}"
-        self._others.fetch()
+        self._others.fetch(self._part.commit)
         path = self._part.fetch()
         self._others.load(rendezvous, health.kill_children)  # ours would wait for theirs
         return self._part.load(path, rendezvous)
@@ -128,14 +131,7 @@ class Replica:
     def _adapters_of(self, engine: Engine) -> Adapters | None:
         if self._args.lora is None:
             return None
-        return Adapters(engine, self._args.lora.max_loaded, self._part.fetch_adapter, self._say_of_adapters)
-
-    def _say_of_adapters(self, what: str) -> None:
-        """Until it is ready they are a step of its start, then news."""
-        if self._is_ready:
-            write_line(log_line("adapter", **vars(self._origin), message=what))
-        else:
-            self._part.progress.report("adapters", what)
+        return Adapters(engine, self._args.lora.max_loaded, self._part.fetch_adapter, self._part.say_of_adapters)
 
     def _context(self, app: FastAPI) -> asgi.Context:
         from sglang_serve.sglang_private import is_admin_endpoint  # noqa: PLC0415 - as above
@@ -161,6 +157,7 @@ class Replica:
                 lambda: self._live.config_id,
                 self.check_health,
                 self._adapters.rows if self._adapters else None,
+                self._part.commit,
             ),
         )
 

@@ -32,6 +32,8 @@ class Replica:
     """Returns when the engine lives and answers; raises if it does not."""
     adapters: Callable[[], Sequence[Mapping[str, str]]] | None = None
     """One row for each adapter; None if the engine takes none."""
+    commit: str = ""
+    """Of the hub's repository; "" if the model is from elsewhere."""
 
 
 class ReportMiddleware:
@@ -73,6 +75,8 @@ class ReportMiddleware:
             "in_flight": self._in_flight,
             "idle_seconds": 0.0 if self._in_flight else round(self._clock() - self._idle_since, 3),
         }
+        if self._replica.commit:
+            said["commit"] = self._replica.commit
         if self._replica.adapters:
             said["adapters"] = list(self._replica.adapters())
         try:

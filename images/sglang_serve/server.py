@@ -10,6 +10,7 @@ import ray
 from ray import serve
 
 from sglang_serve import args
+from sglang_serve.commit import RayStore
 from sglang_serve.fan_out import Request
 from sglang_serve.followers import Followers
 from sglang_serve.replica import Replica
@@ -27,7 +28,9 @@ class SGLangServer:
         others = Followers(wire, name, group) if group else None
         node = ray.util.get_node_ip_address()
         asked = args.serve_args(wire)
-        self._replica = Replica(asked, name, os.environ, node, others=others, broadcast=ask_all_replicas)
+        self._replica = Replica(
+            asked, name, os.environ, node, others=others, broadcast=ask_all_replicas, commits=RayStore()
+        )
         await self._replica.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -7,12 +7,20 @@ from fnmatch import fnmatch
 
 FOREIGN = ("*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.mlmodel", "*.pb", "onnx/*", "openvino/*", "coreml/*")
 DUPLICATES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "original/*", "consolidated*")  # of safetensors
+# What SGLang reads under a load_format that is not for safetensors (or, mistral, for others than usual).
+READ = {"pt": "*.pt", "npcache": "*.bin", "gguf": "*.gguf", "mistral": "consolidated*"}
 
 
-def unneeded(files: Sequence[str]) -> tuple[str, ...]:
-    """Weights of other frameworks, and second copies of those that are safetensors: half of some downloads."""
+def unneeded(files: Sequence[str], load_format: str = "auto") -> tuple[str, ...]:
+    """Weights of other frameworks, and second copies of those that are safetensors: half of some downloads.
+
+    `load_format`: that of SGLang, which may ask for what is a second copy otherwise.
+    """
     patterns = FOREIGN + (DUPLICATES if _has_sharded_weights(files) else ())
-    return tuple(name for name in files if any(fnmatch(name, pattern) for pattern in patterns))
+    read = READ.get(load_format, "")
+    return tuple(
+        name for name in files if not fnmatch(name, read) and any(fnmatch(name, pattern) for pattern in patterns)
+    )
 
 
 def _has_sharded_weights(files: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from sglang_serve import args
 from sglang_serve.errors import StartError
-from sglang_serve.models import fetch
+from sglang_serve.models import Wanted, fetch, resolve
 from sglang_serve.weights import Bytes, unneeded
 
 
@@ -21,7 +21,7 @@ def model(path: Path) -> Path:
 
 
 def fetch_uri(uri: str, env: dict[str, str]) -> Path:
-    return fetch(args.ModelArgs(uri=uri), env, lambda _: None)
+    return fetch(Wanted(uri=uri), env, lambda _: None)
 
 
 def test_a_file_is_its_path(tmp_path: Path) -> None:
@@ -37,8 +37,23 @@ def test_a_claim_is_below_its_root(tmp_path: Path) -> None:
 def test_a_mirror_comes_before_the_hub(tmp_path: Path) -> None:
     path = model(tmp_path / "org" / "name")
     said: list[str] = []
-    assert fetch(args.ModelArgs(uri="hf://org/name"), {args.ENV_MODEL_MIRROR: str(tmp_path)}, said.append) == path
+    assert fetch(Wanted(uri="hf://org/name"), {args.ENV_MODEL_MIRROR: str(tmp_path)}, said.append) == path
     assert "mirror" in said[0]
+    assert "compares" not in said[0]
+
+
+def test_a_mirror_says_that_it_compares_no_revision(tmp_path: Path) -> None:
+    model(tmp_path / "org" / "name")
+    said: list[str] = []
+    fetch(Wanted(uri="hf://org/name", revision="v2"), {args.ENV_MODEL_MIRROR: str(tmp_path)}, said.append)
+    assert "nobody compares it with v2" in said[0]
+
+
+def test_only_a_hub_has_commits(tmp_path: Path) -> None:
+    mirror = {args.ENV_MODEL_MIRROR: str(tmp_path)}
+    model(tmp_path / "org" / "name")
+    for uri in ("hf://org/name", "s3://bucket/name", f"file://{tmp_path}", "pvc://claim/name"):
+        assert resolve(Wanted(uri), mirror, lambda _: None) == ""
 
 
 @pytest.mark.parametrize(
@@ -72,7 +87,7 @@ def test_weights_of_another_user_are_named() -> None:
         os.seteuid(65534)
         try:
             with pytest.raises(StartError, match=r"model\.safetensors may not be read by user 65534") as refused:
-                fetch(args.ModelArgs(uri=f"file://{made}"), {}, print)
+                fetch(Wanted(uri=f"file://{made}"), {}, print)
         finally:
             os.seteuid(0)
     assert refused.value.reason == "AccessDenied"
@@ -87,6 +102,16 @@ def test_the_only_weights_are_downloaded() -> None:
     assert unneeded(("config.json", "pytorch_model.bin", "tf_model.h5")) == ("tf_model.h5",)
     assert unneeded(("adapter_model.safetensors", "pytorch_model.bin")) == ()
     assert unneeded(("vae/model.safetensors", "pytorch_model.bin")) == ()
+
+
+@pytest.mark.parametrize(
+    ("load_format", "read"),
+    [("gguf", "m-q4.gguf"), ("pt", "m.pt"), ("npcache", "pytorch_model.bin"), ("mistral", "consolidated.safetensors")],
+)
+def test_what_the_load_format_reads_is_downloaded(load_format: str, read: str) -> None:
+    files = ("model.safetensors", "m-q4.gguf", "m.pt", "pytorch_model.bin", "consolidated.safetensors", "m.onnx")
+    assert set(unneeded(files, load_format)) == {*files[1:]} - {read}
+    assert set(unneeded(files)) == {*files[1:]}
 
 
 @pytest.mark.parametrize(

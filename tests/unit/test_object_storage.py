@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from moto.server import ThreadedMotoServer
 
 from sglang_serve import args, objects
 from sglang_serve.errors import StartError
-from sglang_serve.models import fetch
+from sglang_serve.models import Wanted, fetch
 
 URI = "s3://models/finance/v3"
 FILES = {
@@ -147,9 +148,23 @@ def test_the_files_of_the_model_and_no_others(between: Between, tmp_path: Path) 
     assert any("1.0 MiB" in line for line in said)
 
 
+def test_the_load_format_decides_which_copy(between: Between, tmp_path: Path) -> None:
+    got = objects.download(URI, tmp_path, lambda _: None, QUICK, load_format="npcache")
+    assert content(got) == {**FILES, "pytorch_model.bin": b"the same again"}
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    path = download(tmp_path)
+    assert {one.stat().st_ino for one in (path, path.parent, *path.rglob("*"))} <= synced
+
+
 def test_the_uri_of_an_endpoint_leads_here(between: Between, tmp_path: Path) -> None:
     env = {args.ENV_OBJECTS_DIR: str(tmp_path)}
-    assert content(fetch(args.ModelArgs(uri=URI), env, lambda _: None)) == FILES
+    assert content(fetch(Wanted(uri=URI), env, lambda _: None)) == FILES
 
 
 def test_what_is_there_is_not_downloaded_again(between: Between, tmp_path: Path) -> None:

@@ -128,5 +128,14 @@ def test_adapters_are_told_of_where_there_can_be_any() -> None:
     asyncio.run(run())
 
 
+def test_the_commit_is_told_of_where_there_is_one() -> None:
+    async def run() -> None:
+        of_hub = Replica(Origin("e", "r", "1"), "10.0.0.7", lambda: "c", no_probe, commit="1" * 40)
+        assert (await said(ReportMiddleware(no_app, of_hub)))["commit"] == "1" * 40
+        assert "commit" not in await said(report(no_app))
+
+    asyncio.run(run())
+
+
 async def no_app(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise AssertionError("not the app's")
