@@ -35,11 +35,12 @@ NAME = RAY_SERVICE["metadata"]["name"]
 class Asked:
     """The prober's part: which replicas answer, and what the head holds."""
 
-    def __init__(self, replicas: int = 0, held: int | None = 0, target: int | None = None) -> None:
-        self.replicas, self.held, self.target = replicas, held, target
+    def __init__(self, replicas: int = 0, held: int | None = 0, target: int | None = None, commit: str = "") -> None:
+        self.replicas, self.held, self.target, self.commit = replicas, held, target, commit
 
     async def ask(self, addresses: tuple[str, ...], *, generate: bool) -> Answers:
-        reports = tuple(Report(f"r{n}", address, "", 0, 5.0) for n, address in enumerate(addresses[: self.replicas]))
+        answering = enumerate(addresses[: self.replicas])
+        reports = tuple(Report(f"r{n}", address, "", 0, 5.0, commit=self.commit) for n, address in answering)
         return Answers(Probe.ANSWERED, reports) if reports else Answers()
 
     async def ask_head(self, address: str) -> Held | None:
@@ -95,6 +96,21 @@ def _no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
         return Said()
 
     monkeypatch.setattr(observing, "_listen", nothing)
+
+
+def test_the_commit_that_replicas_serve() -> None:
+    serving = seen(HEAD, WORKER, target=1, asked=Asked(1, commit="1" * 40))[1]["serving"]
+    assert serving["modelCommit"] == "1" * 40
+    assert "modelCommit" not in seen(HEAD, WORKER, target=1, asked=Asked(1))[1]["serving"]
+
+
+def test_the_commit_is_known_while_no_replica_answers() -> None:
+    before = {"serving": {"revision": NAME, "modelCommit": "1" * 40}}
+    assert seen(HEAD, target=0, status=before)[1]["serving"]["modelCommit"] == "1" * 40
+    other = seen(HEAD, WORKER, target=1, asked=Asked(1, commit="2" * 40), status=before)[1]
+    assert other["serving"]["modelCommit"] == "2" * 40
+    before["serving"]["revision"] = "another"
+    assert "modelCommit" not in seen(HEAD, target=0, status=before)[1]["serving"]
 
 
 def test_at_zero() -> None:

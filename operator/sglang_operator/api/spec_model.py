@@ -154,8 +154,10 @@ class ModelSource(Model):
     )
     revision: Annotated[str, text(REVISION, 255)] = Field(
         default="main",
-        description="[R] Branch, tag or commit of an hf:// repository. Default main. Has no meaning for other "
-        "addresses. Name a commit if every pod must serve the very same bytes.",
+        description="[R] Branch, tag or commit of an hf:// repository. Default main. The first replica of a Ray "
+        "cluster finds out which commit it is (status.serving.modelCommit), and all others serve that one. Name a "
+        "commit if no later Ray cluster may serve another. Has no meaning for other addresses, nor for models from a "
+        "mirror directory of the platform: it holds one revision.",
     )
     served_name: Annotated[str, text(SERVED_NAME, 255)] = computed(
         "[R] Name of the model in the API (`model` in requests and in /v1/models). Default: last part of "

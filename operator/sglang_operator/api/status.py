@@ -42,6 +42,7 @@ class ServingRevision(Model):
     revision: str = reported("Name of the revision, and of its RayService.")
     image: str = reported("Image of its pods.")
     model: str = reported("The model as spec.model.uri names it.")
+    model_commit: str = reported("Commit of an hf:// model that its replicas serve, once one has answered.")
 
 
 class UpdatingRevision(Model):

@@ -43,6 +43,8 @@ class Report:
     idle_seconds: float
     """Since its last request ended; 0 while there is one."""
     adapters: tuple[Adapter, ...] = ()
+    commit: str = ""
+    """Of the hub's repository that it serves; "" if its model is from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def _report(said: dict[str, Any]) -> Report:
         in_flight=int(said["in_flight"]),
         idle_seconds=float(said.get("idle_seconds", 0.0)),
         adapters=tuple(_adapter(row) for row in said.get("adapters", ())),
+        commit=str(said.get("commit", "")),
     )
 
 

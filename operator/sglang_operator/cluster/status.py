@@ -128,7 +128,18 @@ def _serving(facts: Facts) -> Object | None:
     stored = next((one for one in facts.records if one.name == name), None)
     if stored is None:
         return None
-    return {"revision": name, "image": _image(stored), "model": str(stored.fields.get("model.uri", ""))}
+    found = {"revision": name, "image": _image(stored), "model": str(stored.fields.get("model.uri", ""))}
+    commit = _commit(facts, name)
+    return {**found, "modelCommit": commit} if commit else found
+
+
+def _commit(facts: Facts, name: str) -> str:
+    """What its replicas say; what they said last, while none answers."""
+    sight = facts.view.sights.get(name)
+    said = {report.commit for report in sight.answers.reports if report.commit} if sight else set()
+    before = facts.before.get("serving") or {}
+    known = str(before.get("modelCommit", "")) if before.get("revision") == name else ""
+    return known if known in said or not said else min(said)
 
 
 def _image(stored: StoredRevision) -> str:
