@@ -67,7 +67,7 @@ def seen(*pods: dict[str, Any], replicas: int) -> tuple[View, dict[str, Any]]:
         service={"metadata": {"resourceVersion": "1", "annotations": {"serve.sglang.io/serving": NAME}}},
     )
     view = asyncio.run(observe(None, Asked(replicas), snapshot, NAME, NOON + 50))  # type: ignore[arg-type]
-    return view, status_of(Facts(WIDE, WIDE.written, view, snapshot.records, NAME, {}, NOON + 50))
+    return view, status_of(Facts(WIDE, view, snapshot.records, NAME, {}, NOON + 50))
 
 
 def test_four_pods_are_two_replicas() -> None:

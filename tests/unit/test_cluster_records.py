@@ -11,6 +11,7 @@ from hypothesis import given
 from unit.api_objects import endpoint, well_formed_specs
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
+from sglang_operator.api.defaults import NONE, Json, parse_with_defaults
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.records import (
     DRAINING_SINCE,
@@ -27,33 +28,35 @@ from sglang_operator.cluster.records import (
 from sglang_operator.cluster.selection import SERVING, SWITCHED_AT, notes_for, read_selection
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.observed import Failure, Record
-from sglang_operator.render import render_endpoint
+from sglang_operator.render import render_endpoint, revision_name
 from sglang_operator.render.revision import changed_fields, recorded_fields, written_fields
 
 OWNER = Owner(Key("default", "qwen3"), "uid-1")
 
 
-def stored(number: int = 1, notes: dict[str, str | None] | None = None, **spec: Any) -> StoredRevision:
-    parsed = parse_endpoint(endpoint(**spec))
+def stored(
+    number: int = 1, notes: dict[str, str | None] | None = None, defaults: Json = NONE, **spec: Any
+) -> StoredRevision:
+    parsed = parse_with_defaults(endpoint(**spec), defaults)
     ray_service = next(item for item in render_endpoint(parsed) if item["kind"] == "RayService")
-    written = json.loads(json.dumps(new_record(OWNER, number, parsed.written, ray_service)))  # as through the cluster
+    written = json.loads(json.dumps(new_record(OWNER, number, parsed, ray_service)))  # as through the cluster
     written["metadata"]["annotations"] = {name: text for name, text in (notes or {}).items() if text is not None}
     return read_record(written)
 
 
-def changed(record: StoredRevision, **spec: Any) -> tuple[str, ...]:
-    return changes(parse_endpoint(endpoint(**spec)).written, record)
+def changed(record: StoredRevision, defaults: Json = NONE, **spec: Any) -> tuple[str, ...]:
+    return changes(parse_with_defaults(endpoint(**spec), defaults), record)
 
 
 def test_what_was_recorded_is_found_again() -> None:
     record = stored(3, task="embed")
-    user = parse_endpoint(endpoint(task="embed", replicas=4)).written
+    user = parse_endpoint(endpoint(task="embed", replicas=4))
     assert find_record(user, [record, stored(1)]) == record
     assert record.name == record.ray_service["metadata"]["name"]
 
 
 def test_another_task_needs_another_revision() -> None:
-    assert find_record(parse_endpoint(endpoint(task="embed")).written, [stored()]) is None
+    assert find_record(parse_endpoint(endpoint(task="embed")), [stored()]) is None
     assert changed(stored(), task="embed") == ("task",)
 
 
@@ -61,22 +64,74 @@ def test_a_field_that_a_record_does_not_know_counts_only_if_it_is_used() -> None
     """A later version adds a field: records of this one must not roll."""
     old = copy.deepcopy(dict(stored().fields))
     del old["restartToken"]
-    user = parse_endpoint(endpoint()).written
+    user = parse_endpoint(endpoint())
     assert changed_fields(user, old, ()) == ()
-    assert changed_fields(parse_endpoint(endpoint(restartToken="x")).written, old, ()) == ("restartToken",)
+    assert changed_fields(parse_endpoint(endpoint(restartToken="x")), old, ()) == ("restartToken",)
 
 
 def test_a_default_that_changes_later_asks_for_no_rollout() -> None:
     """The record was written when the default was another one, and the user wrote nothing then or now."""
     then = {**stored().fields, "head.memory": "2Gi"}
-    assert changed_fields(parse_endpoint(endpoint()).written, then, ()) == ()
-    assert changed_fields(parse_endpoint(endpoint(head={"memory": "2Gi"})).written, then, ()) == ()
-    assert changed_fields(parse_endpoint(endpoint(head={"memory": "4Gi"})).written, then, ()) == ("head.memory",)
+    assert changed_fields(parse_endpoint(endpoint()), then, ()) == ()
+    assert changed_fields(parse_endpoint(endpoint(head={"memory": "2Gi"})), then, ()) == ()
+    assert changed_fields(parse_endpoint(endpoint(head={"memory": "4Gi"})), then, ()) == ("head.memory",)
 
 
 def test_a_field_that_is_not_written_any_more_takes_the_default() -> None:
     assert changed(stored(head={"memory": "2Gi"})) == ("head.memory",)
     assert changed(stored(head={"memory": "4Gi"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("defaults", "spec", "path"),
+    [
+        ({"accelerator": {"vendor": "amd"}}, {"accelerator": {"vendor": "nvidia"}}, "accelerator.vendor"),
+        ({"head": {"memory": "8Gi"}}, {"head": {"memory": "4Gi"}}, "head.memory"),
+        (
+            {"scheduling": {"tolerations": [{"operator": "Exists"}]}},
+            {"scheduling": {"tolerations": []}},
+            "scheduling.tolerations",
+        ),
+        ({"engine": {"args": {"log_level": "info"}}}, {"engine": {"args": {"log_level": "debug"}}}, "engine.args"),
+    ],
+)
+def test_what_is_written_over_a_default_of_the_platform_is_a_change_both_ways(
+    defaults: Json, spec: dict[str, Any], path: str
+) -> None:
+    """Also where it is what the operator itself would take: the platform's was in effect."""
+    open_, explicit = stored(defaults=defaults), stored(defaults=defaults, **spec)
+    assert changed(open_, defaults, **spec) == (path,)
+    assert changed(explicit, defaults) == (path,)
+    assert open_.name != explicit.name, "else the old record would be taken for the new revision"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"accelerator": {"vendor": "amd"}},
+        {"engine": {"args": {"log_level": "info"}}},
+        {"engine": {"args": {}}},
+        {"resources": {"memory": "64Gi"}},
+    ],
+)
+def test_writing_out_what_is_in_effect_is_no_change(spec: dict[str, Any]) -> None:
+    defaults = {"accelerator": {"vendor": "amd"}, "engine": {"args": {"log_level": "info", "schedule_policy": "lpm"}}}
+    assert changed(stored(defaults=defaults), defaults, **spec) == ()
+    assert changed(stored(defaults=defaults, **spec), defaults) == ()
+
+
+def test_other_defaults_of_the_platform_ask_for_no_rollout() -> None:
+    then, now = {"engine": {"args": {"log_level": "info"}}}, {"engine": {"args": {"schedule_policy": "lpm"}}}
+    mine: dict[str, Any] = {"engine": {"args": {"context_length": 4096}}}
+    assert changed(stored(defaults=then), now) == ()
+    assert changed(stored(defaults=then, **mine), now, **mine) == (), "entries of the platform beside mine"
+
+
+def test_a_default_of_a_later_version_that_is_written_is_another_revision() -> None:
+    old = {**stored().fields, "head.memory": "2Gi"}  # the default when nobody wrote it
+    new = parse_endpoint(endpoint(head={"memory": "4Gi"}))  # the default of now
+    assert changed_fields(new, old, stored().written) == ("head.memory",)
+    assert revision_name(new) != stored().name
 
 
 def test_an_optional_object_counts_by_being_there() -> None:
@@ -88,7 +143,7 @@ def test_an_optional_object_counts_by_being_there() -> None:
 @given(well_formed_specs)
 def test_no_valid_spec_differs_from_its_own_record(spec: dict[str, Any]) -> None:
     try:
-        user = parse_endpoint({**endpoint(), "spec": spec}).written
+        user = parse_endpoint({**endpoint(), "spec": spec})
     except InvalidEndpoint:
         return
     assert changed_fields(user, json.loads(json.dumps(recorded_fields(user))), written_fields(user)) == ()

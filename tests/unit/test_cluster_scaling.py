@@ -87,7 +87,7 @@ def seen(
         service=service,
     )
     view = asyncio.run(observe(None, asked or Asked(), snapshot, NAME, NOON + 50))  # type: ignore[arg-type]
-    return view, status_of(Facts(SLEEPY, SLEEPY.written, view, snapshot.records, NAME, status or {}, NOON + 50))
+    return view, status_of(Facts(SLEEPY, view, snapshot.records, NAME, status or {}, NOON + 50))
 
 
 @pytest.fixture(autouse=True)

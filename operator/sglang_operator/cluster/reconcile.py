@@ -86,7 +86,7 @@ class Pass:
         """All of status but conditions."""
         records, wanted = self.snapshot.records, self.wanted.revision
         before = self.snapshot.endpoint.get("status") or {}
-        return status_of(Facts(self.endpoint, self.endpoint.written, self.view, records, wanted, before, self.now))
+        return status_of(Facts(self.endpoint, self.view, records, wanted, before, self.now))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Reconciler:
     async def _read(self, key: Key, live: Object, understood: Understood) -> Pass:
         endpoint = understood.endpoint
         snapshot = await take_snapshot(self.api, key, live)
-        recorded = find_record(endpoint.written, snapshot.records)
+        recorded = find_record(endpoint, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
         view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
@@ -176,7 +176,7 @@ class Reconciler:
         writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values)
         if this.plan.actions:
             log.info("%s", ", ".join(map(_name, this.plan.actions)))
-            await writer.carry_out(this.plan.actions, this.endpoint.written, this.now)
+            await writer.carry_out(this.plan.actions, this.endpoint, this.now)
             return AGAIN_SECONDS
         await Children(self.api, this.owner, this.snapshot).sync(this.rendered)
         await writer.repair()

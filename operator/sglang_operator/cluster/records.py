@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.api import Endpoint
 from sglang_operator.cluster.metadata import Owner, owned, read_seconds
 from sglang_operator.cluster.paths import RECORD
 from sglang_operator.lifecycle.observed import Failure, Record
@@ -31,7 +31,8 @@ class StoredRevision:
     name: str
     record: Record
     fields: Mapping[str, Any]
-    """Values of the [R] fields by path, as they were then, defaults included."""
+    """Values of the [R] fields by path, as they were in effect then: what the user wrote, and the defaults under it. In
+    records of v0.1 those of the platform are missing."""
     written: frozenset[str]
     """Those of them that the user had written."""
     ray_service: Mapping[str, Any]
@@ -74,7 +75,7 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
     )
 
 
-def new_record(owner: Owner, number: int, user: EndpointSpec, ray_service: Mapping[str, Any]) -> Object:
+def new_record(owner: Owner, number: int, endpoint: Endpoint, ray_service: Mapping[str, Any]) -> Object:
     """The object that records a revision for the first time."""
     revision = ray_service["metadata"]["name"]
     return {
@@ -84,23 +85,23 @@ def new_record(owner: Owner, number: int, user: EndpointSpec, ray_service: Mappi
         "revision": number,
         "data": {
             "format": FORMAT,
-            "fields": recorded_fields(user),
-            "written": sorted(written_fields(user)),
+            "fields": recorded_fields(endpoint),
+            "written": sorted(written_fields(endpoint)),
             "rayService": dict(ray_service),
         },
     }
 
 
-def find_record(user: EndpointSpec, records: Iterable[StoredRevision]) -> StoredRevision | None:
+def find_record(endpoint: Endpoint, records: Iterable[StoredRevision]) -> StoredRevision | None:
     """The record of what the user asks for, the newest if there are several. Nothing but the user's own fields counts:
     other defaults, templates or images of the operator are no reason for a rollout."""
-    same = [stored for stored in records if not changes(user, stored)]
+    same = [stored for stored in records if not changes(endpoint, stored)]
     return max(same, key=lambda stored: stored.record.number, default=None)
 
 
-def changes(user: EndpointSpec, stored: StoredRevision) -> tuple[str, ...]:
+def changes(endpoint: Endpoint, stored: StoredRevision) -> tuple[str, ...]:
     """Paths of the fields in which the spec differs from what was recorded."""
-    return changed_fields(user, stored.fields, stored.written)
+    return changed_fields(endpoint, stored.fields, stored.written)
 
 
 def note_failure(failure: Failure | None) -> dict[str, str | None]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sglang_operator.api import API_VERSION, KIND, Endpoint
-from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.metadata import stamp, unix
 from sglang_operator.cluster.observe import Sight, View
@@ -27,7 +26,6 @@ class Facts:
     """What a status is made of."""
 
     endpoint: Endpoint
-    user: EndpointSpec
     view: View
     records: Sequence[StoredRevision]
     wanted: str
@@ -157,7 +155,7 @@ def _updating(facts: Facts) -> Object | None:
         "revision": facts.wanted,
         "step": sight.said.step or "Pending",
         "progress": sight.said.message,
-        "changed": list(changes(facts.user, serving)) if serving else [],
+        "changed": list(changes(facts.endpoint, serving)) if serving else [],
     }
 
 

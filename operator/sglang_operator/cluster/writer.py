@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.api import Endpoint
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
 from sglang_operator.cluster.children import NameTakenError, service_of, wanted_service
 from sglang_operator.cluster.compare import covers
@@ -42,15 +42,15 @@ class Writer:
         self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
         self._stored = {stored.name: (stored.uid, stored.resource_version) for stored in snapshot.records}
 
-    async def carry_out(self, actions: tuple[do.Action, ...], user: EndpointSpec, now: float) -> None:
+    async def carry_out(self, actions: tuple[do.Action, ...], endpoint: Endpoint, now: float) -> None:
         """Do one after the other; what is refused ends it. Raises StalePassError, NameTakenError, ApiError."""
         for action in actions:
-            await self._carry_out(action, user, now)
+            await self._carry_out(action, endpoint, now)
 
-    async def _carry_out(self, action: do.Action, user: EndpointSpec, now: float) -> None:
+    async def _carry_out(self, action: do.Action, endpoint: Endpoint, now: float) -> None:
         match action:
             case do.RecordRevision():
-                await self._record(action, user)
+                await self._record(action, endpoint)
             case do.CreateRevision():
                 await self._create(action)
             case do.ApplyInPlace():
@@ -77,14 +77,14 @@ class Writer:
             case do.RememberFailure():
                 await self._annotate(action.revision, note_failure(action.failure))
 
-    async def _record(self, action: do.RecordRevision, user: EndpointSpec) -> None:
+    async def _record(self, action: do.RecordRevision, endpoint: Endpoint) -> None:
         if await self._newest_number() != action.number - 1:
             raise StalePassError("another revision was recorded since this pass read them")
         if action.revision in self._recorded:
             await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
             return
         ray_service = next(item for item in self._rendered if item["kind"] == RAY_SERVICE.name)
-        record = new_record(self._owner, action.number, user, ray_service)
+        record = new_record(self._owner, action.number, endpoint, ray_service)
         self._keep_version(await self._api.create(RECORD.of(self._namespace), record))
         self._recorded[action.revision] = ray_service
         self._newest = action.revision

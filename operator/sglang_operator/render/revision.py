@@ -1,7 +1,8 @@
 """Names of revisions: a stable hash over the fields that need new pods, never over what is rendered from them.
 
-A hash over rendered bytes would roll every endpoint when a template changes. Fields that have their default are left
-out, so that a field which a later version adds does not rename the revisions of endpoints that do not use it.
+A hash over rendered bytes would roll every endpoint when a template changes. Fields that nobody wrote are left out, so
+that neither a field which a later version adds nor another default renames a revision. A field that is written counts
+even at its default: the defaults of the platform, or of another version, may be others, and it says more than they do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -57,20 +59,49 @@ def short_hash(value: Any) -> str:
 
 
 def rollout_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """The [R] fields of a part of the spec that differ from their defaults, by their YAML names."""
+    """The [R] fields of a part of the spec that somebody wrote, by their YAML names."""
     found: dict[str, Any] = {}
     for name, field in type(part).model_fields.items():
         key = field.alias or name
         value = getattr(part, name)
-        if prefix + key in IN_PLACE:
+        if prefix + key in IN_PLACE or name not in part.model_fields_set:
             continue
         if isinstance(value, BaseModel):
             inner = rollout_fields(value, f"{prefix}{key}.")
             if inner or field.default is None:  # an optional object counts by being there
                 found[key] = inner
-        elif value != field.default:
+        else:
             found[key] = _plain(value)
     return found
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One [R] field of a spec by its YAML path."""
+
+    path: str
+    value: Any
+    is_default: bool
+    is_written: bool
+
+
+def _fields(part: BaseModel, prefix: str = "") -> Iterator[_Field]:
+    """Every one, those of optional objects only if they are there.
+
+    An optional object also is a field of its own, true if it is there: its fields all at their defaults still mean
+    something else than its absence.
+    """
+    for name, field in type(part).model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        value, is_written = getattr(part, name), name in part.model_fields_set
+        if path in IN_PLACE:
+            continue
+        if not isinstance(value, BaseModel):
+            yield _Field(path, _plain(value), value == field.default, is_written)
+            continue
+        if field.default is None:
+            yield _Field(path, value=True, is_default=False, is_written=is_written)
+        yield from _fields(value, f"{path}.")
 
 
 def _plain(value: Any) -> Any:
@@ -81,59 +112,48 @@ def _plain(value: Any) -> Any:
     )
 
 
-def recorded_fields(part: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every [R] field of a part of the spec by its YAML path, defaults included, as a record keeps it.
-
-    An optional object also has an entry of its own, true if it is there: its fields all at their defaults still mean
-    something else than its absence.
-    """
-    found: dict[str, Any] = {}
-    for name, field in type(part).model_fields.items():
-        path = f"{prefix}{field.alias or name}"
-        value = getattr(part, name)
-        if path in IN_PLACE:
-            continue
-        if isinstance(value, BaseModel):
-            found |= {path: True} if field.default is None else {}
-            found |= recorded_fields(value, f"{path}.")
-        else:
-            found[path] = _plain(value)
-    return found
+def recorded_fields(endpoint: Endpoint) -> dict[str, Any]:
+    """Every [R] field by its YAML path, as a record keeps it: what the user wrote, and under it the defaults in effect,
+    the platform's included. A mapping that is written has the user's entries only."""
+    own = {field.path: field.value for field in _fields(endpoint.written) if field.is_written}
+    return {field.path: field.value for field in _fields(endpoint.spec)} | own
 
 
-def written_fields(part: BaseModel, prefix: str = "") -> frozenset[str]:
-    """YAML paths of the [R] fields that somebody wrote, whatever their value."""
-    found: set[str] = set()
-    for name in part.model_fields_set:
-        field = type(part).model_fields[name]
-        path, value = f"{prefix}{field.alias or name}", getattr(part, name)
-        if path in IN_PLACE:
-            continue
-        if not isinstance(value, BaseModel) or field.default is None:
-            found.add(path)
-        if isinstance(value, BaseModel):
-            found |= written_fields(value, f"{path}.")
-    return frozenset(found)
+def written_fields(endpoint: Endpoint) -> frozenset[str]:
+    """YAML paths of the [R] fields that the user wrote, whatever their value."""
+    return frozenset(field.path for field in _fields(endpoint.written) if field.is_written)
 
 
-def changed_fields(spec: BaseModel, recorded: Mapping[str, Any], written: Collection[str]) -> tuple[str, ...]:
-    """YAML paths of the [R] fields in which `spec` differs from a record, sorted; () means no rollout is needed.
+def changed_fields(endpoint: Endpoint, recorded: Mapping[str, Any], written: Collection[str]) -> tuple[str, ...]:
+    """YAML paths of the [R] fields in which `endpoint` differs from a record, sorted; () means no rollout is needed.
 
     `recorded` has the values then, defaults included, and `written` the paths that the user had written. What the user
-    wrote neither then nor now keeps the default of then. A field that the record does not know entered the API later:
-    it counts if it has another value than its default.
+    wrote neither then nor now keeps the default of then. What was written on one side only is held against the default
+    in effect on the other. A field that the record does not know entered the API later: it counts if the user gives it
+    another value than its default.
     """
-    now, used = recorded_fields(spec), _paths(rollout_fields(spec))
-    said = written_fields(spec) | frozenset(written)
-    known = (path for path in now.keys() & recorded.keys() if path in said and now[path] != recorded[path])
-    return tuple(sorted({*known, *(path for path in now.keys() - recorded.keys() if path in used)}))
+    now, said = recorded_fields(endpoint), written_fields(endpoint)
+    used = {field.path for field in _fields(endpoint.written) if not field.is_default}
+    known = now.keys() & recorded.keys() & (said | frozenset(written))
+    return tuple(
+        sorted(
+            {path for path in known if not _same(now[path], recorded[path], path in said, path in written)}
+            | ((now.keys() - recorded.keys()) & used)
+        )
+    )
 
 
-def _paths(fields: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The path of every value and of every mapping on the way to it."""
-    paths: set[str] = set()
-    for name, value in fields.items():
-        paths.add(f"{prefix}{name}")
-        if isinstance(value, dict):
-            paths |= _paths(value, f"{prefix}{name}.")
-    return paths
+def _same(now: Any, then: Any, is_written: bool, was_written: bool) -> bool:
+    """Whether a value means what was recorded. A mapping goes over the default one entry by entry, so a written one
+    changes nothing where the default has all of its entries."""
+    if is_written and not was_written:
+        return _adds_nothing(now, then)
+    if was_written and not is_written:
+        return _adds_nothing(then, now)
+    return bool(now == then)
+
+
+def _adds_nothing(value: Any, default: Any) -> bool:
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        return all(name in default and _adds_nothing(part, default[name]) for name, part in value.items())
+    return bool(value == default)
