@@ -50,7 +50,11 @@ _uris = [
     "hf://a/..",
     "pvc://c/../d",
 ]
-_cache = _some(accessMode=st.sampled_from(["ReadWriteOnce", "ReadWriteMany"]), claimName=_text)
+_cache = _some(
+    accessMode=st.sampled_from(["ReadWriteOnce", "ReadWriteMany"]),
+    claimName=_text,
+    reclaim=st.sampled_from(["Retain", "Delete"]),
+)
 
 
 def _name(adapter: Json) -> str:
@@ -106,6 +110,7 @@ well_formed_specs = st.fixed_dictionaries(
             ingress=_some(host=st.sampled_from(["", "llm.example.org"])),
             route=st.just({"parentRefs": [{"name": "gateway"}]}),
         ),
+        "upgrade": _some(strategy=st.sampled_from(["BlueGreen", "Recreate"])),
         "highAvailability": _some(
             redis=st.fixed_dictionaries(
                 {"address": st.sampled_from(["redis:6379", "rediss://r.example.org:6380"])},

@@ -45,6 +45,12 @@ def adapters(*uris: str, lora: dict[str, Any] | None = None, **model: Any) -> di
     return endpoint(model={"uri": "hf://org/m", "lora": lora or {}, "adapters": named, **model})
 
 
+def one_node(**spec: Any) -> dict[str, Any]:
+    """With a cache that the pods of one node can mount."""
+    cached = {"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}
+    return endpoint(**{"model": cached, "upgrade": {"strategy": "Recreate"}, **spec})
+
+
 def variable(**fields: Any) -> dict[str, Any]:
     return endpoint(engine={"env": [{"name": "A", **fields}]})
 
@@ -141,16 +147,24 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         ],
         [endpoint(model={"uri": "hf://a/b", "lora": {}}, accelerator={"count": 2}, parallelism={"tensor": 2})],
     ),
-    "a ReadWriteOnce volume": (
+    "a ReadWriteOnce volume is mounted on one node only, which": (
+        [one_node(replicas=2), one_node(scaling={"max": 2}), one_node(parallelism={"nodes": 2})],
         [
-            endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
-            endpoint(scaling={"max": 2}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
-            endpoint(parallelism={"nodes": 2}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
-        ],
-        [
-            endpoint(replicas=1, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+            one_node(replicas=1),
+            one_node(replicas=0),
+            one_node(scaling={"max": 1}),
             endpoint(replicas=2, model={"uri": "hf://a/b", "cache": {}}),
-            endpoint(scaling={"max": 1}, model={"uri": "hf://a/b", "cache": {"accessMode": "ReadWriteOnce"}}),
+        ],
+    ),
+    "a ReadWriteOnce volume is mounted on one node only, and": (
+        [one_node(upgrade={}), one_node(upgrade={"strategy": "BlueGreen"})],
+        [one_node(), endpoint(model={"uri": "hf://a/b", "cache": {}})],
+    ),
+    "a claim of yours": (
+        [model(uri="hf://a/b", cache={"claimName": "mine", "reclaim": "Delete"})],
+        [
+            model(uri="hf://a/b", cache={"reclaim": "Delete"}),
+            model(uri="hf://a/b", cache={"claimName": "mine", "reclaim": "Retain"}),
         ],
     ),
     "spec.scaling decides": (

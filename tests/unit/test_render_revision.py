@@ -48,6 +48,7 @@ CHANGES: dict[str, Any] = {
     "model.cache.size": "1Gi",
     "model.cache.storageClassName": "fast",
     "model.cache.accessMode": "ReadWriteOnce",
+    "model.cache.reclaim": "Delete",
     "model.lora.maxRank": 8,
     "model.lora.targetModules": ["q_proj"],
     "model.lora.maxLoaded": 2,
@@ -113,6 +114,7 @@ CHANGES: dict[str, Any] = {
 ROOM: dict[str, Any] = {"model": {"uri": "hf://org/model", "lora": {}}}
 OTHER_BASES: dict[str, Any] = {
     "model.storageSecret": {"model": {"uri": "s3://models/m"}},
+    "model.cache.accessMode": {**BASE, "upgrade": {"strategy": "Recreate"}},
     "model.lora.": ROOM,
     "model.adapters": ROOM,
 }

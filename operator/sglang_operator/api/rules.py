@@ -15,7 +15,7 @@ from sglang_operator.api.rules_address import BUCKETS, address
 from sglang_operator.api.rules_parallelism import RULES as PARALLELISM
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
-from sglang_operator.api.spec_model import Engine, EnvSource, EnvVar, ModelSource
+from sglang_operator.api.spec_model import Cache, Engine, EnvSource, EnvVar, ModelSource
 from sglang_operator.api.spec_pods import Accelerator, Toleration
 from sglang_operator.api.spec_scaling import Scaling
 
@@ -28,6 +28,8 @@ _IN_BUCKET: Final = "self.uri.startsWith('s3://') || self.uri.startsWith('gs://'
 _VENDOR: Final = either("self.vendor", "'nvidia'")
 _STRICT: Final = "'Strict'"
 _CLUSTER_IP: Final = "'ClusterIP'"
+_BLUE_GREEN: Final = "'BlueGreen'"
+_RETAIN: Final = "'Retain'"
 _NODES: Final = either("self.parallelism.nodes", "1")
 
 RULES: Final[tuple[Rule[Any], ...]] = (
@@ -76,6 +78,26 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         ),
         message="a ReadWriteOnce volume is mounted on one node only, which more than one worker pod does not fit",
         remedy="use a StorageClass that offers ReadWriteMany, or at most one replica of one node",
+    ),
+    Rule(
+        of=EndpointSpec,
+        field="model.cache.accessMode",
+        cel=f"{either('self.model.cache.accessMode', _NOTHING)} != 'ReadWriteOnce' || "
+        f"{either('self.upgrade.strategy', _BLUE_GREEN)} == 'Recreate'",
+        holds=lambda s: (
+            s.model.cache is None or s.model.cache.access_mode != "ReadWriteOnce" or s.upgrade.strategy == "Recreate"
+        ),
+        message="a ReadWriteOnce volume is mounted on one node only, and with upgrade.strategy BlueGreen the new pod "
+        "starts while the old one has it",
+        remedy="set spec.upgrade.strategy: Recreate, or use a StorageClass that offers ReadWriteMany",
+    ),
+    Rule(
+        of=Cache,
+        field="reclaim",
+        cel=f"{either('self.reclaim', _RETAIN)} == 'Retain' || {either('self.claimName', _NOTHING)} == ''",
+        holds=lambda c: c.reclaim == "Retain" or not c.claim_name,
+        message="a claim of yours is never deleted",
+        remedy="remove reclaim, or remove claimName: a claim is then created",
     ),
     Rule(
         of=EndpointSpec,

@@ -56,16 +56,24 @@ class Cache(Model):
     size: Quantity = Field(
         default="100Gi",
         description="Size of the claim that is created, in bytes as a Kubernetes quantity. Default 100Gi. Make it "
-        "twice the model, so that a new revision of the model fits beside the old one.",
+        "twice the model, so that a new revision of the model fits beside the old one. A larger one enlarges the claim "
+        "if its StorageClass allows that; a smaller one changes nothing, and condition Accepted says so.",
     )
     storage_class_name: OptionalName = Field(
         default="",
-        description="StorageClass of the claim that is created. Default: empty, the cluster's default class.",
+        description="StorageClass of the claim that is created. Default: empty, the cluster's default class. "
+        "Kubernetes does not change it afterwards, and condition Accepted says so.",
+    )
+    reclaim: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description="What becomes of the claim that is created when the endpoint is deleted. Default Retain: it stays, "
+        "for an endpoint of the same name. Delete: it goes with the endpoint, and the downloaded models with it.",
     )
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
         default="ReadWriteMany",
         description="How the claim may be mounted. Default ReadWriteMany: by the pods of every node. ReadWriteOnce: by "
-        "the pods of one node, so it goes with at most one replica.",
+        "the pods of one node, so it goes with at most one replica of one node and upgrade.strategy: Recreate. "
+        "Kubernetes does not change it afterwards, and condition Accepted says so.",
     )
 
 

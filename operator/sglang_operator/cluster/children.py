@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.api.spec_model import Cache
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.claim import CacheClaim
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
 from sglang_operator.cluster.paths import CLAIM, KINDS, RAY_SERVICE, SERVICE
@@ -51,13 +53,19 @@ class Children:
         self._owner = owner
         self._snapshot = snapshot
 
-    async def sync(self, rendered: tuple[Object, ...]) -> None:
-        """Write what differs and remove what is not wanted. Raises NameTakenError, ApiError."""
+    async def sync(self, rendered: tuple[Object, ...], cache: Cache | None, now: float) -> bool:
+        """Write what differs and remove what is not wanted; whether the claim is to be looked at again. Raises
+        NameTakenError, ApiError."""
+        claimed = False
         wanted = [item for item in rendered if item["kind"] not in (RAY_SERVICE.name, SERVICE.name)]
         await self._sync_service(service_of(rendered))
         for item in wanted:
-            await (self._ensure_claim(item) if item["kind"] == CLAIM.name else self._sync(item))
+            if item["kind"] == CLAIM.name:
+                claimed = await self._ensure_claim(item, cache, now)
+            else:
+                await self._sync(item)
         await self._prune({(item["kind"], name_of(item)) for item in wanted})
+        return claimed
 
     async def _sync_service(self, rendered: Object) -> None:
         live = self._snapshot.service
@@ -77,16 +85,10 @@ class Children:
             return
         await self._api.apply(KINDS[kind].of(self._owner.key.namespace, name_of(wanted)), wanted)
 
-    async def _ensure_claim(self, rendered: Object) -> None:
-        """Created once. Kubernetes refuses changes of a claim, and the model in it is worth keeping."""
-        path = CLAIM.of(self._owner.key.namespace)
-        if await self._api.find(CLAIM.of(self._owner.key.namespace, name_of(rendered))) is not None:
-            return
-        try:
-            await self._api.create(path, rendered)  # without an owner: it outlives the endpoint, as `reclaim` says
-        except ApiError as error:
-            if not error.is_conflict:
-                raise
+    async def _ensure_claim(self, rendered: Object, cache: Cache | None, now: float) -> bool:
+        if cache is None:
+            return False
+        return await CacheClaim(self._api, self._owner).keep(self._snapshot.claim, rendered, cache, now)
 
     async def _prune(self, wanted: set[tuple[str, str]]) -> None:
         for kind, live in self._made():

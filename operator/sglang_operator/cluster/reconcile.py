@@ -10,15 +10,17 @@ from typing import Any, Final
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.api.defaults import parse_with_defaults
+from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import Children, NameTakenError
+from sglang_operator.cluster.claim import differences
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
-from sglang_operator.cluster.metadata import Owner, is_terminating
+from sglang_operator.cluster.metadata import Owner, is_terminating, name_of
 from sglang_operator.cluster.observe import View, observe
 from sglang_operator.cluster.pace import Seen, look_again, soonest
-from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
+from sglang_operator.cluster.paths import CLAIM, ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
@@ -75,11 +77,16 @@ class Pass:
         serving = next((stored for stored in self.snapshot.records if stored.name in names), None)
         ray_service = next(item for item in self.rendered if item["kind"] == RAY_SERVICE.name)
         found = (
-            findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self.endpoint.warnings),
+            findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self._warnings),
             *self.plan.conditions,
             findings.update_available(serving, ray_service),
         )
         return [trouble if trouble and one.type is ConditionType.PROGRESSING else one for one in found]
+
+    @property
+    def _warnings(self) -> tuple[FieldError, ...]:
+        """What the user should know of a valid spec."""
+        return (*self.endpoint.warnings, *differences(self.snapshot.claim, self.endpoint.spec.model.cache, self.owner))
 
     @property
     def status(self) -> Object:
@@ -144,7 +151,7 @@ class Reconciler:
 
     async def _read(self, key: Key, live: Object, understood: Understood) -> Pass:
         endpoint = understood.endpoint
-        snapshot = await take_snapshot(self.api, key, live)
+        snapshot = await take_snapshot(self.api, key, live, _claim_of(understood.rendered))
         recorded = find_record(endpoint, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
@@ -178,9 +185,10 @@ class Reconciler:
             log.info("%s", ", ".join(map(_name, this.plan.actions)))
             await writer.carry_out(this.plan.actions, this.endpoint, this.now)
             return AGAIN_SECONDS
-        await Children(self.api, this.owner, this.snapshot).sync(this.rendered)
+        children, cache = Children(self.api, this.owner, this.snapshot), this.endpoint.spec.model.cache
+        again = await children.sync(this.rendered, cache, this.now)
         await writer.repair()
-        return None
+        return AGAIN_SECONDS if again else None
 
     async def _write_status(self, key: Key, live: Object, said: Object, found: Sequence[Condition]) -> None:
         """Apply it if it differs, and tell of transitions."""
@@ -197,6 +205,11 @@ class Reconciler:
         owner = Owner(key, live["metadata"]["uid"])
         for one in transitions(known, made):
             await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
+
+
+def _claim_of(rendered: tuple[Object, ...]) -> str:
+    """Name of the claim that is made for the endpoint, "" for none."""
+    return next((name_of(item) for item in rendered if item["kind"] == CLAIM.name), "")
 
 
 def _name(action: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.paths import (
     BUDGET,
+    CLAIM,
     INGRESS,
     POD,
     POLICY,
@@ -39,6 +40,8 @@ class Snapshot:
     ray_clusters: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()
     service: Object | None = None
+    claim: Object | None = None
+    """Of the model cache, if the endpoint has one of its own."""
     others: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
     """The kinds in PRUNED, by name of the kind."""
     absent: frozenset[str] = frozenset()
@@ -49,14 +52,16 @@ class Snapshot:
         return next((item for item in self.others.get(kind, ()) if item["metadata"]["name"] == name), None)
 
 
-async def take_snapshot(api: Api, key: Key, endpoint: Object) -> Snapshot:
-    """Read all of it, at once: a handful of lists by label. Raises ApiError."""
+async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -> Snapshot:
+    """Read all of it, at once: a handful of lists by label, and the `claim` of this name. Raises ApiError."""
     uid = endpoint["metadata"]["uid"]
-    stored, service = await asyncio.gather(
-        api.list(RECORD.of(key.namespace), _labels(key)), api.find(SERVICE.of(key.namespace, key.name))
+    stored, service, cache = await asyncio.gather(
+        api.list(RECORD.of(key.namespace), _labels(key)),
+        api.find(SERVICE.of(key.namespace, key.name)),
+        _find_claim(api, key, claim),
     )
     records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
-    first = Snapshot(endpoint=endpoint, records=records, service=service)
+    first = Snapshot(endpoint=endpoint, records=records, service=service, claim=cache)
     # A revision is recorded before anything is made of it, so without a record there is nothing to read.
     return await _with_lists(api, key, first) if records else first
 
@@ -73,6 +78,10 @@ async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
         others={kind.name: found[kind.name] or () for kind in PRUNED},
         absent=frozenset(name for name, items in found.items() if items is None),
     )
+
+
+async def _find_claim(api: Api, key: Key, name: str) -> Object | None:
+    return await api.find(CLAIM.of(key.namespace, name)) if name else None
 
 
 async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:

@@ -34,6 +34,7 @@ IN_PLACE = frozenset(
         "model.cache.size",
         "model.cache.storageClassName",
         "model.cache.accessMode",
+        "model.cache.reclaim",
         "model.adapters",
         "engine.argsCheck",
         "api.allowAnonymous",
