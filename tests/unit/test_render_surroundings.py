@@ -116,6 +116,11 @@ class TestAccess:
         budget = objects["PodDisruptionBudget"]["spec"]
         assert budget["minAvailable"] == 2
         assert budget["selector"]["matchLabels"] == objects["Service"]["spec"]["selector"]
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+    def test_pods_that_are_never_ready_are_under_the_budget_where_replicas_have_such(self) -> None:
+        budget = render(replicas=3, parallelism={"nodes": 2})["PodDisruptionBudget"]["spec"]
+        assert budget["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
 
     @pytest.mark.parametrize("replicas", [0, 1])
     def test_a_budget_for_one_replica_could_only_forbid_every_drain(self, replicas: int) -> None:
@@ -203,6 +208,7 @@ class TestSeveralNodes:
         assert (limits["rdma/hca"], limits["nvidia.com/gpu"]) == ("4", "8")
 
     def test_one_node_is_rendered_as_ever(self) -> None:
-        explicit = {"attentionData": 1, "expert": 1, "nodes": 1}
-        assert render(parallelism=explicit) == render()
+        explicit, plain = render(parallelism={"attentionData": 1, "expert": 1, "nodes": 1}), render()
+        names = [objects["RayService"]["metadata"]["name"] for objects in (explicit, plain)]
+        assert str(explicit).replace(*names) == str(plain)
         assert not {"placement_group_bundles", "placement_group_strategy"} & deployment(render()).keys()

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from sglang_operator.api.spec_model import Cache
 from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.budget import live_budget
 from sglang_operator.cluster.claim import CacheClaim
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
-from sglang_operator.cluster.paths import CLAIM, KINDS, RAY_SERVICE, SERVICE
+from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
 from sglang_operator.cluster.snapshot import PRUNED, Snapshot
 from sglang_operator.lifecycle.observed import Selection
-from sglang_operator.render import names
 from sglang_operator.render.revision import short_hash
 
 APPLIED: Final = "serve.sglang.io/applied"  # digest of what was last applied: a field that is gone from it has to go
@@ -74,7 +74,10 @@ class Children:
     async def _sync(self, rendered: Object) -> None:
         if rendered["kind"] in self._snapshot.absent:
             return  # a condition says so
-        targeted = _retarget(rendered, read_selection(self._snapshot.service).revision)
+        targeted = rendered
+        if rendered["kind"] == BUDGET.name:
+            revision = read_selection(self._snapshot.service).revision
+            targeted = live_budget(rendered, revision, self._snapshot.pods)
         live = self._snapshot.of(rendered["kind"], name_of(rendered))
         await self._write(rendered["kind"], live, _with_digest(with_owner(self._owner, targeted), [targeted]))
 
@@ -100,14 +103,6 @@ class Children:
         for kind in PRUNED:
             for live in self._snapshot.others.get(kind.name, ()):
                 yield kind.name, live
-
-
-def _retarget(rendered: Object, revision: str) -> Object:
-    """A budget counts the pods of the revision that serves, whichever the spec asks for."""
-    labels = rendered["spec"].get("selector", {}).get("matchLabels", {})
-    if names.REVISION not in labels or not revision:
-        return rendered
-    return {**rendered, "spec": {**rendered["spec"], "selector": {"matchLabels": {**labels, names.REVISION: revision}}}}
 
 
 def _with_digest(made: Object, of: list[Any]) -> Object:

@@ -168,6 +168,8 @@ class Budget:
 
     names: Names
     min_available: int
+    unready: str
+    """When a pod that is not Ready may be evicted: unhealthyPodEvictionPolicy."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
     # With a single replica a budget could only forbid every drain of its node. Kubernetes takes no share of a number
     # that changes, so of autoscaled replicas the fewest are protected.
     if endpoint.spec.fewest > 1:
-        budget = context.Budget(names=of, min_available=endpoint.spec.fewest - 1)
+        # Of a replica on several nodes one pod is Ready, and the others are as needed.
+        unready = "IfHealthyBudget" if endpoint.spec.parallelism.nodes > 1 else "AlwaysAllow"
+        budget = context.Budget(names=of, min_available=endpoint.spec.fewest - 1, unready=unready)
         yield render_template("poddisruptionbudget.yaml.j2", budget)
     if api.ingress:
         yield render_template("ingress.yaml.j2", access)
