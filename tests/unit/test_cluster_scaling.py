@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ NOON = 1767225600.0  # AT, Unix
 SLEEPY = parse_endpoint(endpoint(scaling={"min": 0, "max": 3}))
 RAY_SERVICE = next(item for item in render_endpoint(SLEEPY) if item["kind"] == "RayService")
 NAME = RAY_SERVICE["metadata"]["name"]
+
+_LISTEN = observing._listen  # as it is, before the fixture below replaces it
 
 
 class Asked:
@@ -157,6 +160,8 @@ def test_awake_it_says_how_long_that_took() -> None:
     assert view.observed.get(NAME).live.waking_since is None
     assert (status["desiredReplicas"], status["lastWakeSeconds"]) == (2, 50)
     assert "atZeroSince" not in status
+    slept_later = {"atZeroSince": AT.format(9), "lastWakeSeconds": 42}  # its old pod was still there
+    assert seen(HEAD, WORKER, target=1, asked=Asked(replicas=1), status=slept_later)[1]["lastWakeSeconds"] == 42
     kept = seen(HEAD, WORKER, target=1, asked=Asked(replicas=1), status={"lastWakeSeconds": 42})[1]
     assert kept["lastWakeSeconds"] == 42
 
@@ -173,3 +178,41 @@ def test_workers_that_end_again_and_again_make_no_progress(
     found = seen(head, begun, target=1)[0].observed.get(NAME).live.progress
     assert found is not None
     assert found.at == NOON + progress
+
+
+@pytest.mark.parametrize(
+    ("pods", "target", "replicas", "slept"),
+    [
+        pytest.param([pod("worker", "10.0.0.1", ready_after=None)], 1, 0, AT.format(0), id="wakes"),
+        pytest.param([WORKER, pod("worker", "10.0.0.2", ready_after=None)], 2, 1, None, id="grows"),
+        pytest.param([pod("worker", "10.0.0.1", ready_after=None)], 1, 0, None, id="recovers"),
+    ],
+)
+def test_how_far_missing_replicas_are_is_told(
+    monkeypatch: pytest.MonkeyPatch, pods: list[dict[str, Any]], target: int, replicas: int, slept: str | None
+) -> None:
+    async def load(*_: object) -> Said:
+        return Said("model", "downloaded 3.1 of 14.2 GB")
+
+    monkeypatch.setattr(observing, "_listen", load)
+    before = {"atZeroSince": slept} if slept else {}
+    status = seen(HEAD, *pods, target=target, asked=Asked(replicas=replicas), status=before)[1]
+    told = {"revision": NAME, "step": "model", "progress": "downloaded 3.1 of 14.2 GB"}
+    assert status["updating"].items() >= told.items()
+
+
+def test_with_all_replicas_nothing_is_on_its_way() -> None:
+    assert "updating" not in seen(HEAD, WORKER, target=1, asked=Asked(replicas=1))[1]
+    assert "updating" not in seen(HEAD, target=0)[1]
+
+
+def test_the_log_that_is_read_is_of_the_replica_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def log(_api: object, asked: Mapping[str, Any]) -> str:
+        return json.dumps({"time": AT.format(1), "event": "progress", "step": asked["metadata"]["name"]})
+
+    monkeypatch.setattr(observing, "read_log", log)
+    placed = {"spec": {"nodeName": "n"}}
+    pods = [WORKER | placed, pod("worker", "10.0.0.2", ready_after=None) | placed]
+    for one in pods:
+        one["status"] = {**one["status"], "phase": "Running"}
+    assert asyncio.run(_LISTEN(None, pods)).step == "10.0.0.2"  # type: ignore[arg-type]

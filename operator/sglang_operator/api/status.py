@@ -51,7 +51,7 @@ class UpdatingRevision(Model):
     revision: str = reported("Name of the revision.")
     step: str = reported("What it does now: Pending, model, load, warmup, adapters, ready.")
     progress: str = reported("The latest line of its log about that.")
-    changed: Items[str] = items("Fields of the spec that differ from the serving revision.")
+    changed: Items[str] = items("Fields of the spec that differ from the serving revision; none if it is that one.")
 
 
 class RevisionReport(Model):
@@ -88,11 +88,14 @@ class EndpointStatus(Model):
         "Since when it has had no replica because nobody asked for anything (RFC 3339).", format="date-time"
     )
     last_wake_seconds: int = reported(
-        "How long it took last from no replica to one that answers, counted from the creation of its pod."
+        "Seconds that it took last from no replica to one that answers, counted from the creation of its pod. A "
+        "wake-up that found the pod from before the sleep does not count."
     )
     selector: str = reported("Label selector of the worker pods, for the scale subresource.")
     accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")
     serving: ServingRevision | None = reported("What answers requests.")
-    updating: UpdatingRevision | None = reported("The revision that is on its way, if there is one.")
+    updating: UpdatingRevision | None = reported(
+        "The revision that is on its way, if there is one; also the serving one while it wakes up, grows or recovers."
+    )
     adapters: Items[AdapterReport] = items("LoRA adapters, where spec.model.lora is set.", key="name")
     revisions: Items[RevisionReport] = items("The last revisions, the newest first.", key="name")

@@ -48,24 +48,21 @@ def service_of(rendered: tuple[Object, ...]) -> Object:
 class Children:
     """Brings the objects of one endpoint to the cluster."""
 
-    def __init__(self, api: Api, owner: Owner, snapshot: Snapshot) -> None:
+    def __init__(self, api: Api, owner: Owner, snapshot: Snapshot, cache: Cache | None, now: float) -> None:
         self._api = api
         self._owner = owner
         self._snapshot = snapshot
+        self._cache = cache
+        self._now = now
+        self.changed_claim = False  # it is worth another look: what the cluster said to it is noted on it
 
-    async def sync(self, rendered: tuple[Object, ...], cache: Cache | None, now: float) -> bool:
-        """Write what differs and remove what is not wanted; whether the claim is to be looked at again. Raises
-        NameTakenError, ApiError."""
-        claimed = False
+    async def sync(self, rendered: tuple[Object, ...]) -> None:
+        """Write what differs and remove what is not wanted. Raises NameTakenError, ApiError."""
         wanted = [item for item in rendered if item["kind"] not in (RAY_SERVICE.name, SERVICE.name)]
         await self._sync_service(service_of(rendered))
         for item in wanted:
-            if item["kind"] == CLAIM.name:
-                claimed = await self._ensure_claim(item, cache, now)
-            else:
-                await self._sync(item)
+            await (self._ensure_claim(item) if item["kind"] == CLAIM.name else self._sync(item))
         await self._prune({(item["kind"], name_of(item)) for item in wanted})
-        return claimed
 
     async def _sync_service(self, rendered: Object) -> None:
         live = self._snapshot.service
@@ -88,10 +85,10 @@ class Children:
             return
         await self._api.apply(KINDS[kind].of(self._owner.key.namespace, name_of(wanted)), wanted)
 
-    async def _ensure_claim(self, rendered: Object, cache: Cache | None, now: float) -> bool:
-        if cache is None:
-            return False
-        return await CacheClaim(self._api, self._owner).keep(self._snapshot.claim, rendered, cache, now)
+    async def _ensure_claim(self, rendered: Object) -> None:
+        if self._cache:
+            keeper, live = CacheClaim(self._api, self._owner), self._snapshot.claim
+            self.changed_claim = await keeper.keep(live, rendered, self._cache, self._now)
 
     async def _prune(self, wanted: set[tuple[str, str]]) -> None:
         for kind, live in self._made():

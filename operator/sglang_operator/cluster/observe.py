@@ -138,8 +138,8 @@ def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
 
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
-    """The log of the first worker that tells of a failure, or of the first at all."""
-    started = [pod for pod in workers if of_pods.has_node(pod)]
+    """The log of the first worker that tells of a failure, or of the first at all, those that are not Ready first."""
+    started = sorted(filter(of_pods.has_node, workers), key=of_pods.is_ready)
     told = [parse_log(await read_log(api, pod)) for pod in started[:LOGS]]
     return next((said for said in told if said.failure), told[0] if told else Said())
 

@@ -185,10 +185,10 @@ class Reconciler:
             log.info("%s", ", ".join(map(_name, this.plan.actions)))
             await writer.carry_out(this.plan.actions, this.endpoint, this.now)
             return AGAIN_SECONDS
-        children, cache = Children(self.api, this.owner, this.snapshot), this.endpoint.spec.model.cache
-        again = await children.sync(this.rendered, cache, this.now)
+        children = Children(self.api, this.owner, this.snapshot, this.endpoint.spec.model.cache, this.now)
+        await children.sync(this.rendered)
         await writer.repair()
-        return AGAIN_SECONDS if again else None
+        return AGAIN_SECONDS if children.changed_claim else None
 
     async def _write_status(self, key: Key, live: Object, said: Object, found: Sequence[Condition]) -> None:
         """Apply it if it differs, and tell of transitions."""

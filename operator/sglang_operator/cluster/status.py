@@ -67,10 +67,14 @@ def _sleep(facts: Facts, serving: Sight | None) -> Object:
     if serving.revision.asleep:
         since = since or stamp(facts.now)
     elif since and serving.revision.running:
-        # Not until the pod is Ready: it is as soon as its front is.
-        began = first_created(filter(is_worker, serving.pods))
-        since, woke = None, round(facts.now - max(began, unix(since))) if began else None
+        # Not until the pod is Ready: it is as soon as its front is. A pod from before the sleep tells of no wake-up.
+        began = first_created(pod for pod in serving.pods if is_worker(pod) and _created(pod) >= unix(since))
+        since, woke = None, round(facts.now - began) if began else woke
     return {"atZeroSince": since, "lastWakeSeconds": woke}
+
+
+def _created(pod: Mapping[str, Any]) -> float:
+    return unix(pod["metadata"].get("creationTimestamp"))
 
 
 def conditions(
@@ -148,7 +152,10 @@ def _image(stored: StoredRevision) -> str:
 def _updating(facts: Facts) -> Object | None:
     observed = facts.view.observed
     sight = facts.view.sights.get(facts.wanted)
-    if sight is None or facts.wanted == observed.service.revision or not sight.revision.present:
+    if sight is None or not sight.revision.present:
+        return None
+    # One that serves is on its way, too, while it wakes up, grows or recovers.
+    if facts.wanted == observed.service.revision and not _lacks_replicas(facts.endpoint, sight):
         return None
     serving = next((one for one in facts.records if one.name == observed.service.revision), None)
     return {
@@ -157,6 +164,10 @@ def _updating(facts: Facts) -> Object | None:
         "progress": sight.said.message,
         "changed": list(changes(facts.endpoint, serving)) if serving else [],
     }
+
+
+def _lacks_replicas(endpoint: Endpoint, sight: Sight) -> bool:
+    return sight.revision.live.ready_replicas < _desired(endpoint, sight)
 
 
 def _report(facts: Facts, stored: StoredRevision) -> Object:
