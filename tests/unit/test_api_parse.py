@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import subprocess
 import sys
@@ -98,6 +99,32 @@ class TestDefaults:
             parsed.spec.engine.env[0].value = "x"
         assert isinstance(parsed.spec.engine.env, tuple)
 
+    def test_mappings_are_frozen_to_the_bottom(self) -> None:
+        template = {"metadata": {"annotations": {"a": "b"}}, "spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}
+        written = endpoint(
+            engine={"args": {"mem_fraction_static": 0.8, "cuda_graph_bs_decode": [1, 2]}},
+            scheduling={"nodeSelector": {"pool": "a"}},
+            api={"service": {"annotations": {"a": "b"}}},
+            podTemplate={"worker": template, "head": {}},
+        )
+        spec = parse_endpoint(written).spec
+        worker: Any = spec.pod_template.worker
+        empty = parse_endpoint(endpoint()).spec.engine.args
+        volumes = worker["spec"]["volumes"]
+        frozen: list[Any] = [spec.engine.args, spec.scheduling.node_selector, spec.api.service.annotations, empty]
+        for part in [*frozen, worker, volumes[0]]:
+            with pytest.raises(TypeError, match="copy it"):
+                part["tp_size"] = 3
+            with pytest.raises(TypeError, match="copy it"):
+                part.update(tp_size=3)
+        lists: list[Any] = [volumes, spec.engine.args["cuda_graph_bs_decode"]]
+        for part in lists:
+            with pytest.raises(TypeError, match="copy it"):
+                part.append({})
+        copied = copy.deepcopy(worker)
+        copied["spec"]["volumes"].append({"name": "mine"})
+        assert (worker, len(copied["spec"]["volumes"])) == (template, 2)
+
 
 class TestMessages:
     @pytest.mark.parametrize(
@@ -112,22 +139,22 @@ class TestMessages:
                 "servedName?",
             ),
             ({"zzz": 1}, "spec.zzz", "unknown field", "use one of: replicas, scaling, paused"),
-            ({"replicas": -1}, "spec.replicas", "must be at least 0", "Number of replicas"),
-            ({"replicas": 5000}, "spec.replicas", "must be at most 1000", "Number of replicas"),
+            ({"replicas": -1}, "spec.replicas", "must be at least 0", "use a number from 0 to 1000"),
+            ({"replicas": 5000}, "spec.replicas", "must be at most 1000", "use a number from 0 to 1000"),
             ({"replicas": "2"}, "spec.replicas", "must be a whole number", "remove the quotes"),
-            ({"replicas": 1.5}, "spec.replicas", "must be a whole number", "Number of replicas"),
-            ({"replicas": True}, "spec.replicas", "must be a whole number", "Number of replicas"),
+            ({"replicas": 1.5}, "spec.replicas", "must be a whole number", "use a number from 0 to 1000"),
+            ({"replicas": True}, "spec.replicas", "must be a whole number", "use a number from 0 to 1000"),
             (
                 {"accelerator": {"count": -2}},
                 "spec.accelerator.count",
                 "must be at least 1",
-                "Accelerators on each node",
+                "use a number from 1 to 64",
             ),
             (
                 {"accelerator": {"count": 0}},
                 "spec.accelerator.count",
                 "must be at least 1",
-                "Accelerators on each node",
+                "use a number from 1 to 64",
             ),
             ({"accelerator": {"vendor": "nvida"}}, "spec.accelerator.vendor", "one of nvidia, amd, cpu", '"nvidia"?'),
             ({"accelerator": []}, "spec.accelerator", "must be a mapping", "Accelerators of one"),
@@ -138,7 +165,12 @@ class TestMessages:
             ({"model": {}}, "spec.model.uri", "is required", "Address of the model"),
             ({"model": {"uri": ""}}, "spec.model.uri", "must not be empty", "Address of the model"),
             ({"model": {"uri": "hf://a/b", "revision": 1.0}}, "spec.model.revision", "must be text", 'quotes: "1.0"'),
-            ({"api": {"allowAnonymous": "yes"}}, "spec.api.allowAnonymous", "must be true or false", "Allow ingress"),
+            (
+                {"api": {"allowAnonymous": "yes"}},
+                "spec.api.allowAnonymous",
+                "must be true or false",
+                "write true or false",
+            ),
             ({"api": {"route": {}}}, "spec.api.route.parentRefs", "is required", "Gateways"),
             ({"api": {"route": {"parentRefs": []}}}, "spec.api.route.parentRefs", "at least 1", "Gateways"),
             ({"engine": {"env": {"A": "b"}}}, "spec.engine.env", "must be a list", "Environment variables"),
@@ -228,7 +260,7 @@ class TestMessages:
         text = str(InvalidEndpoint(refused(endpoint(replicas=-1))))
         assert text.splitlines() == [
             "spec.replicas: must be at least 0 (found -1)",
-            "  remedy: Number of replicas, each with its own accelerators. Default 1; 0 stops the endpoint.",
+            "  remedy: use a number from 0 to 1000",
         ]
 
     def test_namespace(self) -> None:

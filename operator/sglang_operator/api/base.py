@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from sglang_operator.api.frozen import freeze
+
 T = TypeVar("T")
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -121,8 +123,9 @@ Name = Annotated[str, text(DNS_SUBDOMAIN, 253)]
 OptionalName = Annotated[str, text(DNS_SUBDOMAIN, 253, optional=True)]
 LabelKey = Annotated[str, text(QUALIFIED_NAME, 317)]
 LabelValue = Annotated[str, text(LABEL_VALUE, 63)]
-Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_ITEMS)]
-Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=16_384)]], Field(max_length=MAX_ITEMS)]
+Frozen = AfterValidator(freeze)  # for every mapping
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_ITEMS), Frozen]
+Annotations = Annotated[dict[LabelKey, Annotated[str, Field(max_length=16_384)]], Field(max_length=MAX_ITEMS), Frozen]
 # Kubernetes takes `4` and `"4"` alike.
 Quantity = Annotated[
     str,

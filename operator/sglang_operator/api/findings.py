@@ -138,7 +138,7 @@ def _explain_number(details: ErrorDetails) -> Explained:
     value = details["input"]
     if isinstance(value, str) and value.lstrip("-").isdecimal():
         return "must be a whole number", "remove the quotes"
-    return "must be a whole number", _described(details["loc"])
+    return "must be a whole number", _range(details["loc"])
 
 
 def _explain_choice(details: ErrorDetails) -> Explained:
@@ -157,11 +157,39 @@ def _explain_json(details: ErrorDetails) -> Explained:
     return f"JSON cannot hold a {type(details['input']).__name__}", "put it in quotes"
 
 
-def _says(message: str) -> Callable[[ErrorDetails], Explained]:
-    """An explanation by pydantic's context values, with the field's description as the remedy."""
+def _explain_bound(message: str) -> Callable[[ErrorDetails], Explained]:
+    """An explanation of a number that is too small or too large: the remedy has both ends."""
 
     def explain(details: ErrorDetails) -> Explained:
-        return message.format(**details.get("ctx", {})), _described(details["loc"])
+        return message.format(**details["ctx"]), _range(details["loc"])
+
+    return explain
+
+
+def _range(loc: Loc) -> str:
+    info = _field_at(loc)
+    limits = dict(_limits(info.annotation, info.metadata)) if info else {}
+    if limits.keys() < {"ge", "le"}:
+        return _described(loc)
+    return f"use a number from {limits['ge']} to {limits['le']}"
+
+
+def _limits(annotation: Any, metadata: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """The ends of a number's range, also of one that may be left out."""
+    for one in metadata:
+        yield from ((end, getattr(one, end)) for end in ("ge", "le") if hasattr(one, end))
+        if isinstance(one, FieldInfo):
+            yield from _limits(None, one.metadata)
+    for part in get_args(annotation):
+        yield from _limits(part, getattr(part, "__metadata__", ()))
+
+
+def _says(message: str, remedy: str = "") -> Callable[[ErrorDetails], Explained]:
+    """An explanation by pydantic's context values; without a remedy the field's description is it."""
+
+    def explain(details: ErrorDetails) -> Explained:
+        context = details.get("ctx", {})
+        return message.format(**context), remedy.format(**context) or _described(details["loc"])
 
     return explain
 
@@ -182,13 +210,13 @@ _EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails], Explained]]] = {
     "string_pattern_mismatch": _explain_pattern,
     "value_error": _says("JSON cannot hold this value"),
     "recursion_loop": lambda _: ("contains itself, or is nested too deeply", "write it without YAML anchors"),
-    "bool_type": _says("must be true or false"),
-    "greater_than_equal": _says("must be at least {ge}"),
-    "less_than_equal": _says("must be at most {le}"),
+    "bool_type": lambda _: ("must be true or false", "write true or false, without quotes"),
+    "greater_than_equal": _explain_bound("must be at least {ge}"),
+    "less_than_equal": _explain_bound("must be at most {le}"),
     "string_too_short": _says("must not be empty"),
-    "string_too_long": _says("must be at most {max_length} characters"),
+    "string_too_long": _says("must be at most {max_length} characters", "shorten it to {max_length} characters"),
     "too_short": _says("must have at least {min_length} entry"),
-    "too_long": _says("must have at most {max_length} entries"),
+    "too_long": _says("must have at most {max_length} entries", "keep {max_length} of them"),
     "tuple_type": _says("must be a list (`- item` lines)"),
     "dict_type": _MAPPING,
     "model_type": _MAPPING,

@@ -14,6 +14,7 @@ from sglang_operator.api.base import (
     REVISION,
     SERVED_NAME,
     AnyJson,
+    Frozen,
     Items,
     Model,
     Name,
@@ -223,7 +224,7 @@ class Engine(Model):
         "project. Default: empty, the platform's image for accelerator.vendor.",
     )
     image_pull_secrets: Items[SecretRef] = items("[R] Secrets for pulling the image. Default: none.", key="name")
-    args: Annotated[dict[str, AnyJson], Field(max_length=256)] = Field(
+    args: Annotated[dict[str, AnyJson], Field(max_length=256), Frozen] = Field(
         default={},
         description="[R] Any SGLang server argument by its field name, for example mem_fraction_static: 0.85. Default: "
         "none. Arguments that the platform owns (host, port, tp_size, api_key and so on) are refused with the field to "

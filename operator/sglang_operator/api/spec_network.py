@@ -25,5 +25,6 @@ class Network(Model):
 
     rdma: Rdma | None = Field(
         default=None,
-        description="[R] RDMA devices for replicas on several nodes. Default: not set, their ranks talk by TCP.",
+        description="[R] RDMA devices for replicas on several nodes. Default: not set, their ranks talk by TCP. Not "
+        "yet run on hardware by the project.",
     )

@@ -10,6 +10,7 @@ from sglang_operator.api.base import (
     QUALIFIED_NAME,
     RESOURCE_NAME,
     AnyJson,
+    Frozen,
     Items,
     Labels,
     LabelValue,
@@ -67,17 +68,17 @@ class Parallelism(Model):
     attention_data: Ranks = Field(
         default=1,
         description="[R] Groups inside tensor whose attention works on requests of their own (SGLang's attn_dp_size). "
-        "Adds no accelerator. Default 1.",
+        "Adds no accelerator. Default 1. More: not yet run on hardware by the project.",
     )
     expert: Ranks = Field(
         default=1,
         description="[R] Ranks inside tensor over which the experts of a mixture-of-experts model are spread (SGLang's "
-        "ep_size). Adds no accelerator. Default 1.",
+        "ep_size). Adds no accelerator. Default 1. More: not yet run on hardware by the project.",
     )
     nodes: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
         description="[R] Nodes of one replica: as many worker pods, each with accelerator.count accelerators. They "
-        "start and end together. Default 1.",
+        "start and end together. Default 1. Several: run on CPU, not yet run on hardware by the project.",
     )
 
 
@@ -139,9 +140,9 @@ class Scheduling(Model):
 class PodTemplate(Model):
     """Strategic-merge patches over the rendered pod templates, applied last. Labels of Ray and KubeRay are refused."""
 
-    head: dict[str, AnyJson] = Field(
+    head: Annotated[dict[str, AnyJson], Frozen] = Field(
         default={}, description="[R] Patch over the head's pod template ({metadata, spec}). Default: none."
     )
-    worker: dict[str, AnyJson] = Field(
+    worker: Annotated[dict[str, AnyJson], Frozen] = Field(
         default={}, description="[R] Patch over the workers' pod template ({metadata, spec}). Default: none."
     )

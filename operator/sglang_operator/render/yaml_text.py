@@ -35,6 +35,9 @@ def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+# Also those of a spec, which are frozen.
+_Dumper.add_multi_representer(dict, yaml.CSafeDumper.represent_dict)
+_Dumper.add_multi_representer(list, yaml.CSafeDumper.represent_list)
 
 
 def to_yaml(*objects: Any) -> str:
