@@ -7,7 +7,7 @@ from typing import Any
 from apiserver.passes import Passes
 from apiserver.test_reconcile import Run, run, until
 
-from sglang_operator.cluster.paths import CLAIM, ENDPOINT, RAY_SERVICE, Kind
+from sglang_operator.cluster.paths import CLAIM, ENDPOINT
 
 __all__ = ["run"]  # a fixture
 CACHED = {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -28,7 +28,7 @@ def test_the_claim_of_the_cache_stays_or_goes_as_reclaim_says(run: Run) -> None:
         assert kept["metadata"]["uid"] == made["metadata"]["uid"]
         assert "ownerReferences" not in kept["metadata"]
         await on.api.delete(ENDPOINT.of(*key))
-        await until(lambda: gone(on, RAY_SERVICE))
+        await until(lambda: only_the_claim_is_left(on))
         assert (await on.one(CLAIM))["metadata"]["uid"] == made["metadata"]["uid"]
 
         key = await on.create(model={**CACHED, "cache": SMALL})
@@ -86,5 +86,5 @@ def volume(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
 
-async def gone(on: Passes, kind: Kind) -> bool:
-    return not await on.objects(kind)
+async def only_the_claim_is_left(on: Passes) -> bool:
+    return [kind for kind, found in (await on.everything()).items() if found] == [CLAIM.name]
