@@ -13,8 +13,9 @@ from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.budget import live_budget
 from sglang_operator.cluster.claim import CacheClaim
 from sglang_operator.cluster.compare import covers
+from sglang_operator.cluster.managers import applied_only
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
-from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE
+from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE, Kind
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
 from sglang_operator.cluster.snapshot import PRUNED, Snapshot
 from sglang_operator.lifecycle.observed import Selection
@@ -31,6 +32,33 @@ class NameTakenError(Exception):
         super().__init__(f"{kind} {name} exists and is not this endpoint's: delete it, or rename the endpoint")
         self.kind = kind
         self.name = name
+
+
+async def create_own(api: Api, owner: Owner, kind: Kind, wanted: Object) -> Object | None:
+    """POST it, and never apply: the name may be somebody else's, which raises NameTakenError. What is there if it is
+    this endpoint's after all, and was read too early or has lost its label."""
+    try:
+        await api.create(kind.of(owner.key.namespace), wanted)
+    except ApiError as error:
+        if not error.is_conflict:
+            raise
+        live = await api.find(kind.of(owner.key.namespace, name_of(wanted)))
+        if live is not None and not owner.owns(live):
+            raise NameTakenError(kind.name, name_of(wanted)) from error
+        return live
+    return None
+
+
+async def apply_over(api: Api, kind: Kind, live: Mapping[str, Any], wanted: Object) -> None:
+    """Apply it to what is there, and only to that. Fields that are gone from `wanted` go."""
+    path, metadata = kind.of(live["metadata"]["namespace"], name_of(live)), {"uid": live["metadata"]["uid"]}
+    if notes_of(live).get(APPLIED) != notes_of(wanted)[APPLIED] and (managers := applied_only(live)):
+        version = live["metadata"]["resourceVersion"]
+        changed = await api.patch(path, {"metadata": {"resourceVersion": version, "managedFields": managers}})
+        live = {"metadata": changed["metadata"]}
+    if "resourceVersion" in wanted["metadata"]:
+        metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
+    await api.apply(path, {**wanted, "metadata": {**wanted["metadata"], **metadata}})
 
 
 def wanted_service(owner: Owner, rendered: Mapping[str, Any], selection: Selection) -> Object:
@@ -57,16 +85,26 @@ class Children:
         self.changed_claim = False  # it is worth another look: what the cluster said to it is noted on it
 
     async def sync(self, rendered: tuple[Object, ...]) -> None:
-        """Write what differs and remove what is not wanted. Raises NameTakenError, ApiError."""
-        wanted = [item for item in rendered if item["kind"] not in (RAY_SERVICE.name, SERVICE.name)]
-        await self._sync_service(service_of(rendered))
-        for item in wanted:
-            await (self._ensure_claim(item) if item["kind"] == CLAIM.name else self._sync(item))
-        await self._prune({(item["kind"], name_of(item)) for item in wanted})
+        """Write what differs and remove what is not wanted. Raises NameTakenError after all else is done, ApiError."""
+        taken = [error for item in rendered if item["kind"] != RAY_SERVICE.name if (error := await self._try(item))]
+        await self._prune({(item["kind"], name_of(item)) for item in rendered})
+        if taken:
+            raise taken[0]
+
+    async def _try(self, rendered: Object) -> NameTakenError | None:
+        ways = {SERVICE.name: self._sync_service, CLAIM.name: self._ensure_claim}
+        try:
+            await ways.get(rendered["kind"], self._sync)(rendered)
+        except NameTakenError as error:
+            return error
+        return None
 
     async def _sync_service(self, rendered: Object) -> None:
         live = self._snapshot.service
-        await self._write(SERVICE.name, live, wanted_service(self._owner, rendered, read_selection(live)))
+        wanted = wanted_service(self._owner, rendered, read_selection(live))
+        if live is not None:  # a pass that is late must not undo a switch that it has not seen
+            wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+        await self._write(SERVICE.name, live, wanted)
 
     async def _sync(self, rendered: Object) -> None:
         if rendered["kind"] in self._snapshot.absent:
@@ -79,11 +117,11 @@ class Children:
         await self._write(rendered["kind"], live, _with_digest(with_owner(self._owner, targeted), [targeted]))
 
     async def _write(self, kind: str, live: Mapping[str, Any] | None, wanted: Object) -> None:
-        if live is not None and not self._owner.owns(live):
-            raise NameTakenError(kind, name_of(wanted))
         if live is not None and (is_terminating(live) or covers(live, wanted)):
             return
-        await self._api.apply(KINDS[kind].of(self._owner.key.namespace, name_of(wanted)), wanted)
+        live = live or await create_own(self._api, self._owner, KINDS[kind], wanted)
+        if live is not None:
+            await apply_over(self._api, KINDS[kind], live, wanted)
 
     async def _ensure_claim(self, rendered: Object) -> None:
         if self._cache:
@@ -92,7 +130,7 @@ class Children:
 
     async def _prune(self, wanted: set[tuple[str, str]]) -> None:
         for kind, live in self._made():
-            if (kind, name_of(live)) not in wanted and self._owner.owns(live) and not is_terminating(live):
+            if (kind, name_of(live)) not in wanted and not is_terminating(live):
                 path = KINDS[kind].of(self._owner.key.namespace, name_of(live))
                 await self._api.delete(path, live["metadata"]["uid"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -32,7 +32,8 @@ PRUNED: Final = (BUDGET, INGRESS, POLICY, ROUTE)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Objects as they were read, those of other owners included: their names are taken."""
+    """This endpoint's objects as they were read. Those of other owners are left out, whatever their names and labels:
+    they are never touched, and that a name is taken shows when ours is created."""
 
     endpoint: Object
     records: tuple[StoredRevision, ...] = ()
@@ -61,7 +62,8 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -
         _find_claim(api, key, claim),
     )
     records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
-    first = Snapshot(endpoint=endpoint, records=records, service=service, claim=cache)
+    own = service if _is_owned(service, uid) else None
+    first = Snapshot(endpoint=endpoint, records=records, service=own, claim=cache)
     # A revision is recorded before anything is made of it, so without a record there is nothing to read.
     return await _with_lists(api, key, first) if records else first
 
@@ -69,19 +71,29 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -
 async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
     kinds = (RAY_SERVICE, RAY_CLUSTER, POD, *PRUNED)
     lists = await asyncio.gather(*(_list(api, kind, key) for kind in kinds))
-    found = dict(zip((kind.name for kind in kinds), lists, strict=True))
+    found = {kind.name: items or () for kind, items in zip(kinds, lists, strict=True)}
+    uid = snapshot.endpoint["metadata"]["uid"]
+    # KubeRay copies labels from a RayService to what it makes of it.
+    clusters = _not_of(found[RAY_CLUSTER.name], [item for item in found[RAY_SERVICE.name] if not _is_owned(item, uid)])
+    strange = [item for item in found[RAY_CLUSTER.name] if item not in clusters]
     return replace(
         snapshot,
-        ray_services=found[RAY_SERVICE.name] or (),
-        ray_clusters=found[RAY_CLUSTER.name] or (),
-        pods=found[POD.name] or (),
-        others={kind.name: found[kind.name] or () for kind in PRUNED},
-        absent=frozenset(name for name, items in found.items() if items is None),
+        ray_services=tuple(item for item in found[RAY_SERVICE.name] if _is_owned(item, uid)),
+        ray_clusters=clusters,
+        pods=_not_of(found[POD.name], strange),
+        others={kind.name: tuple(item for item in found[kind.name] if _is_owned(item, uid)) for kind in PRUNED},
+        absent=frozenset(kind.name for kind, items in zip(kinds, lists, strict=True) if items is None),
     )
 
 
 async def _find_claim(api: Api, key: Key, name: str) -> Object | None:
     return await api.find(CLAIM.of(key.namespace, name)) if name else None
+
+
+def _not_of(items: tuple[Object, ...], owners: Sequence[Object]) -> tuple[Object, ...]:
+    """Those that none of `owners` owns."""
+    uids = [owner["metadata"]["uid"] for owner in owners]
+    return tuple(item for item in items if not any(_is_owned(item, uid) for uid in uids))
 
 
 async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:
@@ -100,6 +112,6 @@ def _labels(key: Key) -> str:
     return f"{names.ENDPOINT}={key.name}"
 
 
-def _is_owned(item: Object, uid: str) -> bool:
-    references = item["metadata"].get("ownerReferences") or []
+def _is_owned(item: Object | None, uid: str) -> bool:
+    references = (item or {}).get("metadata", {}).get("ownerReferences") or []
     return any(reference.get("uid") == uid for reference in references)

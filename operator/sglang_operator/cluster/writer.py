@@ -8,7 +8,7 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
-from sglang_operator.cluster.children import NameTakenError, service_of, wanted_service
+from sglang_operator.cluster.children import NameTakenError, apply_over, create_own, service_of, wanted_service
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
@@ -124,6 +124,7 @@ class Writer:
                 raise NameTakenError(RAY_SERVICE.name, action.revision) from error
 
     async def _apply(self, revision: str, values: InPlace, uid: str = "") -> None:
+        """To what is this endpoint's: the snapshot has no other."""
         live = self._live(revision)
         body = live_ray_service(self._owner, self._recorded[revision], values)
         body["metadata"]["uid"] = uid or live["metadata"]["uid"]  # never makes one anew
@@ -133,9 +134,11 @@ class Writer:
         await self._check(action.fence)
         selection = Selection(action.revision, action.previous, now)
         body = wanted_service(self._owner, service_of(self._rendered), selection)
-        if action.fence.service_version:
+        if self._snapshot.service is not None:
             body["metadata"]["resourceVersion"] = action.fence.service_version
-        await self._api.apply(SERVICE.of(self._namespace, self._owner.key.name), body)
+            await apply_over(self._api, SERVICE, self._snapshot.service, body)
+        elif await create_own(self._api, self._owner, SERVICE, body):
+            raise StalePassError("the Service has come since this pass read it")
 
     async def _free(self, action: do.FreeAccelerators) -> None:
         """Bounds of zero, on the RayService first, and by name on the RayCluster: the autoscaler obeys bounds."""
@@ -150,6 +153,8 @@ class Writer:
     async def _check(self, fence: do.Fence) -> None:
         """What the plan was decided on still holds."""
         service = await self._api.find(SERVICE.of(self._namespace, self._owner.key.name))
+        if service is not None and not self._owner.owns(service):
+            service = None  # as the pass saw it
         newest = await self._newest_number()
         if read_selection(service).resource_version != fence.service_version or newest != fence.newest_record:
             raise StalePassError("the Service or the newest record changed since this pass read them")
