@@ -56,7 +56,7 @@ async def slow_writer(on: Passes, key: Key) -> Writer:
 
 async def carry(on: Passes, key: Key, writer: Writer, action: do.Action) -> None:
     endpoint = parse_with_defaults(await on.api.get(ENDPOINT.of(*key)), {})
-    await writer.carry_out((action,), endpoint.written, NOW)
+    await writer.carry_out((action,), endpoint, NOW)
 
 
 async def record_again(on: Passes, revision: str, number: int) -> None:

@@ -147,4 +147,4 @@ async def switch(on: Passes, key: Key) -> None:
     snapshot = await take_snapshot(on.api, key, live)
     writer = Writer(on.api, Owner(key, endpoint.uid), snapshot, render_endpoint(endpoint), in_place_of(endpoint, ""))
     action = SwitchService(snapshot.records[0].name, "", Fence("", 1))
-    await writer.carry_out((action,), endpoint.written, 0.0)
+    await writer.carry_out((action,), endpoint, 0.0)

@@ -66,7 +66,7 @@ def test_a_record_of_a_later_operator_stops_this_one(control_plane: ControlPlane
             live = await on.api.get(ENDPOINT.of(*key))
             endpoint = parse_with_defaults(live, {})
             ray_service = next(item for item in render_endpoint(endpoint) if item["kind"] == RAY_SERVICE.name)
-            record = new_record(Owner(key, live["metadata"]["uid"]), 1, endpoint.written, ray_service)
+            record = new_record(Owner(key, live["metadata"]["uid"]), 1, endpoint, ray_service)
             record["data"]["format"] = FORMAT + 1
             await on.api.create(RECORD.of(on.namespace), record)
             await on.settle(key)

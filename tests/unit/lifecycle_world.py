@@ -14,7 +14,6 @@ from sglang_operator.lifecycle.observed import (
     Observed,
     Presence,
     Probe,
-    Progress,
     Record,
     Revision,
     Selection,
@@ -35,6 +34,8 @@ from sglang_operator.lifecycle.plan import (
     StartDrain,
     SwitchService,
 )
+from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
+from sglang_operator.lifecycle.scene import LOST_SECONDS
 from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted, WhenNoCapacity
 
 LOAD_SECONDS = 40.0
@@ -58,6 +59,9 @@ class RayService:
     target: int = 1
     slept: bool = False  # and has had no replica since
     quiet_since: float | None = None
+    was_ready: bool = False  # so streams may be on its pods
+    unready_since: float | None = None
+    had_traffic: bool = False
 
 
 @dataclass
@@ -74,8 +78,13 @@ class World:
     silent: bool = False
     paused: bool = False
     demand: int = 1  # replicas that the requests need, where their number follows them
+    missed: dict[str, str] = field(default_factory=dict)  # how the next looks fail, though all is well: see _look_at
+    missed_since: dict[str, float] = field(default_factory=dict)
+    said: dict[ConditionType, tuple[Status, float]] = field(default_factory=dict)  # status, and since when
+    said_of: str = ""  # the revision that was selected then
     asleep: bool = False  # the pass under way decided on old facts
     writes: int = 0
+    versions: int = 0
 
     # What is there, and how it goes on ---------------------------------------------------------------------------
     def ready(self, name: str) -> bool:
@@ -103,6 +112,7 @@ class World:
             self._follow_requests()
             self._schedule()
             self._let_clients_go()
+            self._follow_pods()
 
     def _end_what_goes(self) -> None:
         for name, one in list(self.live.items()):
@@ -134,11 +144,46 @@ class World:
             quiet = leaves and name not in self.stuck
             one.quiet_since = (one.quiet_since or self.now) if quiet else None
 
+    def _follow_pods(self) -> None:
+        for name, one in self.live.items():
+            if one.scheduled_at is None or one.released:
+                one.was_ready = one.had_traffic = False  # what it had is gone with its replicas
+            one.had_traffic = one.had_traffic or name == self.service.revision
+            if self.ready(name):
+                one.was_ready, one.unready_since = True, None
+            else:
+                one.unready_since = one.unready_since or self.now
+
     # What a pass reads ---------------------------------------------------------------------------------------------
     def observe(self) -> Observed:
+        self._follow_pods()
         names = sorted(set(self.records) | set(self.live))
-        revisions = tuple(Revision(name, self.records.get(name), self._live(name)) for name in names)
-        return Observed(revisions, self.service, self.silent, self.paused)
+        revisions = tuple(Revision(name, self.records.get(name), self._look_at(name)) for name in names)
+        ready, since = self.said.get(ConditionType.READY, (Status.TRUE, 0.0))
+        is_told = ready is Status.FALSE and self.said_of == self.service.revision
+        going, going_since = self.said.get(ConditionType.PROGRESSING, (Status.TRUE, 0.0))
+        return Observed(
+            revisions,
+            self.service,
+            unanswered_since=max(since, self.service.switched_at) if is_told else None,
+            kuberay_silent=self.silent,
+            paused=self.paused,
+            resumed_at=self.now if going is Status.UNKNOWN else going_since,
+        )
+
+    def _look_at(self, name: str) -> Live:
+        """What is there, or what a look that fails makes of it: a time-out, one failed check of the kubelet, or an
+        answer of some replicas only."""
+        live = self._live(name)
+        how = self.missed.get(name)
+        if how is None or not live.front_pods or not live.ready_replicas:
+            self.missed_since.pop(name, None)
+            return live
+        self.missed_since.setdefault(name, self.now)
+        if how == "partial" and live.ready_replicas > 1:
+            return replace(live, ready_replicas=1, answered=min(live.answered, 1), front=None)
+        unready = {"probe": Probe.NOT_ASKED, "unready_since": self.now} if how == "flip" else {"probe": Probe.WRONG}
+        return replace(live, ready_replicas=0, answered=0, front=None, **unready)
 
     def _live(self, name: str) -> Live:
         one = self.live.get(name)
@@ -162,12 +207,14 @@ class World:
             waking_since=one.scheduled_at if worker_pods and not ready and one.slept else None,
             probe=probe,
             answered=ready if probe is Probe.ANSWERED else 0,
-            progress=Progress(one.since if one.scheduled_at is None else one.scheduled_at),
+            progress=one.since if one.scheduled_at is None else one.scheduled_at,
             unschedulable=Unschedulable(one.since, "no node is free")
             if worker_pods and one.scheduled_at is None
             else None,
             failure=Failure("EngineFailed", "unknown argument", self.now, ("Traceback",)) if crashed else None,
-            front=Front(int(name in self.stuck), 0, one.quiet_since) if ready or sleepy else None,
+            front_pods=worker_pods if one.was_ready else 0,
+            unready_since=one.unready_since if one.was_ready and worker_pods else None,
+            front=Front(int(name in self.stuck), one.quiet_since) if ready or sleepy else None,
             settings=one.settings,
             floor=one.floor,
         )
@@ -178,9 +225,19 @@ class World:
 
     def reconcile(self, crash_after: int | None = None) -> Plan:
         """One pass on fresh facts; a crash may leave only its first writes done."""
-        plan = self.plan()
+        plan, selected = self.plan(), self.service.revision
         self.carry_out(plan, crash_after)
+        if crash_after is None:
+            self._report(plan, selected)
+        self.missed.clear()
         return plan
+
+    def _report(self, plan: Plan, selected: str) -> None:
+        """The end of a pass. The time of a condition changes with its status only."""
+        self.said_of = selected
+        for one in plan.conditions:
+            if self.said.get(one.type, (None,))[0] is not one.status:
+                self.said[one.type] = (one.status, self.now)
 
     def carry_out(self, plan: Plan, crash_after: int | None = None) -> None:
         assert sum(isinstance(action, SwitchService) for action in plan.actions) <= 1
@@ -224,8 +281,9 @@ class World:
                 self._check_fence(action.fence)
                 assert self.asleep or self.wanted.stopped or self.ready(action.revision), f"{action} to no answer"
                 self.check_size(action)
-                version = str(int(self.service.resource_version or 0) + 1)
-                self.service = Selection(action.revision, action.previous, self.now, version)
+                self.check_moved(action)
+                self.versions += 1
+                self.service = Selection(action.revision, action.previous, self.now, str(self.versions))
             case Retire() | FreeAccelerators():
                 self._check_fence(action.fence)
                 one = self.live.get(action.revision)
@@ -234,6 +292,10 @@ class World:
                 self._end(action)
             case _:
                 self._mark(action)
+
+    def delete_service(self) -> None:
+        """Somebody does, and its memory goes with it."""
+        self.service = NOTHING
 
     def _end(self, action: Retire | FreeAccelerators) -> None:
         one = self.live[action.revision]
@@ -248,6 +310,7 @@ class World:
         match action:
             case RememberFailure():
                 _require(record.number == action.number)
+                self.check_failure(action)
                 self.records[action.revision] = replace(record, failure=action.failure)
             case StartDrain():
                 self.records[action.revision] = replace(record, draining_since=self.now)
@@ -279,14 +342,30 @@ class World:
         successor = self.service.revision
         holds = self.live[successor].slept if successor in self.live else False
         assert self.ready(successor) or holds, f"{name} is ended before its successor serves"
-        if name == self.service.previous:
+        if self.live[name].had_traffic:
             assert record.draining_since is not None, f"{name} is ended without a drain"
             least = policy.drain if name in self.stuck else 10
             assert self.now >= record.draining_since + least, f"{name} is ended under a client's hands"
 
+    def check_moved(self, switch: SwitchService) -> None:
+        """Called at a switch: one missed look is no reason to leave what answers."""
+        left = self.service.revision
+        if self.asleep or not self.ready(left) or switch.revision == self.wanted.revision:
+            return
+        failure = self.records[self.wanted.revision].failure
+        assert failure is not None or self._is_long_missed(left), f"{switch} away from what answers"
+
+    def _is_long_missed(self, name: str) -> bool:
+        return self.now - self.missed_since.get(name, self.now) >= LOST_SECONDS
+
+    def check_failure(self, failed: RememberFailure) -> None:
+        """Called when a revision is given up: what was taken for lost is."""
+        if failed.failure.reason == Reason.LOST_AFTER_SWITCH.value and not self.asleep:
+            assert not self.ready(failed.revision) or self._is_long_missed(failed.revision), f"{failed} answers"
+
     def check_size(self, switch: SwitchService) -> None:
         """Called at a switch: what traffic moves to has the replicas that it needs now."""
-        if not self.asleep and self.ready(switch.previous) and switch.previous in self.live:
+        if not self.asleep and self.ready(switch.previous) and switch.previous == self.service.revision:
             needed = min(self.live[switch.previous].target, self.wanted.replicas.greatest)
             assert self.live[switch.revision].target >= needed, f"{switch} to too few replicas"
 

@@ -33,7 +33,16 @@ def test_a_ray_service_without_a_cluster_waits() -> None:
     waiting = snapshot(services=(thing("qwen3-a"),))
     assert kuberay_is_silent(waiting, LATE)
     assert not kuberay_is_silent(waiting, LATE - 2)
-    assert not kuberay_is_silent(snapshot(services=(thing("qwen3-a"),), clusters=(thing("qwen3-a-x"),)), LATE)
+    touched = {**thing("qwen3-a-x"), "status": {"observedGeneration": 1}}
+    assert not kuberay_is_silent(snapshot(services=(thing("qwen3-a"),), clusters=(touched,)), LATE)
+
+
+def test_a_cluster_that_nobody_has_come_to_waits() -> None:
+    """KubeRay died between the RayCluster and its pods. Pods that a quota refuses are told of in its status."""
+    made = {"services": (thing("qwen3-a"),), "clusters": (thing("qwen3-a-x"),)}
+    assert kuberay_is_silent(snapshot(**made), LATE)
+    assert not kuberay_is_silent(snapshot(**made), LATE - 2)
+    assert not kuberay_is_silent(snapshot(pod("head"), **made), LATE)
 
 
 @pytest.mark.parametrize("node_type", ["head", "worker"])

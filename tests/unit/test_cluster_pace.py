@@ -22,12 +22,12 @@ from sglang_operator.cluster.pace import (
     look_again,
 )
 from sglang_operator.cluster.probe import Prober
-from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Progress, Record, Revision, Selection
+from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Record, Revision, Selection
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.wanted import Wanted
 
 NOW = 10_000.0
-THERE = Live(presence=Presence.PRESENT, clusters=1, target_replicas=1, progress=Progress(NOW))
+THERE = Live(presence=Presence.PRESENT, clusters=1, target_replicas=1, progress=NOW)
 
 
 def again(live: Live, *, selected: str = "", draining: bool = False, name: str = "b") -> float | None:
@@ -39,7 +39,7 @@ def again(live: Live, *, selected: str = "", draining: bool = False, name: str =
 
 
 def unchanged(seconds: float, probe: Probe) -> Live:
-    return replace(THERE, worker_pods=1, probe=probe, answered=1, progress=Progress(NOW - seconds))
+    return replace(THERE, worker_pods=1, probe=probe, answered=1, ready_replicas=1, progress=NOW - seconds)
 
 
 @pytest.mark.parametrize("probe", [Probe.UNREACHABLE, Probe.WRONG, Probe.ANSWERED])
@@ -78,7 +78,7 @@ def test_pods_that_shall_come_are_waited_for(live: Live, selected: str) -> None:
 
 def test_pods_that_do_not_come_are_found_within_a_quarter_of_a_minute() -> None:
     assert STUCK_SECONDS + WAIT_SECONDS <= 15
-    waits = [again(replace(THERE, progress=Progress(NOW - seconds))) for seconds in (0, 50, 80, 1e6)]
+    waits = [again(replace(THERE, progress=NOW - seconds)) for seconds in (0, 50, 80, 1e6)]
     assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, LOG_SECONDS]
 
 

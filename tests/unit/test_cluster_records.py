@@ -182,7 +182,7 @@ def test_a_time_that_is_none_counts_as_absent(text: str) -> None:
 def test_a_record_of_a_later_operator_is_not_misread() -> None:
     parsed = parse_endpoint(endpoint())
     ray_service = next(item for item in render_endpoint(parsed) if item["kind"] == "RayService")
-    written = new_record(OWNER, 1, parsed.written, ray_service)
+    written = new_record(OWNER, 1, parsed, ray_service)
     written["data"]["format"] = FORMAT + 1
     with pytest.raises(NewerRecordError, match=r"has format 2, this operator reads 1.*Install that one again"):
         read_record(written)

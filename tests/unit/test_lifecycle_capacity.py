@@ -12,7 +12,6 @@ from sglang_operator.lifecycle.observed import (
     Observed,
     Presence,
     Probe,
-    Progress,
     Record,
     Revision,
     Selection,
@@ -41,7 +40,7 @@ HALF = Live(
     worker_pods=2,
     half_placed=True,
     unschedulable=Unschedulable(0.0, "0/2 nodes are available: 1 Insufficient nvidia.com/gpu."),
-    progress=Progress(0.0),
+    progress=0.0,
 )
 
 

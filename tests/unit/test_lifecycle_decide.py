@@ -16,7 +16,6 @@ from sglang_operator.lifecycle.observed import (
     Observed,
     Presence,
     Probe,
-    Progress,
     Record,
     Revision,
     Selection,
@@ -25,16 +24,31 @@ from sglang_operator.lifecycle.observed import (
 from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted, WhenNoCapacity
 
-A_LIVE = Live(Presence.PRESENT, "uid-a", pods=5, ready_replicas=4, target_replicas=4, probe=Probe.ANSWERED, answered=4)
-B_LIVE = replace(A_LIVE, uid="uid-b", progress=Progress(at=0.0), floor=4)
+A_LIVE = Live(
+    Presence.PRESENT,
+    "uid-a",
+    pods=5,
+    ready_replicas=4,
+    target_replicas=4,
+    probe=Probe.ANSWERED,
+    answered=4,
+    front_pods=4,
+)
+B_LIVE = replace(A_LIVE, uid="uid-b", progress=0.0, floor=4)
 A = Revision("a", Record(1), A_LIVE)
 B = Revision("b", Record(2), B_LIVE)
 WANTED = Wanted("b", replicas=Bounds(1, 8))
 ON_A = Selection("a", resource_version="7")
 
 
-def planned(*revisions: Revision, wanted: Wanted = WANTED, now: float = 100.0, service: Selection = ON_A) -> list[str]:
-    plan = decide(wanted, Observed(revisions, service), now)
+def planned(
+    *revisions: Revision,
+    wanted: Wanted = WANTED,
+    now: float = 100.0,
+    service: Selection = ON_A,
+    unanswered_since: float | None = None,
+) -> list[str]:
+    plan = decide(wanted, Observed(revisions, service, unanswered_since), now)
     return [f"{name} {revision}" for name, revision in kinds(plan.actions)]
 
 
@@ -55,7 +69,7 @@ def test_switch_asks_for_no_more_replicas_than_the_spec_allows() -> None:
 
 
 def test_progress_deadline_counts_from_the_last_progress_without_unschedulable_time() -> None:
-    loading = with_live(B, ready_replicas=0, answered=0, progress=Progress(at=100.0, uncounted_seconds=50.0))
+    loading = with_live(B, ready_replicas=0, answered=0, progress=150.0)
     assert planned(A, loading, now=1049.0) == []
     assert planned(A, loading, now=1050.0) == ["RememberFailure b"]
     waiting = with_live(loading, unschedulable=Unschedulable(since=100.0))
@@ -67,7 +81,7 @@ def test_a_pass_that_comes_late_does_not_give_up_a_revision_that_is_done() -> No
 
 
 def test_the_next_look_is_when_the_first_limit_ends() -> None:
-    loading = with_live(B, ready_replicas=0, answered=0, progress=Progress(at=100.0, uncounted_seconds=50.0))
+    loading = with_live(B, ready_replicas=0, answered=0, progress=150.0)
     wait = decide(WANTED, Observed((A, loading), ON_A), 200.0).wait
     assert wait is not None
     assert (wait.at, wait.why) == (1050.0, "progressDeadlineSeconds")
@@ -89,13 +103,13 @@ def test_without_capacity_the_old_revision_makes_room_only_when_told_to() -> Non
 @pytest.mark.parametrize(
     ("now", "front", "ends"),
     [
-        (109.0, Front(0, 0, quiet_since=100.0), False),  # endpoints have not settled
-        (110.0, Front(0, 0, quiet_since=100.0), True),
-        (114.0, Front(0, 0, quiet_since=110.0), False),  # not quiet for long enough
-        (999.0, Front(1, 1), False),
-        (999.0, Front(1, 1, quiet_since=100.0), False),  # somebody came back
+        (109.0, Front(0, quiet_since=100.0), False),  # endpoints have not settled
+        (110.0, Front(0, quiet_since=100.0), True),
+        (114.0, Front(0, quiet_since=110.0), False),  # not quiet for long enough
+        (999.0, Front(1), False),
+        (999.0, Front(1, quiet_since=100.0), False),  # somebody came back
         (999.0, None, False),  # it cannot be asked, so it may be busy
-        (1010.0, Front(1, 1), True),  # 10 s to settle and drainSeconds
+        (1010.0, Front(1), True),  # 10 s to settle and drainSeconds
     ],
 )
 def test_drain(now: float, front: Front | None, ends: bool) -> None:
@@ -114,7 +128,23 @@ def test_traffic_goes_back_to_what_answers_while_the_new_revision_does_not() -> 
     draining = replace(A, record=Record(1, draining_since=100.0))
     service = Selection("b", previous="a", switched_at=100.0)
     down = with_live(B, ready_replicas=0)
-    assert planned(draining, down, service=service) == ["CancelDrain a", "SwitchService a"]
+    assert planned(draining, down, service=service) == []  # it may be this look that missed
+    assert planned(draining, down, service=service, unanswered_since=91.0) == []
+    assert planned(draining, down, service=service, unanswered_since=90.0) == ["CancelDrain a", "SwitchService a"]
+    gone = with_live(down, front_pods=0)  # then there is nothing that could have been missed
+    assert planned(draining, gone, service=service) == ["CancelDrain a", "SwitchService a"]
+
+
+def test_a_missed_look_at_what_serves_does_not_lower_what_its_successor_needs() -> None:
+    missed, small = with_live(A, ready_replicas=0, answered=0), with_live(B, ready_replicas=1, answered=1)
+    assert planned(missed, small) == []
+    assert planned(missed, small, unanswered_since=50.0)[0] == "SwitchService b"
+
+
+def test_traffic_goes_to_no_revision_that_was_only_looked_at() -> None:
+    draining = replace(with_live(A, answered=0), record=Record(1, draining_since=100.0))
+    service = Selection("b", previous="a", switched_at=100.0)
+    assert planned(draining, with_live(B, ready_replicas=0, front_pods=0), service=service) == []
 
 
 def test_a_failed_revision_is_tried_again_only_after_the_spec_changed() -> None:

@@ -8,13 +8,13 @@ import pytest
 from unit.lifecycle_world import LOAD_SECONDS, World, edit, kinds, started
 
 from sglang_operator.lifecycle import decide
-from sglang_operator.lifecycle.observed import Live, Observed, Presence, Progress, Record, Revision, Selection
+from sglang_operator.lifecycle.observed import Live, Observed, Presence, Record, Revision, Selection
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted
 
 HOLD = 100.0
-ASLEEP = Live(Presence.PRESENT, "uid-a", pods=1, target_replicas=0, holds=True, progress=Progress(0.0))
-WAKING = replace(ASLEEP, pods=2, worker_pods=1, target_replicas=1, waking_since=1000.0, progress=Progress(1000.0))
+ASLEEP = Live(Presence.PRESENT, "uid-a", pods=1, target_replicas=0, holds=True, progress=0.0)
+WAKING = replace(ASLEEP, pods=2, worker_pods=1, target_replicas=1, waking_since=1000.0, progress=1000.0)
 SLEEPY = Wanted("a", replicas=Bounds(0, 3), hold=HOLD)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sglang_operator.api.spec_model import Cache
-from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.budget import live_budget
 from sglang_operator.cluster.claim import CacheClaim
 from sglang_operator.cluster.compare import covers

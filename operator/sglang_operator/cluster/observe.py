@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.complaints import read_complaint
 from sglang_operator.cluster.ends import Ends, read_ends
+from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
@@ -18,14 +19,13 @@ from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import (
-    Front,
     Live,
     Observed,
     Presence,
     Probe,
-    Progress,
     Revision,
 )
+from sglang_operator.lifecycle.reasons import ConditionType, Status
 from sglang_operator.render import names
 
 # KubeRay looks at each of its objects every 2 s; what it has not begun after this it is not there to do.
@@ -64,6 +64,8 @@ class _Workers:
     """Worker pods of one replica."""
     answers: Answers
     said: Said
+    generated: bool = False
+    """The replicas that answered have had their engines generate for it."""
     head: Held | None = None
     """Asked when no replica answers and the head serves."""
     complaint: str = ""
@@ -75,23 +77,28 @@ class _Workers:
         """A front hands a request to any replica of its Ray cluster, so one on a pod that is not Ready may answer."""
         return [report for report in self.answers.reports if report.node in self.ready]
 
+    @property
+    def fronts(self) -> list[Object]:
+        """The workers that clients' streams may be on."""
+        return [pod for pod in self.workers if may_hold_streams(pod)]
+
 
 async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now: float) -> View:
     """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for."""
     found = sorted(_names(snapshot))
-    asked = await asyncio.gather(
-        *(_ask(api, prober, snapshot, name, generate=_must_generate(snapshot, name, wanted)) for name in found)
-    )
-    asked = await asyncio.gather(
-        *(_with_complaint(api, snapshot, name, seen, now) for name, seen in zip(found, asked, strict=True))
-    )
-    sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, asked, strict=True)}
+    asked = await _ask_all(api, prober, snapshot, {name: _must_generate(snapshot, name, wanted) for name in found})
+    if _may_go_back(snapshot, asked, wanted):
+        drain = {name: True for name in found if _drains(snapshot, name) and not asked[name].generated}
+        asked |= await _ask_all(api, prober, snapshot, drain)
+    told = await asyncio.gather(*(_with_complaint(api, snapshot, name, asked[name], now) for name in found))
+    sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, told, strict=True)}
     observed = Observed(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
+        unanswered_since=_unanswered_since(snapshot),
         kuberay_silent=kuberay_is_silent(snapshot, now),
         paused=bool(snapshot.endpoint["spec"].get("paused")),
-        deleting=is_terminating(snapshot.endpoint),
+        resumed_at=_resumed_at(snapshot, now),
     )
     return View(observed, sights)
 
@@ -104,9 +111,44 @@ def _names(snapshot: Snapshot) -> set[str]:
 
 def _must_generate(snapshot: Snapshot, name: str, wanted: str) -> bool:
     """Traffic may move to it, so its engines have to prove themselves. The others are only asked how they are."""
-    selected = read_selection(snapshot.service).revision
-    drains = any(stored.name == name and stored.record.draining_since is not None for stored in snapshot.records)
-    return name != selected and (name == wanted or not drains)
+    return name != read_selection(snapshot.service).revision and (name == wanted or not _drains(snapshot, name))
+
+
+def _drains(snapshot: Snapshot, name: str) -> bool:
+    return any(stored.name == name and stored.record.draining_since is not None for stored in snapshot.records)
+
+
+def _may_go_back(snapshot: Snapshot, asked: Mapping[str, _Workers], wanted: str) -> bool:
+    """Traffic may move to a revision that drains: what is selected does not answer, or what is wanted has failed."""
+    selected = asked.get(read_selection(snapshot.service).revision)
+    failed = any(stored.name == wanted and stored.record.failure for stored in snapshot.records)
+    return failed or selected is None or not (selected.reports or selected.head)
+
+
+def _unanswered_since(snapshot: Snapshot) -> float | None:
+    """Condition Ready is the memory of earlier looks: each pass writes it, and status says of which revision."""
+    ready, selection = _condition(snapshot, ConditionType.READY), read_selection(snapshot.service)
+    serving = (snapshot.endpoint.get("status") or {}).get("serving") or {}
+    if ready.get("status") != Status.FALSE.value or serving.get("revision") != selection.revision:
+        return None
+    return max(unix(ready["lastTransitionTime"]), selection.switched_at)
+
+
+def _resumed_at(snapshot: Snapshot, now: float) -> float:
+    """Condition Progressing is unknown while the endpoint is paused or KubeRay silent, and then changes its time."""
+    going = _condition(snapshot, ConditionType.PROGRESSING)
+    return now if going.get("status") == Status.UNKNOWN.value else unix(going.get("lastTransitionTime"))
+
+
+def _condition(snapshot: Snapshot, wanted: ConditionType) -> Mapping[str, Any]:
+    found = (snapshot.endpoint.get("status") or {}).get("conditions") or ()
+    return next((one for one in found if one["type"] == wanted.value), {})
+
+
+async def _ask_all(api: Api, prober: Prober, snapshot: Snapshot, generate: Mapping[str, bool]) -> dict[str, _Workers]:
+    """Ask the revisions that `generate` names; it says of which the engines shall generate."""
+    told = await asyncio.gather(*(_ask(api, prober, snapshot, name, generate=must) for name, must in generate.items()))
+    return dict(zip(generate, told, strict=True))
 
 
 async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, generate: bool) -> _Workers:
@@ -114,7 +156,7 @@ async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, gener
     workers = tuple(filter(of_pods.is_worker, pods))
     ready = tuple(of_pods.address(pod) for pod in workers if of_pods.is_ready(pod))
     answers = await prober.ask(ready, generate=generate)
-    seen = _Workers(pods, workers, ready, _pods_per_replica(snapshot, name), answers, Said())
+    seen = _Workers(pods, workers, ready, _pods_per_replica(snapshot, name), answers, Said(), generate)
     heads = tuple(filter(of_pods.is_serving_head, pods))
     if heads and not seen.reports:
         seen = replace(seen, head=await prober.ask_head(of_pods.address(heads[0])))
@@ -177,15 +219,17 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         target_replicas=_target(written, clusters, seen) if written else None,
         holds=bool(written and written.holds and not written.released and any(map(of_pods.is_serving_head, seen.all))),
         probe=probe,
-        answered=len(reports),
-        progress=_progress(service, seen),
+        answered=len(reports) if seen.generated else 0,
+        progress=_progress(service, clusters, seen),
         unschedulable=of_pods.unschedulable(seen.all),
         half_placed=sum(map(of_pods.has_node, seen.workers)) % seen.each > 0,
         complaint=seen.complaint,
         failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended.failure,
         mishap=seen.said.mishap,
         head_lost=bool(clusters) and not any(map(of_pods.is_ready_head, seen.all)),
-        front=_front(seen, now),
+        front_pods=len(seen.fronts),
+        unready_since=unready_since(seen.fronts),
+        front=front_of(seen.fronts, seen.answers.reports, seen.head, now),
         settings=written.settings if written else "",
         floor=written.floor if written else 0,
     )
@@ -197,13 +241,13 @@ def _presence(service: Object | None) -> Presence:
     return Presence.TERMINATING if is_terminating(service) else Presence.PRESENT
 
 
-def _progress(service: Object | None, seen: _Workers) -> Progress | None:
+def _progress(service: Object | None, clusters: Sequence[Object], seen: _Workers) -> float | None:
     if service is None:
         return None
-    created = unix(service["metadata"].get("creationTimestamp"))
+    created = (unix(item["metadata"].get("creationTimestamp")) for item in (service, *clusters))
     changed = max(of_pods.last_change(seen.all), seen.said.at)
     # Workers that end again and again begin anew each time, which is no progress.
-    return Progress(max(created, changed if seen.ended.again is None else min(changed, seen.ended.again)))
+    return max(*created, changed if seen.ended.again is None else min(changed, seen.ended.again))
 
 
 def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int | None:
@@ -216,23 +260,21 @@ def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int
     return max(((group.get("replicas") or 0) // seen.each for group in groups), default=None)
 
 
-def _front(seen: _Workers, now: float) -> Front | None:
-    """Each response ends its connection, so what is connected is what is in flight."""
-    told = (seen.head,) if seen.head else seen.answers.reports
-    if not seen.head and seen.answers.probe is not Probe.ANSWERED:
-        return None
-    busy = sum(one.in_flight for one in told)
-    idle = min((one.idle_seconds for one in told), default=0.0)
-    return Front(busy, busy, quiet_since=None if busy else now - idle)
-
-
 def kuberay_is_silent(snapshot: Snapshot, now: float) -> bool:
     """Something of ours has waited for KubeRay for longer than it ever takes."""
     clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
     waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
+    waiting += [item for item in snapshot.ray_clusters if not is_terminating(item) and _is_untouched(snapshot, item)]
     # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
     kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
     return any(now - _asked_at(item) > SILENT_SECONDS for item in (*waiting, *kept))
+
+
+def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:
+    """KubeRay has not come to it: it would have made pods, or said in status why it cannot, as over a quota."""
+    return not cluster.get("status") and not any(
+        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) for pod in snapshot.pods
+    )
 
 
 def _asked_at(item: Object) -> float:

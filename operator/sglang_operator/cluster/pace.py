@@ -69,7 +69,7 @@ def _while_it_serves(seen: Seen, sight: Sight) -> float | None:
     if any(row["state"] == "Loading" for row in rows):
         return PROBE_SECONDS
     # A pod is Ready before its replica is, a replica tries a failed adapter again, and then nothing tells of it.
-    missing = live.answered < max(live.target_replicas or 0, seen.wanted.replicas.least)
+    missing = live.ready_replicas < max(live.target_replicas or 0, seen.wanted.replicas.least)
     return LOG_SECONDS if missing or any(row["state"] == "Failed" for row in rows) else None
 
 
@@ -86,5 +86,5 @@ def _is_waited_for(seen: Seen, revision: Revision) -> bool:
 def _patient(seen: Seen, revision: Revision, shortest: float, longest: float) -> float:
     """Often at first, then ever more rarely."""
     progress = revision.live.progress
-    still = seen.now - progress.at if progress else 0.0
+    still = 0.0 if progress is None else seen.now - progress
     return min(max(shortest, PATIENCE * still), longest)

@@ -45,7 +45,7 @@ def decide(wanted: Wanted, observed: Observed, now: float) -> Plan:
     """
     scene = Scene(wanted, observed, now)
     conditions = conditions_of(scene)
-    if observed.paused or observed.deleting:
+    if observed.paused:
         return Plan(conditions=conditions)
     actions = (*record_wanted(scene), *_step(scene), *apply_in_place(scene))
     return Plan(actions, next_timer(scene), conditions)

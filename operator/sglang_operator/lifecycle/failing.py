@@ -5,7 +5,7 @@ from __future__ import annotations
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
-from sglang_operator.lifecycle.scene import Scene, answers, is_proven, number
+from sglang_operator.lifecycle.scene import Scene, answers, is_lost, is_proven, number
 
 
 def remember_failure(scene: Scene) -> tuple[RememberFailure, ...]:
@@ -29,7 +29,12 @@ def is_overdue(scene: Scene, revision: Revision) -> bool:
 def idle_seconds(scene: Scene, revision: Revision) -> float:
     """Counted seconds since the last progress of a revision that has `progress`."""
     progress = revision.live.progress
-    return scene.now - progress.at - progress.uncounted_seconds if progress else 0.0
+    return 0.0 if progress is None else scene.now - counts_from(scene, progress)
+
+
+def counts_from(scene: Scene, progress: float) -> float:
+    """When the progress deadline begins. While nobody acted nothing could go on, so it begins anew after that."""
+    return max(progress, scene.observed.resumed_at)
 
 
 def can_fall_back(scene: Scene) -> bool:
@@ -59,10 +64,10 @@ def _judge_new(scene: Scene, revision: Revision) -> Failure | None:
 
 def _judge_selected(scene: Scene, revision: Revision) -> Failure | None:
     trial = scene.in_trial
-    alive = answers(scene, revision)
-    if alive and not trial:
+    lost = is_lost(scene, revision)
+    if not lost and not trial:
         return None
-    if revision.live.failure or alive or not trial:
+    if revision.live.failure or not lost or not trial:
         return revision.live.failure
     message = "no replica answers any more, within spec.upgrade.minReadySeconds of the switch"
     return Failure(Reason.LOST_AFTER_SWITCH.value, message, at=scene.now)

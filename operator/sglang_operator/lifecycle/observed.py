@@ -51,14 +51,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """The last sign of progress: pull, bytes, load, a pod that got its node."""
-
-    at: float
-    uncounted_seconds: float = 0.0  # since `at`: unschedulable, unreachable, paused, or KubeRay silent
-
-
-@dataclass(frozen=True)
 class Unschedulable:
     """Since when the scheduler has had no room for a pod, and what it says."""
 
@@ -68,11 +60,11 @@ class Unschedulable:
 
 @dataclass(frozen=True)
 class Front:
-    """Work that the proxies of a revision still hold, read from all of them in this pass."""
+    """Requests that a revision still works on, told in this pass by every pod that may have some, or by the head while
+    no replica runs. Each response ends its connection, so connections say no more."""
 
     in_flight: int
-    connections: int
-    quiet_since: float | None = None  # both were 0 since then; starts anew when the operator does, which is safe
+    quiet_since: float | None = None  # none since then
 
 
 @dataclass(frozen=True)
@@ -90,17 +82,24 @@ class Live:
     holds: bool = False  # its head takes requests and holds them while there is no replica
     waking_since: float | None = None  # it was asleep, has worker pods since then, and none of them answers yet
     probe: Probe = Probe.NOT_ASKED
-    answered: int = 0  # ready replicas that answered the probe
-    progress: Progress | None = None
+    answered: int = 0  # ready replicas whose engine generated for the probe; 0 when they were only looked at
+    progress: float | None = None  # the last sign of it: a cluster or pod made, a node got, pull, bytes, load
     unschedulable: Unschedulable | None = None
     half_placed: bool = False  # a replica of several pods has nodes for some of them, and none for the others
     complaint: str = ""  # what keeps pods from coming or starting, and is tried again by itself
     failure: Failure | None = None  # what the pods say now, when no retry will mend it
     mishap: str = ""  # why a replica ended, while another try is under way
     head_lost: bool = False  # its cluster has no head pod that is Ready: true of each one that starts, too
-    front: Front | None = None  # None: no proxy of the revision answers
+    front_pods: int = 0  # worker pods that clients' streams may be on, whether or not they tell of them
+    unready_since: float | None = None  # there are such pods, and the kubelet has called none of them Ready since then
+    front: Front | None = None  # None: not all that may have streams were heard in this pass
     settings: str = ""  # the in-place settings last written, as `Wanted.settings`
     floor: int = 0  # replicas that it was last told to have at least
+
+    @property
+    def may_hold_requests(self) -> bool:
+        """Its workers may have streams, or its head may hold requests until there is a replica."""
+        return self.front_pods > 0 or self.holds
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,11 @@ class Revision:
     def running(self) -> bool:
         """It can answer: there is a ready replica, and the revision is not on its way out."""
         return self.present and self.live.ready_replicas > 0
+
+    @property
+    def may_answer(self) -> bool:
+        """It is `running`, or has pods that were Ready: this pass may have missed them."""
+        return self.running or (self.present and self.live.front_pods > 0)
 
     @property
     def asleep(self) -> bool:
@@ -162,9 +166,10 @@ class Observed:
 
     revisions: tuple[Revision, ...] = ()
     service: Selection = NOTHING
+    unanswered_since: float | None = None  # since when earlier passes found, too, that what is selected does not answer
     kuberay_silent: bool = False  # KubeRay has not acted for so long that what it reports may be old
     paused: bool = False
-    deleting: bool = False
+    resumed_at: float = 0.0  # when the endpoint was last paused no more, or KubeRay silent no more
 
     def get(self, name: str) -> Revision:
         """The revision of that name; one that never existed when there is none."""

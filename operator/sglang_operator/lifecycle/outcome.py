@@ -66,9 +66,6 @@ def _why_not_serving(scene: Scene) -> str:
 
 def _progressing(scene: Scene) -> Condition:
     observed = scene.observed
-    if observed.deleting:
-        message = "the endpoint is being deleted; nothing is written any more"
-        return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.DELETING, message)
     if observed.paused:
         message = "spec.paused is true: nothing is written until it is false"
         return Condition(ConditionType.PROGRESSING, Status.UNKNOWN, Reason.PAUSED, message)

@@ -47,7 +47,6 @@ class Reason(Enum):
     ROLLED_BACK = "RolledBack"
     ROLLING_BACK = "RollingBack"
     PAUSED = "Paused"
-    DELETING = "Deleting"
     KUBERAY_SILENT = "KubeRaySilent"
     AS_EXPECTED = "AsExpected"
     FAILING = "RevisionFailing"

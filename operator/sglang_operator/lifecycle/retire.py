@@ -6,7 +6,7 @@ from typing import Final
 
 from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
-from sglang_operator.lifecycle.scene import Scene, answers
+from sglang_operator.lifecycle.scene import Scene, answers, is_dead
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
 
 # Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
@@ -55,13 +55,13 @@ def make_room(scene: Scene) -> tuple[Action, ...]:
 
 
 def is_drained(scene: Scene, revision: Revision) -> bool:
-    """No work is left on it, or the drain limit is over. A front that cannot be asked counts as busy."""
-    front = revision.live.front
-    if front is None and not revision.running and not revision.live.holds:
+    """No work is left on it, or the drain limit is over. A pod that was not heard counts as busy."""
+    live = revision.live
+    if not (live.may_hold_requests or revision.running):
         return True
     if revision.draining_since is None or scene.now < revision.draining_since + SETTLE_SECONDS:
         return False
-    return _is_quiet(scene, front) or scene.now >= drain_limit(scene, revision.draining_since)
+    return _is_quiet(scene, live.front) or scene.now >= drain_limit(scene, revision.draining_since)
 
 
 def drain_limit(scene: Scene, draining_since: float) -> float:
@@ -70,7 +70,7 @@ def drain_limit(scene: Scene, draining_since: float) -> float:
 
 
 def _is_quiet(scene: Scene, front: Front | None) -> bool:
-    if front is None or front.in_flight or front.connections or front.quiet_since is None:
+    if front is None or front.in_flight or front.quiet_since is None:
         return False
     return scene.now - front.quiet_since >= QUIET_SECONDS
 
@@ -88,14 +88,22 @@ def _must_make_room(scene: Scene) -> bool:
 
 def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
     is_failed = scene.has_failed and revision.name == scene.wanted.revision
-    was_serving = revision.name == scene.observed.service.previous
-    if was_serving and scene.in_trial and not is_failed:
+    if revision.name == scene.observed.service.previous and scene.in_trial and not is_failed:
         return ()
-    if revision.running and not (is_failed or answers(scene, scene.selected) or scene.wanted.stopped):
+    alive = revision.may_answer and not is_dead(scene, revision)
+    if alive and not (is_failed or answers(scene, scene.selected) or scene.wanted.stopped):
         return ()  # it is all that could answer
-    if was_serving and not is_drained(scene, revision):
+    over = is_drained(scene, revision) or (is_failed and not alive)
+    if _had_traffic(scene, revision) and not over:
         return (StartDrain(revision.name),) if revision.draining_since is None else ()
     return _end_failed(scene, revision) if is_failed else (_retire(scene, revision),)
+
+
+def _had_traffic(scene: Scene, revision: Revision) -> bool:
+    """Requests of clients may be on it. A Service that somebody deleted has taken its memory along."""
+    service = scene.observed.service
+    forgotten = not service.resource_version and revision.live.may_hold_requests
+    return revision.name == service.previous or revision.draining_since is not None or forgotten
 
 
 def _end_failed(scene: Scene, revision: Revision) -> tuple[Action, ...]:

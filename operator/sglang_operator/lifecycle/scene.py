@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sglang_operator.lifecycle.observed import Observed, Probe, Revision
 from sglang_operator.lifecycle.plan import Fence
 from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted
+
+# Without an answer for so long, from more than one look: two checks of the kubelet, which asks every 5 s, and two of
+# the operator, each of which may take 5 s.
+LOST_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def number(revision: Revision) -> int:
 
 def needed_replicas(scene: Scene) -> int:
     """Replicas that a revision must have before traffic may move to it: what the serving one needs now, at least 1."""
-    if not scene.serving.running:
+    if not scene.serving.running and not is_missed(scene, scene.serving):
         return 1  # nothing answers: the first replica that can is better than none
     return max(1, min(scene.serving.live.target_replicas or 0, scene.wanted.replicas.greatest))
 
@@ -135,6 +140,31 @@ def answers(scene: Scene, revision: Revision) -> bool:
     live = revision.live
     waking = revision.present and live.holds and live.waking_since is not None
     return waking and scene.now < (live.waking_since or 0.0) + scene.wanted.hold
+
+
+def is_missed(scene: Scene, revision: Revision) -> bool:
+    """It does not answer, and that may be this look's fault: a time-out, or one failed check of the kubelet.
+
+    Its pods are there, and earlier looks over LOST_SECONDS did not say the same. Nothing is kept in memory: since when
+    it does not answer, condition Ready in status remembers, which each pass writes.
+    """
+    if answers(scene, revision) or not (revision.present and revision.live.front_pods):
+        return False
+    since = scene.observed.unanswered_since
+    return since is None or scene.now < since + LOST_SECONDS
+
+
+def is_lost(scene: Scene, revision: Revision) -> bool:
+    """It does not answer, and not for one look only."""
+    return not answers(scene, revision) and not is_missed(scene, revision)
+
+
+def is_dead(scene: Scene, revision: Revision) -> bool:
+    """No pod that could hold a stream, or the kubelet has called none of them Ready for longer than a failed check."""
+    live = revision.live
+    if not live.front_pods:
+        return not revision.running
+    return live.unready_since is not None and scene.now >= live.unready_since + LOST_SECONDS
 
 
 def is_proven(scene: Scene, revision: Revision) -> bool:

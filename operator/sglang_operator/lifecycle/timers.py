@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sglang_operator.lifecycle.failing import can_fall_back
+from sglang_operator.lifecycle.failing import can_fall_back, counts_from
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
-from sglang_operator.lifecycle.scene import Scene
+from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, is_missed
 
 
 def next_timer(scene: Scene) -> WaitUntil | None:
@@ -23,6 +23,9 @@ def _timers(scene: Scene) -> Iterator[WaitUntil]:
     yield from _drain_timers(scene)
     if scene.observed.service.previous:
         yield WaitUntil(scene.observed.service.switched_at + scene.policy.min_ready, "minReadySeconds")
+    if is_missed(scene, scene.selected):
+        since = scene.observed.unanswered_since
+        yield WaitUntil((scene.now if since is None else since) + LOST_SECONDS, "another look at what is selected")
     if scene.selected.live.waking_since is not None:
         yield WaitUntil(scene.selected.live.waking_since + scene.wanted.hold, "holdSeconds")
     record = scene.wanted_revision.record
@@ -35,8 +38,7 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
     if aim.unschedulable:
         yield WaitUntil(aim.unschedulable.since + scene.policy.capacity_timeout, "capacityTimeoutSeconds")
     elif aim.progress and scene.aim.name != scene.selected.name and can_fall_back(scene):
-        end = aim.progress.at + aim.progress.uncounted_seconds + scene.policy.progress_deadline
-        yield WaitUntil(end, "progressDeadlineSeconds")
+        yield WaitUntil(counts_from(scene, aim.progress) + scene.policy.progress_deadline, "progressDeadlineSeconds")
 
 
 def _drain_timers(scene: Scene) -> Iterator[WaitUntil]:
@@ -47,3 +49,5 @@ def _drain_timers(scene: Scene) -> Iterator[WaitUntil]:
         yield WaitUntil(drain_limit(scene, other.draining_since), "drainSeconds")
         if other.live.front and other.live.front.quiet_since is not None:
             yield WaitUntil(other.live.front.quiet_since + QUIET_SECONDS, "the old front stays quiet")
+        if other.live.unready_since is not None:
+            yield WaitUntil(other.live.unready_since + LOST_SECONDS, "no replica of it comes back")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sglang_operator.lifecycle.observed import Probe, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, SwitchService
-from sglang_operator.lifecycle.scene import Scene, answers, is_proven, number
+from sglang_operator.lifecycle.scene import Scene, is_lost, is_proven, number
 
 
 def move_traffic(scene: Scene) -> tuple[Action, ...]:
@@ -13,7 +13,7 @@ def move_traffic(scene: Scene) -> tuple[Action, ...]:
     service = scene.observed.service
     if target is None or target.name == service.revision:
         return ()
-    switch = SwitchService(target.name, service.revision, scene.fence)
+    switch = SwitchService(target.name, service.revision or _left_behind(scene, target), scene.fence)
     # A front that still sends clients away would be the wrong one to send them to.
     return (switch,) if target.draining_since is None else (CancelDrain(target.name), switch)
 
@@ -21,13 +21,20 @@ def move_traffic(scene: Scene) -> tuple[Action, ...]:
 def _target(scene: Scene) -> Revision | None:
     if is_proven(scene, scene.aim):
         return scene.aim
-    if answers(scene, scene.selected) or scene.wanted.stopped:
+    if not is_lost(scene, scene.selected) or scene.wanted.stopped:
         return None
     return max(_rescuers(scene), key=lambda revision: (revision.name == scene.aim.name, number(revision)), default=None)
 
 
+def _left_behind(scene: Scene, target: Revision) -> str:
+    """What had traffic before, when somebody has deleted the Service that remembers it: its requests go on."""
+    others = [other for other in scene.observed.revisions if other.present and other.name != target.name]
+    had = [other for other in others if other.draining_since is not None or other.live.may_hold_requests]
+    return max(had, key=number).name if had else ""
+
+
 def _rescuers(scene: Scene) -> list[Revision]:
-    """Revisions that answer now, while the selected one does not."""
+    """Revisions whose engines answer now, while the selected one does not."""
     failed = scene.wanted.revision if scene.has_failed else ""
     return [
         revision
