@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from unit.lifecycle_world import LOAD_SECONDS, World, edit, kinds, set_policy, started
+from unit.lifecycle_place import LOAD_SECONDS
+from unit.lifecycle_world import World, edit, kinds, set_policy, started
 
 from sglang_operator.lifecycle import decide
 from sglang_operator.lifecycle.observed import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.lifecycle_world import LOAD_SECONDS, World, edit, kinds, started
+from unit.lifecycle_place import LOAD_SECONDS
+from unit.lifecycle_world import World, edit, kinds, started
 
 from sglang_operator.lifecycle import decide
 from sglang_operator.lifecycle.observed import Live, Observed, Presence, Record, Revision, Selection
