@@ -11,6 +11,7 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster import observe as observing
+from sglang_operator.cluster.ends import Ends
 from sglang_operator.cluster.fronts import may_hold_streams
 from sglang_operator.cluster.in_place import in_place_of, live_ray_service
 from sglang_operator.cluster.logs import Said
@@ -69,9 +70,12 @@ def _no_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(*_: object) -> None:
         return None
 
+    async def no_ends(*_: object) -> Ends:
+        return Ends()
+
     monkeypatch.setattr(observing, "_listen", nothing)
     monkeypatch.setattr(observing, "read_complaint", silence)
-    monkeypatch.setattr(observing, "read_ends", silence)
+    monkeypatch.setattr(observing, "read_ends", no_ends)
 
 
 def record(name: str, number: int, **notes: str) -> Any:

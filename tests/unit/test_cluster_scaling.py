@@ -166,7 +166,7 @@ def test_awake_it_says_how_long_that_took() -> None:
     assert kept["lastWakeSeconds"] == 42
 
 
-@pytest.mark.parametrize(("again", "progress"), [(None, 42), (20.0, 20)])
+@pytest.mark.parametrize(("again", "progress"), [(None, 48), (46.0, 46)])
 def test_workers_that_end_again_and_again_make_no_progress(
     monkeypatch: pytest.MonkeyPatch, again: float | None, progress: int
 ) -> None:
@@ -174,7 +174,7 @@ def test_workers_that_end_again_and_again_make_no_progress(
         return Ends(again=None if again is None else NOON + again)
 
     monkeypatch.setattr(observing, "read_ends", ends)
-    head, begun = pod("head", "10.0.0.9", serves="false"), pod("worker", "10.0.0.1", ready_after=42)
+    head, begun = pod("head", "10.0.0.9", serves="false"), pod("worker", "10.0.0.1", ready_after=48)
     found = seen(head, begun, target=1)[0].observed.get(NAME).live.progress
     assert found is not None
     assert found == NOON + progress
