@@ -6,7 +6,7 @@ again, and a rollout's floor that wakes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,19 @@ LOAD_SECONDS = 200  # on two busy cores
 ZERO_SECONDS = 120  # Serve looks back 30 s, then waits, then lets the replica end
 AT_ONCE = 200
 SCALING = {"min": 0, "max": 2, "upscaleDelaySeconds": 2, "downscaleDelaySeconds": 2, "idleSecondsBeforeZero": 2}
+KEY = {"Authorization": "Bearer key-of-this-test"}
 ASK = {"prompt": "hi", "max_tokens": 8, "ignore_eos": True}
 
 pytestmark = pytest.mark.timeout(500)
 
 
 @pytest.fixture(scope="module")
-def app(engine_python: Path, tiny_model: Path) -> Iterator[ServeApp]:
-    manifest = endpoint(tiny_model, scaling={**SCALING, "holdSeconds": HOLD_SECONDS})
-    serve = ServeApp(manifest, engine_python)
+def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeApp]:
+    keys = tmp_path_factory.mktemp("keys")
+    (keys / "team").write_text("key-of-this-test")
+    api = {"keysSecret": {"name": "k"}}
+    manifest = endpoint(tiny_model, scaling={**SCALING, "holdSeconds": HOLD_SECONDS}, api=api)
+    serve = ServeApp(manifest, engine_python, keys_dir=keys)
     (deployment,) = serve.serve_config["applications"][0]["deployments"]
     deployment["ray_actor_options"]["num_cpus"] = 1  # a second replica would find room
     with serve:
@@ -45,8 +49,18 @@ def test_checks_and_the_operator_wake_nobody(app: ServeApp) -> None:
     assert replicas(app) == 0
 
 
-def test_a_request_that_waits_too_long_is_told_when_to_come_back(app: ServeApp) -> None:
+def test_who_brings_no_key_is_refused_and_wakes_nobody(app: ServeApp) -> None:
     reply = httpx.post(f"{app.url}/v1/completions", json=ASK, timeout=60)
+    assert (reply.status_code, reply.json()) == (httpx.codes.UNAUTHORIZED, {"error": "Unauthorized"})
+    with pytest.raises(InvalidStatus) as refused:
+        open_websocket(app.url, headers={})
+    assert refused.value.response.status_code == httpx.codes.FORBIDDEN
+    assert told(app) == {"held": 0, "in_flight": 0, "target": 0}
+    assert replicas(app) == 0
+
+
+def test_a_request_that_waits_too_long_is_told_when_to_come_back(app: ServeApp) -> None:
+    reply = httpx.post(f"{app.url}/v1/completions", json=ASK, headers=KEY, timeout=60)
     assert reply.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert int(reply.headers["retry-after"]) > 0
     assert "holdSeconds" in reply.json()["message"]
@@ -64,7 +78,7 @@ def test_many_at_once_start_one_replica_and_are_all_answered(app: ServeApp, engi
     with ThreadPoolExecutor(AT_ONCE + 1) as pool:
         asked = [pool.submit(complete, app.url, stream=index % 2 == 0) for index in range(AT_ONCE)]
         socket = pool.submit(open_websocket, app.url)
-        leaver = Request(app.url, "/v1/completions", ASK)
+        leaver = Request(app.url, "/v1/completions", ASK, KEY)
         wait_until(lambda: held(app) == AT_ONCE + 2, 15, "all of them are held")
         leaver.leave()
         wait_until(lambda: held(app) == AT_ONCE + 1, 15, "the one that left is not")
@@ -111,15 +125,17 @@ def most_replicas(app: ServeApp, asked: list[Future[int]]) -> int:
     return max(seen)
 
 
-def open_websocket(url: str) -> None:
+def open_websocket(url: str, headers: Mapping[str, str] = KEY) -> None:
     """Open and close one; raises InvalidStatus if it is refused."""
-    with connect_websocket(f"{url.replace('http', 'ws', 1)}/v1/realtime", open_timeout=LOAD_SECONDS):
+    path = f"{url.replace('http', 'ws', 1)}/v1/realtime"
+    with connect_websocket(path, open_timeout=LOAD_SECONDS, additional_headers=headers):
         pass
 
 
 def complete(url: str, *, stream: bool) -> int:
     """Status of a completion that was read to its end."""
-    with httpx.stream("POST", f"{url}/v1/completions", json={**ASK, "stream": stream}, timeout=LOAD_SECONDS) as reply:
+    body = {**ASK, "stream": stream}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, headers=KEY, timeout=LOAD_SECONDS) as reply:
         text = "".join(reply.iter_text())
     assert not stream or text.rstrip().endswith("data: [DONE]"), text
     return reply.status_code
