@@ -147,6 +147,13 @@ def test_what_the_server_adds_is_no_difference_but_what_is_missing_is() -> None:
     assert not covers({"spec": {**live["spec"], "ports": []}}, wanted)
 
 
+@pytest.mark.parametrize("field", ["selector", "podSelector"])
+def test_a_selector_has_to_be_the_wanted_one_as_a_whole(field: str) -> None:
+    wanted = {"spec": {field: {"revision": "a"}, "ports": [{"port": 80}]}}
+    assert covers(wanted, wanted)
+    assert not covers({"spec": {**wanted["spec"], field: {"revision": "a", "app": "mine"}}}, wanted)
+
+
 def test_bounds_count_the_pods_of_all_nodes() -> None:
     recorded = rendered(replicas=1, parallelism={"nodes": 2}, accelerator={"count": 8})
     made = live_ray_service(OWNER, recorded, values(replicas=3))

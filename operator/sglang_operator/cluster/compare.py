@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+# With one label more they select something else, and most often nothing.
+_WHOLE: Final = frozenset({"selector", "podSelector"})
 
 
 def covers(live: Any, wanted: Any) -> bool:
-    """`live` has everything that `wanted` has. More is fine: the server's defaults, and what others own."""
+    """`live` has everything that `wanted` has. More is fine, but for selectors: the server's defaults, and what others
+    own."""
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            covers(live.get(key), value) for key, value in wanted.items() if value is not None
+            _covers_field(key, live.get(key), value) for key, value in wanted.items() if value is not None
         )
     if isinstance(wanted, list | tuple):
         return (
@@ -19,3 +23,9 @@ def covers(live: Any, wanted: Any) -> bool:
             and all(covers(one, other) for one, other in zip(live, wanted, strict=True))
         )
     return bool(live == wanted) or (wanted in ("", False, 0) and live is None)  # Kubernetes leaves empty values out
+
+
+def _covers_field(key: str, live: Any, wanted: Any) -> bool:
+    if key in _WHOLE and isinstance(wanted, Mapping):
+        return bool((live or {}) == wanted)
+    return covers(live, wanted)
