@@ -16,6 +16,7 @@ from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.managers import applied_only
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
 from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE, Kind
+from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
 from sglang_operator.cluster.snapshot import PRUNED, Snapshot
 from sglang_operator.lifecycle.observed import Selection
@@ -58,7 +59,7 @@ async def apply_over(api: Api, kind: Kind, live: Mapping[str, Any], wanted: Obje
         live = {"metadata": changed["metadata"]}
     if "resourceVersion" in wanted["metadata"]:
         metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
-    await api.apply(path, {**wanted, "metadata": {**wanted["metadata"], **metadata}})
+    await put_back(api, path, {**wanted, "metadata": {**wanted["metadata"], **metadata}})
 
 
 def wanted_service(owner: Owner, rendered: Mapping[str, Any], selection: Selection) -> Object:

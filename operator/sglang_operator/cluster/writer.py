@@ -14,6 +14,7 @@ from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_se
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.pods import is_worker
+from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Snapshot
@@ -128,7 +129,7 @@ class Writer:
         live = self._live(revision)
         body = live_ray_service(self._owner, self._recorded[revision], values)
         body["metadata"]["uid"] = uid or live["metadata"]["uid"]  # never makes one anew
-        await self._api.apply(RAY_SERVICE.of(self._namespace, revision), body)
+        await put_back(self._api, RAY_SERVICE.of(self._namespace, revision), body)
 
     async def _switch(self, action: do.SwitchService, now: float) -> None:
         await self._check(action.fence)
