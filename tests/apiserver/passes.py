@@ -6,7 +6,7 @@ import asyncio
 import copy
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +41,12 @@ class Passes:
     kill_after: list[int]
     """Writes until the next one ends the process; empty: never."""
     prober: Prober = field(default_factory=Prober)
+    clock: Callable[[], float] = time.time
     options: dict[str, Any] = field(default_factory=dict)
 
     def operator(self) -> Reconciler:
         """A new process: nothing in memory."""
-        return Reconciler(self.api, self.prober, time.time, **self.options)
+        return Reconciler(self.api, self.prober, self.clock, **self.options)
 
     def key(self, name: str = "smollm2") -> Key:
         return Key(self.namespace, name)
@@ -120,11 +121,16 @@ def _essence(item: Object) -> Object:
     return {"metadata": kept, **found}
 
 
+async def open_api(kubeconfig: Path, *hooks: Any) -> Api:
+    """Requests as its user. `hooks`: see Api."""
+    configuration = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return Api(configuration, *hooks)
+
+
 @asynccontextmanager
 async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
     """A namespace of its own, removed at the end."""
-    configuration = Configuration()
-    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
     written: list[str] = []
     kill_after: list[int] = []
 
@@ -138,7 +144,7 @@ async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
         if verb in WRITES and not path.startswith("/api/v1/namespaces/own") and status < 400:
             written.append(f"{verb} {path}")
 
-    api = Api(configuration, guard, observe)
+    api = await open_api(kubeconfig, guard, observe)
     namespace = f"t-{uuid.uuid4().hex[:8]}"
     await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     made = Passes(api, namespace, written, kill_after, options=options)
