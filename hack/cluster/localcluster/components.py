@@ -99,6 +99,8 @@ def kube_apiserver(of: Setting) -> Component:
         f"--tls-private-key-file={key}",
         f"--token-auth-file={keys.tokens}",
         "--authorization-mode=Node,RBAC",
+        # As on OpenShift: who sets blockOwnerDeletion needs the right to update the owner's finalizers.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         f"--service-cluster-ip-range={of.services}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={accounts}",
