@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from sglang_operator.cluster.workers import Reconcile
 TESTS = Path(__file__).parents[1]
 SECONDS = 60.0
 POLL = 0.05
+COUNTS_PASSES = (sys.executable, "-m", "apiserver.operator_process")
+REAL = (str(Path(sys.executable).with_name("sglang-operator")), "run")
+"""The command of the chart. Its options are SGLANG_OPERATOR_… in the environment."""
 
 
 def make_reconcile(given: Surroundings) -> Reconcile:
@@ -70,13 +73,13 @@ def counter_of(endpoint: str, identity: str) -> str:
 class OperatorProcess:
     """The process, as a test sees it."""
 
-    def __init__(self, identity: str, kubeconfig: Path, log: Path, **environment: str) -> None:
+    def __init__(
+        self, identity: str, kubeconfig: Path, log: Path, command: Sequence[str] = COUNTS_PASSES, **environment: str
+    ) -> None:
         self.identity, self._log = identity, log
         known = {**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAME": identity, "PYTHONPATH": str(TESTS)}
         with log.open("w") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "apiserver.operator_process"], env={**known, **environment}, stderr=file
-            )
+            self._process = subprocess.Popen(command, env={**known, **environment}, stderr=file)
 
     @property
     def pid(self) -> int:
