@@ -309,5 +309,7 @@ def test_a_quota_that_refuses_the_pods_is_told(run: Run) -> None:
             return found["Progressing"]["reason"] == "PodsBlocked" and "exceeded quota" in found["Degraded"]["message"]
 
         await until(told)
+        (cluster,) = await on.api.list(RAY_CLUSTER.of(on.namespace))
+        assert cluster["status"], "by it a pass knows that KubeRay is not silent, although there is no pod"
 
     run(body)
