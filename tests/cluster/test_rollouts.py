@@ -105,7 +105,10 @@ def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, 
 
     def kill() -> None:
         while not done.wait(chosen.uniform(2, 12)):
-            operator.restart()
+            if (
+                operator.passes()
+            ):  # on a busy machine it takes long to start, and one that is never there proves nothing
+                operator.restart()
 
     with load(serving.url()) as working:
         serving.edit("engine", colored("blue"))

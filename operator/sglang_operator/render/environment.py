@@ -67,7 +67,9 @@ def _serve_environment(drain_seconds: int) -> Env:
         # Each change of the replica set starts a new HAProxy and ends the old one, streams of healthy replicas
         # included, after this time.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(STREAM_SECONDS, drain_seconds)),
-        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "5",  # idle connections do not keep the old one alive
+        # At some moment within this time an old HAProxy answers 408 on a connection that has brought no request yet;
+        # under `option httpclose` these are clients that have connected just now, so they should have time.
+        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "600",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
         # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
         # be repeated, hence 128 KiB instead of 16.
