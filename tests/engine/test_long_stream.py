@@ -109,6 +109,7 @@ def test_what_waits_for_a_killed_replica_is_answered_by_another(app: ServeApp, e
     wait_until(lambda: max(one["in_flight"] for one in reports(app).values()) >= 3, 10, "some wait for the slow one")
     min(app.find("ServeReplica"), key=lambda process: process.create_time()).kill()
     assert [request.status() for request in waiting] == [200] * 8
+    wait_until(lambda: len(reports(app)) == 2, 200, "another replica comes, and sweeps what the killed one left")
 
 
 @pytest.mark.timeout(300)

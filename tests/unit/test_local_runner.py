@@ -109,6 +109,15 @@ class TestRunDirectory:
         with rundir.run_directory() as first, rundir.run_directory() as second:
             assert set(tmp_path.iterdir()) == {first, second}
 
+    def test_what_a_killed_replica_left_elsewhere_goes_too(self, tmp_path: Path) -> None:
+        shared = tmp_path / "in-shared-memory"
+        shared.touch()
+        with rundir.run_directory() as run:
+            killed = Path(rundir.run_environment(run)[ENV_STATE_DIR]) / "killed"
+            killed.mkdir()
+            (killed / "shared-memory").write_text(f"{shared}\n")
+        assert list(tmp_path.iterdir()) == []
+
     def test_every_path_lies_in_it(self) -> None:
         with rundir.run_directory() as run:
             settings = {**rundir.run_environment(run), **rundir.private_token(run)}

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sglang_serve import leftovers
 from sglang_serve.args import ENV_STATE_DIR
 from sglang_serve.local.ports import free_ports
 
 ROOT = Path("/tmp")  # noqa: S108 - directories below it are made 0700 by mkdtemp
 PREFIX = "sgl-"
+STATE = "s"  # of the replicas
 # Fixed by default, so that a second endpoint, or any other Ray on this machine, would collide.
 PORT_SETTINGS = (
     "RAY_SERVE_HAPROXY_METRICS_PORT",
@@ -39,7 +41,7 @@ def run_directory() -> Iterator[Path]:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def sweep() -> None:
@@ -47,12 +49,19 @@ def sweep() -> None:
     for path in ROOT.glob(f"{PREFIX}*/lock"):
         with suppress(OSError), path.open("w") as lock:  # another user's, or held: BlockingIOError
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)
+            _remove(path.parent)
+
+
+def _remove(run: Path) -> None:
+    """With what replicas that were killed have left elsewhere, and no replica after them has swept."""
+    if (run / STATE).is_dir():
+        leftovers.sweep(run / STATE)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def run_environment(run: Path) -> dict[str, str]:
     """Settings that keep every file of this run below `run` and its ports apart from those of others."""
-    haproxy, scratch, state = run / "h", run / "t", run / "s"
+    haproxy, scratch, state = run / "h", run / "t", run / STATE
     for path in (haproxy, scratch, state):
         path.mkdir()
     ports = free_ports(len(PORT_SETTINGS))
