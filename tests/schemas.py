@@ -24,6 +24,8 @@ import yaml
 
 from sglang_operator.render.platform import versions
 
+TRIES = 4
+SILENT_SECONDS = 25  # all of them within the time-out of a test
 # apiVersion and kind -> where its CRD is: Go module, key of versions.toml, path in it, SHA-256 of that file.
 CRDS = {
     ("ray.io/v1", "RayService"): (
@@ -85,9 +87,21 @@ def module_file(module: str, path: str, sha256: str) -> bytes:
 def _download(module: str, path: str) -> bytes:
     name, _, version = module.partition("@")
     proxy = os.environ.get("GOPROXY", "").partition(",")[0] or "https://proxy.golang.org"
-    with urllib.request.urlopen(f"{proxy}/{name}/@v/{version}.zip", timeout=120) as reply:
-        archive = zipfile.ZipFile(io.BytesIO(reply.read()))
+    archive = zipfile.ZipFile(io.BytesIO(_get(f"{proxy}/{name}/@v/{version}.zip")))
     return archive.read(f"{module}/{path}")
+
+
+def _get(url: str) -> bytes:
+    """Asked again after a failure: a registry may be busy for a moment, and the tests of an hour wait for it."""
+    for left in reversed(range(TRIES)):
+        try:
+            with urllib.request.urlopen(url, timeout=SILENT_SECONDS) as reply:
+                content: bytes = reply.read()
+                return content
+        except OSError:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _strict(schema: Any, *, root: bool = False) -> Any:
