@@ -27,7 +27,7 @@ from sglang_operator.render import names
 
 Object = dict[str, Any]
 Check = Callable[[], Awaitable[bool]]
-SECONDS: Final = 60.0  # for a rollout on a machine that others use too; it takes a few
+SECONDS: Final = 180.0  # for a rollout on a machine that others use too; it takes a few
 POLL: Final = 0.05  # while KubeRay and the garbage collector work
 
 

@@ -44,15 +44,19 @@ async def pods(on: Stage) -> set[str]:
 def test_hand_edits_under_traffic_are_put_back(serving: Run) -> None:
     async def body(on: Stage, key: Key) -> None:
         wanted, revision = await on.objects(), await on.selected(key)
-        edits: dict[str, Object] = {
-            SERVICE.of(*key): {"selector": {"app": "mine"}, "ports": [{"port": 80, "targetPort": 9}]},
-            BUDGET.of(*key): {"minAvailable": 0, "selector": {"matchLabels": {"app": "mine"}}},
-            POLICY.of(*key): {"ingress": [], "podSelector": {"matchLabels": {"app": "mine"}}},
-            RAY_SERVICE.of(key.namespace, revision): {"serveConfigV2": "applications: []"},
-        }
-        for path, spec in edits.items():
+        mine = {"app": "mine"}
+        edits: list[tuple[str, Object]] = [  # one at a time: putting one back must not hide the next
+            (SERVICE.of(*key), {"selector": mine}),
+            (SERVICE.of(*key), {"ports": [{"port": 80, "targetPort": 9}]}),
+            (BUDGET.of(*key), {"selector": {"matchLabels": mine}}),
+            (BUDGET.of(*key), {"minAvailable": 0}),
+            (POLICY.of(*key), {"podSelector": {"matchLabels": mine}}),
+            (POLICY.of(*key), {"ingress": []}),
+            (RAY_SERVICE.of(key.namespace, revision), {"serveConfigV2": "applications: []"}),
+        ]
+        for path, spec in edits:
             await on.api.patch(path, {"spec": spec})
-        await on.until(lambda: equals(on, wanted), key)
+            await on.until(lambda: equals(on, wanted), key)
         assert await on.selected(key) == revision
 
     serving(body)
