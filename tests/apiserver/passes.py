@@ -24,6 +24,7 @@ from sglang_operator.cluster.types import Key, Result
 
 ROOT = Path(__file__).parents[2]
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
+MADE = KINDS.keys() - {"SGLangEndpoint", "Pod", "RayCluster"}  # what the operator makes
 Object = dict[str, Any]
 
 
@@ -62,11 +63,14 @@ class Passes:
         await self.api.patch(ENDPOINT.of(*key), {"spec": spec})
 
     async def remove(self, key: Key) -> None:
-        """Delete the endpoint, and wait until all that it owned is gone."""
+        """Delete the endpoint, and wait until all that it owned is gone: what only goes still has its name."""
         await self.api.delete(ENDPOINT.of(*key))
         async with asyncio.timeout(60):
-            while any((await self.everything()).values()):  # noqa: ASYNC110 - the garbage collector makes it true
+            while await self._left():  # noqa: ASYNC110 - the garbage collector makes it true
                 await asyncio.sleep(0.1)
+
+    async def _left(self) -> list[Object]:
+        return [item for name, kind in KINDS.items() if name in MADE for item in await self._listed(kind)]
 
     async def settle(self, key: Key, operator: Reconciler | None = None) -> Result:
         """Pass after pass until one writes nothing."""
@@ -82,7 +86,7 @@ class Passes:
         """Those that stay and that KubeRay has not made."""
         return [
             item
-            for item in await self.api.list(kind.of(self.namespace))
+            for item in await self._listed(kind)
             if "deletionTimestamp" not in item["metadata"]
             and not any(owner["kind"].startswith("Ray") for owner in item["metadata"].get("ownerReferences") or ())
         ]
@@ -98,14 +102,14 @@ class Passes:
     async def everything(self) -> dict[str, list[Object]]:
         """All that the operator makes, without what differs from one run to the next."""
         return {
-            name: [_essence(item) for item in await self._present(kind)]
+            name: [_essence(item) for item in await self.objects(kind)]
             for name, kind in KINDS.items()
-            if name not in ("SGLangEndpoint", "Pod", "RayCluster")
+            if name in MADE
         }
 
-    async def _present(self, kind: Kind) -> list[Object]:
+    async def _listed(self, kind: Kind) -> list[Object]:
         try:
-            return await self.objects(kind)
+            return await self.api.list(kind.of(self.namespace))
         except ApiError as error:
             if error.is_absent:
                 return []

@@ -110,9 +110,9 @@ class User:
         return sorted(item["metadata"]["name"] for item in self.read("rayservices")["items"])
 
     def workers(self) -> list[str]:
-        """Names of the endpoint's worker pods that are not gone."""
+        """Names of the endpoint's worker pods, without those that are on their way out."""
         found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
-        return sorted(item["metadata"]["name"] for item in found)
+        return sorted(item["metadata"]["name"] for item in found if "deletionTimestamp" not in item["metadata"])
 
     def url(self) -> str:
         return f"http://{self.read('service', self.name)['spec']['clusterIP']}"

@@ -135,7 +135,7 @@ def test_another_address_under_the_same_name_takes_its_place(
     law = said(app, model="law")
     change(app, engine_python, "c", row("sql", adapters / "legal"), row("law", adapters / "legal"))
     wait_until(lambda: said(app, model="law") == law and said_or_refused(app, "sql") == law, 60, "sql is the other")
-    assert states(app) == {"sql": "Loaded", "law": "Loaded"}
+    wait_until(lambda: states(app) == {"sql": "Loaded", "law": "Loaded"}, 60, "and it is said")
 
 
 def said_or_refused(app: ServeApp, name: str) -> str:

@@ -75,6 +75,23 @@ def test_a_busy_engine_is_left_alone(app: ServeApp) -> None:
     assert "health check failed" not in app.log.read_text(errors="replace").lower()
 
 
+def test_a_replica_that_stands_still_for_a_while_keeps_its_place(app: ServeApp) -> None:
+    """As one does that takes a huge batch of prompts apart. By default HAProxy drops a server within 16 s, and what is
+    asked then goes to the head, which says that no replica is there."""
+    (replica,) = app.find("ServeReplica")
+    with ThreadPoolExecutor(1) as pool:
+        replica.suspend()
+        try:
+            asked = pool.submit(httpx.post, f"{app.url}/v1/completions", json={"prompt": "hi"}, timeout=120)
+            for _ in range(25):
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.get(f"{app.url}/-/replica", timeout=1)
+        finally:
+            replica.resume()
+        assert asked.result().status_code == httpx.codes.OK, asked.result().text
+    assert app.find("ServeReplica") == [replica]
+
+
 @pytest.mark.timeout(300)
 def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, tiny_model: Path, tmp_path: Path) -> None:
     """Its processes are as silent as those of a hung one; here they are stopped, as no tiny model loads so slowly."""

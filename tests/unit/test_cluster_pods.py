@@ -50,6 +50,14 @@ def test_what_no_retry_mends_is_a_failure(troubled: dict[str, Any], reason: str)
 
 
 @pytest.mark.parametrize(
+    ("container", "field"),
+    [("ray-head", "spec.head.memory"), ("ray-worker", "spec.resources.memory"), ("mine", "spec.podTemplate")],
+)
+def test_out_of_memory_names_the_field_of_the_container(container: str, field: str) -> None:
+    assert field in pods.oom_killed(container)
+
+
+@pytest.mark.parametrize(
     "calm",
     [
         waiting("ContainerCreating"),

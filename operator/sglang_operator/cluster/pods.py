@@ -34,6 +34,12 @@ _LATER: Final = re.compile(r"failed to (copy|extract|prepare|register)|failed co
 _VOLUME: Final = re.compile(r"persistentvolumeclaim|persistentvolume|volume node affinity", re.IGNORECASE)
 _CAUSE: Final = re.compile(r"rpc error|failed to|ErrImagePull", re.IGNORECASE)
 OOM: Final = "OOMKilled"
+_MORE_MEMORY: Final = {
+    "ray-worker": "raise spec.resources.memory",
+    "ray-head": "raise spec.head.memory",
+    "autoscaler": "it leaks; delete the head pod to start another, at what the loss of a head costs",
+}
+_REPORT: Final = "raise its limit in spec.podTemplate"
 CRASHES: Final = 3  # of a container until it counts as a loop
 
 
@@ -125,7 +131,7 @@ def last_change(pods: Iterable[Pod]) -> float:
 
 def oom_killed(container: str) -> str:
     """What happened to it, and what to do."""
-    return f"container {container} used more memory than its limit: raise spec.resources.memory"
+    return f"container {container} used more memory than its limit: {_MORE_MEMORY.get(container, _REPORT)}"
 
 
 def failure(pods: Iterable[Pod], now: float) -> Failure | None:

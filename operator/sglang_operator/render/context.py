@@ -55,6 +55,7 @@ class Names:
     metrics_port: int = names.METRICS_PORT
     engine_metrics_port: int = names.ENGINE_METRICS_PORT
     proxy_metrics_port: int = names.PROXY_METRICS_PORT
+    autoscaler_script: str = names.AUTOSCALER_SCRIPT
 
 
 @dataclass(frozen=True)

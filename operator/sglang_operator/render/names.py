@@ -23,6 +23,8 @@ ENGINE_METRICS_PORT: Final = DEFAULT_METRICS_PORT  # SGLang's, of all replicas o
 PROXY_METRICS_PORT: Final = 9101  # HAProxy's, by Serve's default
 AGENT_PORT: Final = 52365  # Ray's dashboard agent, which answers health checks
 
+AUTOSCALER_SCRIPT: Final = "/opt/sglang-serve/sglang_serve/autoscaler.sh"  # of the serving images
+
 KEYS_DIR: Final = "/etc/sglang-serve/keys"
 ADMIN_DIR: Final = "/etc/sglang-serve/admin"
 MIRROR_DIR: Final = "/models/mirror"
