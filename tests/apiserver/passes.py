@@ -102,9 +102,7 @@ class Passes:
     async def everything(self) -> dict[str, list[Object]]:
         """All that the operator makes, without what differs from one run to the next."""
         return {
-            name: [_essence(item) for item in await self.objects(kind)]
-            for name, kind in KINDS.items()
-            if name in MADE
+            name: [_essence(item) for item in await self.objects(kind)] for name, kind in KINDS.items() if name in MADE
         }
 
     async def _listed(self, kind: Kind) -> list[Object]:

@@ -37,9 +37,10 @@ def operator(plane: ControlPlane, tmp_path: Path) -> Iterator[OperatorProcess]:
     process.kill()
 
 
-def create(plane: ControlPlane, name: str) -> None:
+def create(plane: ControlPlane, name: str, **spec: Any) -> None:
     manifest = yaml.safe_load(SMOLLM2.read_text(encoding="utf-8"))
-    plane.kubectl.apply([{**manifest, "metadata": {"name": name, "namespace": NAMESPACE}}])
+    whole = {**manifest, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {**manifest["spec"], **spec}}
+    plane.kubectl.apply([whole])
 
 
 def status(plane: ControlPlane, name: str) -> dict[str, Any]:
@@ -48,8 +49,12 @@ def status(plane: ControlPlane, name: str) -> dict[str, Any]:
 
 
 def progressing(plane: ControlPlane, name: str) -> dict[str, Any]:
+    return condition(plane, name, "Progressing")
+
+
+def condition(plane: ControlPlane, name: str, kind: str) -> dict[str, Any]:
     conditions = status(plane, name).get("conditions", [])
-    return next((dict(one) for one in conditions if one["type"] == "Progressing"), {"reason": ""})
+    return next((dict(one) for one in conditions if one["type"] == kind), {"reason": ""})
 
 
 def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
@@ -64,6 +69,21 @@ def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: Ope
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
     until(is_made, SECONDS, "a RayService of the same process")
     until(lambda: progressing(plane, "early")["reason"] == "StartingRevision", SECONDS, "the condition to go")
+
+
+def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
+    """After the test above: KubeRay's CRDs are there."""
+    create(plane, "routed", api={"route": {"parentRefs": [{"name": "public"}], "hostnames": ["a.example.com"]}})
+    until(lambda: condition(plane, "routed", "Accepted")["reason"] == "GatewayApiAbsent", SECONDS, "the condition")
+    assert "Gateway API" in condition(plane, "routed", "Accepted")["message"]
+    plane.kubectl("create", "--validate=false", f"--filename={tools.crds('gateway-api')}")
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+    def is_made() -> bool:
+        return bool(plane.kubectl.objects("httproutes", f"-n{NAMESPACE}", "-lserve.sglang.io/endpoint=routed"))
+
+    until(is_made, SECONDS, "an HTTPRoute of the same process")
+    until(lambda: condition(plane, "routed", "Accepted")["reason"] == "Valid", SECONDS, "the condition to go")
 
 
 def test_an_edit_after_the_watches_were_dropped_is_seen(plane: ControlPlane, operator: OperatorProcess) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -46,7 +47,10 @@ def test_requests_wake_it_and_more_of_them_add_a_replica(autoscaled: User) -> No
     wait_until(lambda: autoscaled.status.get("atZeroSince"), 60, lambda: json.dumps(autoscaled.status))
     assert autoscaled.condition("Ready")["reason"] == "ScaledToZero"
     began = time.monotonic()
-    answer = httpx.post(f"{autoscaled.url()}/v1/chat/completions", json=BODY, timeout=600)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{autoscaled.url()}/v1/chat/completions", json=BODY, timeout=600)
+        autoscaled.wait_for("Ready", "True", "WakingUp", 120)
+        answer = asked.result()
     assert answer.status_code == 200, answer.text
     print(f"answered after {time.monotonic() - began:.0f} s from zero")
     with load(autoscaled.url(), kept=3, fresh=3, long=1) as working:

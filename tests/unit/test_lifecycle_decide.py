@@ -220,6 +220,12 @@ def test_every_reason_has_its_row_in_the_docs(request: pytest.FixtureRequest) ->
     assert sorted(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)) == sorted(reason.value for reason in Reason)
 
 
+def test_every_reason_is_provoked_where_the_api_server_is_real(request: pytest.FixtureRequest) -> None:
+    tests = request.config.rootpath / "tests"
+    text = "".join(path.read_text() for tier in ("apiserver", "cluster") for path in (tests / tier).glob("test_*.py"))
+    assert [reason.value for reason in Reason if f'"{reason.value}"' not in text] == []
+
+
 def test_a_first_revision_is_created_in_one_pass() -> None:
     world = World(Wanted("a"))
     assert list(kinds(world.plan().actions)) == [("RecordRevision", "a"), ("CreateRevision", "a")]

@@ -70,9 +70,9 @@ def _serve_environment(drain_seconds: int) -> Env:
         # At some moment within this time an old HAProxy answers 408 on a connection that has brought no request yet;
         # under `option httpclose` these are clients that have connected just now, so they should have time.
         "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "600",
-        # Whether a silent replica hangs or is busy is Serve's to say (health_check_timeout_s and its period): by default
-        # HAProxy drops one after two checks of 5 s, and status misses it. One that refuses connections is out at the
-        # third error as before.
+        # Whether a silent replica hangs or is busy is Serve's to say (health_check_timeout_s and its period); HAProxy
+        # drops one after two checks of 5 s by default, and status misses it. One that refuses connections is out at
+        # the third error as before.
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "8",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
         # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
