@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from apiserver.rollouts import Object, Stage, stage
 
+from sglang_operator.cluster.capacity import Nodes
 from sglang_operator.cluster.metadata import name_of, stamp
 from sglang_operator.cluster.observe import SILENT_SECONDS
 from sglang_operator.cluster.paths import ENDPOINT, POD
@@ -212,3 +213,24 @@ def test_newer_defaults_are_told_and_wait(run: Run) -> None:
         assert (await said(on, key, "UpdateAvailable", "UpToDate"))["status"] == "False"
 
     run(body)
+
+
+def test_what_no_node_has_is_said_beforehand_and_stops_nothing(run: Run) -> None:
+    async def body(on: Stage, key: Key) -> None:
+        name = f"node-{key.namespace}"
+        node = {"metadata": {"name": name}, "spec": {"unschedulable": True}}
+        await on.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **node})
+        try:
+            offer = {"capacity": {"nvidia.com/gpu": "4"}, "allocatable": {"nvidia.com/gpu": "4"}}
+            await on.api.patch(f"/api/v1/nodes/{name}/status", {"status": offer})
+            on.on.options = {"nodes": Nodes(on.api)}
+            await said(on, key, "Progressing", "StartingRevision")
+            accepted = await on.on.condition(key, "Accepted")
+            assert "needs 8 nvidia.com/gpu on one node, and the largest node has 4" in accepted["message"]
+            assert accepted["status"] == "True"
+            await on.serve(key)
+            assert "largest node" not in (await on.on.condition(key, "Accepted"))["message"], "it has found a place"
+        finally:
+            await on.api.delete(f"/api/v1/nodes/{name}")
+
+    run(body, accelerator={"vendor": "nvidia", "count": 8})

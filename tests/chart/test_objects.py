@@ -139,7 +139,7 @@ def test_command_line(chart: Chart) -> None:
     assert found["command"] == ["sglang-operator", "run"]
     assert found["args"] == [
         *("--defaults=/etc/sglang-operator/defaults.yaml", "--workers=4", "--resync-seconds=300", "--leader-election"),
-        *("--lease-name=sglang-operator", "--http-port=8080", "--log-format=json", "--log-level=info"),
+        *("--lease-name=sglang-operator", "--read-nodes", "--http-port=8080", "--log-format=json", "--log-level=info"),
     ]
     assert [variable["name"] for variable in found["env"]] == ["POD_NAME", "POD_NAMESPACE"]
 
@@ -170,6 +170,7 @@ def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
         "lease_name": "sglang-operator-models",
         "lease_namespace": "",
         "kuberay_namespace": "ray",
+        "read_nodes": False,
         "http_port": 8080,
         "log_format": "text",
         "log_level": "debug",

@@ -45,6 +45,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
         "LEASE_NAME": "mine",
         "LEASE_NAMESPACE": "here",
         "KUBERAY_NAMESPACE": "kuberay",
+        "READ_NODES": "true",
         "HTTP_PORT": "0",
         "LOG_FORMAT": "text",
         "LOG_LEVEL": "debug",
@@ -52,13 +53,13 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     arguments = [
         part
         for name, value in environment.items()
-        if name != "LEADER_ELECTION"
+        if name not in ("LEADER_ELECTION", "READ_NODES")
         for part in (f"--{name.lower().replace('_', '-')}", value)
     ]
-    assert call(*arguments, "--no-leader-election").exit_code == 0
+    assert call(*arguments, "--no-leader-election", "--read-nodes").exit_code == 0
     assert call(**{f"SGLANG_OPERATOR_{name}": value for name, value in environment.items()}).exit_code == 0
     assert started[0] == started[1]
-    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", "kuberay", 0, "text", "debug")
+    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", "kuberay", True, 0, "text", "debug")
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def group() -> None:
     help="Where KubeRay's operator runs: no pod of another one may reach Ray's job API then.  [default: any]",
 )
 @_option(
+    "--read-nodes/--no-read-nodes",
+    default=False,
+    show_default=True,
+    help="Say in status what no node has enough of, before there are pods. Needs the right to list nodes.",
+)
+@_option(
     "--http-port",
     default=HTTP_PORT,
     type=click.IntRange(0, 65535),

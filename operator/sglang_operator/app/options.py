@@ -34,6 +34,8 @@ class Options:
     """"": the pod's own, or the one of the kubeconfig's context."""
     kuberay_namespace: str = ""
     """Where KubeRay's operator runs; "": unknown."""
+    read_nodes: bool = False
+    """Look at the cluster's nodes, to say beforehand what none of them can take."""
     http_port: int = HTTP_PORT
     """Port of health and metrics; 0: any free one, which the log names."""
     log_format: LogFormat = "json"

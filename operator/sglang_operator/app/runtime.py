@@ -55,6 +55,7 @@ class Surroundings:
     """Takes the status of an endpoint after each pass, None when it is gone."""
     stack: AsyncExitStack
     """Ends with the process: what must be closed goes there."""
+    reads_nodes: bool = False
 
 
 MakeReconcile = Callable[[Surroundings], Reconcile]
@@ -97,7 +98,8 @@ class Operator:
         self._lease = self._own_lease() if options.leader_election else None
         self._guarded_api = self._api(configuration, self._lease.guard if self._lease else _no_guard)
         platform = Platform(kuberay_namespace=options.kuberay_namespace)
-        reconcile = make_reconcile(Surroundings(self._guarded_api, defaults, platform, self._metrics.report, stack))
+        given = Surroundings(self._guarded_api, defaults, platform, self._metrics.report, stack, options.read_nodes)
+        reconcile = make_reconcile(given)
         self._workers = Workers(self._queue, reconcile, count=options.workers, observe=self._metrics.passed)
 
     async def listen(self) -> None:

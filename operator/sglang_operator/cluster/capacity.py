@@ -1,0 +1,86 @@
+"""Advice on accelerators before there is a pod: whether any node could take one at all.
+
+Advice only: nodes may be on their way, and what is free is the scheduler's business, whose words status has once there
+are pods.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sglang_operator.api.errors import FieldError
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.in_place import pods_per_replica
+
+log: Final = logging.getLogger(__name__)
+
+NODES: Final = "/api/v1/nodes"
+KNOWN_SECONDS: Final = 60.0  # thousands of nodes are megabytes, and they change rarely
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a replica asks nodes for."""
+
+    resource: str
+    count: int
+    """Of the resource, on each node."""
+    nodes: int
+    selector: Mapping[str, str]
+
+
+@dataclass
+class Nodes:
+    """The nodes of the cluster as they were up to a minute ago. Not read again before, also where that is forbidden."""
+
+    api: Api
+    _seen: tuple[Object, ...] | None = None
+    _at: float = field(default=-KNOWN_SECONDS)
+
+    async def read(self, now: float) -> tuple[Object, ...] | None:
+        """None: they may not or cannot be read, and nothing is known of them."""
+        if now - self._at >= KNOWN_SECONDS:
+            self._at = now
+            try:
+                self._seen = tuple(await self.api.list(NODES))
+            except ApiError as error:
+                log.debug("no advice on capacity: %s", error)
+                self._seen = None
+        return self._seen
+
+
+def need_of(ray_service: Object) -> Need | None:
+    """What the workers of a rendered RayService ask for; None where that is no accelerator."""
+    (group,) = ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    limits = pod["containers"][0]["resources"]["limits"]
+    found = next(((name, int(count)) for name, count in limits.items() if "/" in name), None)
+    return Need(*found, pods_per_replica(ray_service), pod.get("nodeSelector") or {}) if found else None
+
+
+def advice(need: Need, nodes: Sequence[Object]) -> FieldError | None:
+    """What no node offers, or too few do. Affinities are not looked at, so it errs on the side of silence."""
+    offers = sorted(_offers(need, nodes), reverse=True)
+    fitting = sum(offer >= need.count for offer in offers)
+    if fitting >= need.nodes:
+        return None
+    where = f" with {_words(need.selector)}" if need.selector else ""
+    wanted = f"{need.count} {need.resource} on {'one node' if need.nodes == 1 else f'each of {need.nodes} nodes'}"
+    has = f"{fitting} nodes have that" if fitting else f"the largest node{where} has {offers[0] if offers else 0}"
+    remedy = "add such nodes, unless they come by themselves, or ask for less"
+    return FieldError("spec.accelerator", None, f"a replica needs {wanted}, and {has}", remedy)
+
+
+def _offers(need: Need, nodes: Iterable[Object]) -> Iterable[int]:
+    for node in nodes:
+        labels = node["metadata"].get("labels") or {}
+        if all(labels.get(key) == value for key, value in need.selector.items()):
+            yield int((node.get("status", {}).get("allocatable") or {}).get(need.resource, 0))
+
+
+def _words(selector: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))

@@ -1,0 +1,72 @@
+"""What is said of nodes before there is a pod."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from unit.rendered import render
+
+from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.capacity import KNOWN_SECONDS, Need, Nodes, advice, need_of
+
+GPU = "nvidia.com/gpu"
+
+
+def node(count: int, resource: str = GPU, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"labels": labels}, "status": {"allocatable": {resource: str(count), "cpu": "64"}}}
+
+
+@pytest.mark.parametrize(
+    ("need", "said"),
+    [
+        (Need(GPU, 4, 1, {}), None),
+        (Need(GPU, 8, 1, {}), "a replica needs 8 nvidia.com/gpu on one node, and the largest node has 4"),
+        (Need(GPU, 4, 2, {}), None),
+        (Need(GPU, 4, 3, {}), "needs 4 nvidia.com/gpu on each of 3 nodes, and 2 nodes have that"),
+        (Need(GPU, 4, 1, {"pool": "b"}), "and the largest node with pool=b has 2"),
+        (Need("amd.com/gpu", 1, 1, {}), "and the largest node has 0"),
+    ],
+)
+def test_it_is_said_where_too_few_nodes_offer_enough(need: Need, said: str | None) -> None:
+    nodes = [node(4, pool="a"), node(4, pool="a"), node(2, pool="b"), {"metadata": {}, "status": {}}]
+    found = advice(need, nodes)
+    assert (found is None) == (said is None)
+    assert found is None or str(said) in found.message
+
+
+def test_what_a_replica_needs_is_read_from_what_is_rendered() -> None:
+    spec: Any = {
+        "accelerator": {"vendor": "nvidia", "count": 4},
+        "parallelism": {"tensor": 8, "nodes": 2},
+        "scheduling": {"nodeSelector": {"pool": "a"}},
+    }
+    assert need_of(render(**spec)["RayService"]) == Need(GPU, 4, 2, {"pool": "a"})
+    assert need_of(render(accelerator={"vendor": "cpu"})["RayService"]) is None
+
+
+class Cluster:
+    """Counts how often it is asked."""
+
+    def __init__(self, found: list[Any] | None) -> None:
+        self.found, self.asked = found, 0
+
+    async def list(self, path: str) -> list[Any]:
+        self.asked += 1
+        if self.found is None:
+            raise ApiError(403, "Forbidden", "nodes is forbidden")
+        return self.found
+
+
+@pytest.mark.parametrize("found", [[node(1)], None], ids=["allowed", "forbidden"])
+def test_nodes_are_read_once_a_minute(found: list[Any] | None) -> None:
+    cluster = Cluster(found)
+    nodes = Nodes(cluster)  # type: ignore[arg-type]
+
+    async def read() -> None:
+        for now in (1000.0, 1000.0 + KNOWN_SECONDS - 1, 1000.0 + KNOWN_SECONDS):
+            assert await nodes.read(now) == (None if found is None else tuple(found))
+
+    asyncio.run(read())
+    assert cluster.asked == 2
