@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sglang_serve import args
 from sglang_serve.errors import StartError
-
-OBJECT_STORAGE = ("s3", "gs")
+from sglang_serve.weights import OBJECT_STORAGE
 
 
 @dataclass(frozen=True)

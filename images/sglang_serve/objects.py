@@ -26,7 +26,7 @@ from obstore.store import GCSStore, S3Store
 
 from sglang_serve.errors import StartError
 from sglang_serve.progress import Say, following
-from sglang_serve.weights import Bytes, unneeded
+from sglang_serve.weights import STREAMED, Bytes, unneeded, without_weights
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -102,7 +102,7 @@ def open_store(uri: str, patience: Patience) -> Store:
 
 
 def list_objects(store: Store, load_format: str = "auto") -> tuple[Object, ...]:
-    """Every file that an engine needs, sorted. A key that is no path below the model is refused."""
+    """Every file that an engine needs on the disk, sorted. A key that is no path below the model is refused."""
     found = [
         Object(item["path"], item["size"], item["e_tag"])
         for chunk in obstore.list(store)
@@ -111,8 +111,9 @@ def list_objects(store: Store, load_format: str = "auto") -> tuple[Object, ...]:
     ]
     if odd := next((one.path for one in found if ".." in PurePosixPath(one.path).parts), None):
         raise StartError("ModelNotFound", f"the key {odd!r} leads out of the model's directory", "rename the object")
-    leave = unneeded(tuple(one.path for one in found), load_format)
-    return tuple(sorted((one for one in found if one.path not in leave), key=lambda one: one.path))
+    paths = tuple(one.path for one in found)
+    wanted = set(without_weights(paths)) if load_format == STREAMED else set(paths) - set(unneeded(paths, load_format))
+    return tuple(sorted((one for one in found if one.path in wanted), key=lambda one: one.path))
 
 
 def _place(uri: str, root: Path) -> Path:

@@ -24,6 +24,20 @@ def test_the_platform_wins_over_the_user_and_the_user_over_our_defaults() -> Non
     assert (found["max_total_tokens"], found["port"], found["model_path"]) == (7, 15_000, "/m")
 
 
+@pytest.mark.parametrize(
+    ("uri", "load_format", "path"),
+    [
+        ("s3://bucket/m", "runai_streamer", "s3://bucket/m"),
+        ("gs://bucket/m", "runai_streamer", "gs://bucket/m"),
+        ("s3://bucket/m", "auto", "/m"),
+        ("hf://owner/m", "runai_streamer", "/m"),
+    ],
+)
+def test_a_format_that_streams_gets_the_address(uri: str, load_format: str, path: str) -> None:
+    args = ServeArgs(endpoint="qwen", model=ModelArgs(uri=uri), engine={"load_format": load_format})
+    assert engine_args(args, MODEL, Place(1))["model_path"] == path
+
+
 @pytest.mark.parametrize(("vendor", "device"), [("cpu", "cpu"), ("nvidia", "cuda"), ("amd", "cuda")])
 def test_device(vendor: Any, device: str) -> None:
     assert engine_args(serve_args(vendor=vendor), MODEL, Place(1))["device"] == device

@@ -153,6 +153,12 @@ def test_the_load_format_decides_which_copy(between: Between, tmp_path: Path) ->
     assert content(got) == {**FILES, "pytorch_model.bin": b"the same again"}
 
 
+def test_of_a_model_that_the_engine_streams_only_what_is_beside_the_weights(between: Between, tmp_path: Path) -> None:
+    got = objects.download(URI, tmp_path, lambda _: None, QUICK, load_format="runai_streamer")
+    assert content(got) == {name: data for name, data in FILES.items() if not name.endswith(".safetensors")}
+    assert not any(name in path for path in between.paths for name in ("safetensors", "pytorch_model"))
+
+
 def test_a_copy_is_on_the_disk_before_it_has_its_name(
     between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

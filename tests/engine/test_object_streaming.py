@@ -1,0 +1,58 @@
+"""A model whose weights SGLang reads from object storage itself: load_format runai_streamer over moto's S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from engine.apps import TINY_ENGINE, ServeApp, endpoint
+from moto.server import ThreadedMotoServer
+
+BUCKET = "models"
+# A signature that nobody checks; moto wants to see one.
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host"}
+GREEDY = {"prompt": "Hello", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def storage(tiny_model: Path) -> Iterator[str]:
+    """A bucket with the tiny model."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    httpx.put(f"{url}/{BUCKET}", headers=SIGNED).raise_for_status()
+    for file in tiny_model.iterdir():
+        path = f"{url}/{BUCKET}/tiny/{file.name}"
+        httpx.put(path, headers=SIGNED, content=file.read_bytes()).raise_for_status()
+    yield url
+    server.stop()
+
+
+@pytest.mark.timeout(300)
+def test_the_engine_streams_the_weights(engine_python: Path, tiny_model: Path, storage: str, tmp_path: Path) -> None:
+    env = {
+        "AWS_ENDPOINT_URL": storage,
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
+        "SGLANG_SERVE_OBJECTS_DIR": str(tmp_path / "objects"),
+        "SGLANG_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    manifest = endpoint(tiny_model, engine={"args": {**TINY_ENGINE, "load_format": "runai_streamer"}})
+    manifest["spec"]["model"]["uri"] = f"s3://{BUCKET}/tiny"
+    with ServeApp(manifest, engine_python, env=env) as streamed:
+        said = completion(streamed)
+    assert list(tmp_path.rglob("*.safetensors")) == [], "no copy on the disk"
+    with ServeApp(endpoint(tiny_model), engine_python) as local:
+        assert completion(local) == said
+
+
+def completion(app: ServeApp) -> str:
+    reply = httpx.post(f"{app.url}/v1/completions", json={"model": "tiny", **GREEDY}, timeout=60)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    return str(reply.json()["choices"][0]["text"])
