@@ -6,6 +6,7 @@ No pod runs here: there are no nodes. That they would be admitted is what the na
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Release:
 
     def uninstall(self) -> None:
         helm.run(self.helm, "uninstall", "sglang-operator", *self._where(), kubeconfig=self.plane.kubeconfig)
+
+    def notes(self) -> str:
+        """What Helm tells after the installation."""
+        done = helm.run(self.helm, "get", "notes", "sglang-operator", *self._where(), kubeconfig=self.plane.kubeconfig)
+        return done.stdout
 
     def get(self, *arguments: str) -> list[Json]:
         return self.plane.kubectl.objects(*arguments, f"--namespace={self.namespace}")
@@ -131,6 +137,18 @@ def test_install(release: Release) -> None:
     until(lambda: len(release.get("pods")) == 2, SECONDS, "two pods of the operator")
     assert len(release.get("networkpolicies,poddisruptionbudgets,services")) == 3
     apply(release, endpoint(release))
+    assert [one["metadata"]["name"] for one in release.get("sglangendpoints")] == ["smollm2"]
+
+
+def test_the_notes_lead_to_an_endpoint(release: Release) -> None:
+    release.install()
+    notes = release.notes()
+    assert "helm install kuberay-operator" in notes, "this cluster has no KubeRay"
+    assert f"kubectl --namespace {release.namespace} rollout status deployment/sglang-operator" in notes
+    (manifest,) = re.findall(r"-f - <<YAML\n(.*?)^  YAML$", notes, re.DOTALL | re.MULTILINE)
+    written = yaml.safe_load(manifest)
+    written["metadata"]["namespace"] = release.namespace
+    apply(release, written)
     assert [one["metadata"]["name"] for one in release.get("sglangendpoints")] == ["smollm2"]
 
 
