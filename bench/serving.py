@@ -223,13 +223,18 @@ def find_python(options: argparse.Namespace) -> Path:
 
 
 def read_endpoint(options: argparse.Namespace, scratch: Path) -> Endpoint:
+    """The endpoint that `read_manifest` reads, checked and with its defaults."""
+    return parse_endpoint(read_manifest(options, scratch))
+
+
+def read_manifest(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """The endpoint of `--endpoint` with the model of `--model-path`, or one made below `scratch`."""
-    manifest = yaml.safe_load(options.endpoint.read_text())
+    manifest: dict[str, Any] = yaml.safe_load(options.endpoint.read_text())
     model = manifest["spec"]["model"]
     path = options.model_path or serving_models.make(model["uri"], options.engine_python, scratch)
     if path:
         model["uri"] = f"file://{Path(path).resolve()}"
-    return parse_endpoint(manifest)
+    return manifest
 
 
 def main() -> None:

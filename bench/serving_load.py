@@ -37,6 +37,8 @@ class Round:
     itl_p99: float = 0
     errors: int = 0
     error: str = ""
+    client_cpu: float = 0
+    """Of one core, on average: near 1 the client measures itself."""
     ttft: list[float] = field(default_factory=list, repr=False)
     itl: list[float] = field(default_factory=list, repr=False)
 
@@ -118,9 +120,11 @@ async def load(args: argparse.Namespace) -> Round:
     all_of_them = requests(args)
     connector = aiohttp.TCPConnector(limit=args.concurrency)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as session:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         await asyncio.gather(*(worker(session, args.url, all_of_them, result) for _ in range(args.concurrency)))
-        result.rps = round((args.requests - result.errors) / (time.perf_counter() - began), 2)
+        seconds = time.perf_counter() - began
+    result.rps = round((args.requests - result.errors) / seconds, 2)
+    result.client_cpu = round((time.process_time() - used) / seconds, 2)
     return result
 
 

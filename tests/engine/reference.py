@@ -13,7 +13,9 @@ import soundfile
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
+    AutoProcessor,
     AutoTokenizer,
     WhisperForConditionalGeneration,
     WhisperProcessor,
@@ -69,6 +71,16 @@ def transcribe(model: str, file: str) -> str:
         following = net(input_features=features, decoder_input_ids=tokens).logits[0, -1].argmax()
         tokens = torch.cat([tokens, following.view(1, 1)], dim=1)
     return str(processor.tokenizer.decode(tokens[0, len(words) :], skip_special_tokens=True))
+
+
+def see(model: str, image: str, text: str, tokens: int) -> str:
+    """What it says of an image, greedily."""
+    processor, net = AutoProcessor.from_pretrained(model), AutoModelForImageTextToText.from_pretrained(model)
+    talk = [{"role": "user", "content": [{"type": "image", "path": image}, {"type": "text", "text": text}]}]
+    how = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    given = processor.apply_chat_template(talk, **how)
+    made = net.generate(**given, max_new_tokens=tokens, do_sample=False)
+    return str(processor.decode(made[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import struct
 import wave
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from websockets.sync.client import connect as connect_websocket
 
 TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
 QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
+ANSWER_TOKENS = 12
 LABELS = [300, 400, 500]
 ENGINE = {"args": {**TINY_ENGINE, "dtype": "float32"}}  # by itself SGLang takes half of it
 pytestmark = pytest.mark.timeout(600)
@@ -82,6 +85,37 @@ def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
     assert expected.strip(), "a transcript to compare"
     assert found.strip().startswith(expected.strip())
     assert refused["error"]["code"] == "not_supported", "once SGLang can, compare its transcript too"
+
+
+def test_images(engine_python: Path, tmp_path: Path) -> None:
+    model, image = made_by("tiny_vision", engine_python), tmp_path / "a.png"
+    image.write_bytes(stripes(31))
+    expected = reference(engine_python, "see", model, image=str(image), text=QUERY, tokens=ANSWER_TOKENS)
+    with ServeApp(endpoint(model, engine=ENGINE), engine_python) as app:
+        seen, other, blind = (say(app, *images) for images in ([stripes(31)], [stripes(7)], []))
+    assert seen == expected
+    assert len({seen, other, blind}) == 3, "the image decides, and so does its absence"
+
+
+def say(app: ServeApp, *images: bytes) -> str | None:
+    """The beginning of a greedy answer to QUERY about these images."""
+    client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
+    urls = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in images]
+    content: list[Any] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    talk: list[Any] = [{"role": "user", "content": [*content, {"type": "text", "text": QUERY}]}]
+    done = client.chat.completions.create(model="tiny", messages=talk, temperature=0, max_tokens=ANSWER_TOKENS)
+    return done.choices[0].message.content
+
+
+def stripes(step: int, width: int = 64, height: int = 48) -> bytes:
+    """A PNG of grey stripes, made by hand: this environment has no library for images."""
+    rows = b"".join(b"\0" + bytes((x * step + y) % 256 for x in range(width)) for y in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    whole = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
 def first_event(app: ServeApp, path: str) -> Any:
