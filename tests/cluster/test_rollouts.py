@@ -24,8 +24,9 @@ def test_an_endpoint_serves(serving: User) -> None:
 
 
 def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
+    """Environment, then argument and image."""
     with load(serving.url()) as working:
-        for engine in (colored("green"), engine_of({"args": {"random_seed": 7}}), engine_of({"image": another_image})):
+        for engine in (colored("green"), engine_of({"args": {"random_seed": 7}, "image": another_image})):
             before = serving.serving
             serving.edit("engine", engine)
             serving.wait_for_rollout(before)
