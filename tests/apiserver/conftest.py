@@ -12,6 +12,7 @@ from localcluster import ControlPlane, Missing
 
 __all__ = ["ControlPlane"]  # for the annotations of tests
 HERE = Path(__file__).parent
+OPEN: list[ControlPlane] = []
 BUILD_SECONDS = 1800  # a first build from source on a slow machine; seconds when it is in the cache
 
 
@@ -23,11 +24,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """It ends with the last test of this tier: what it takes while idle is missed by the engines of the next ones."""
+    if not (nextitem and nextitem.path.is_relative_to(HERE)):
+        for plane in OPEN:
+            plane.close()
+
+
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(tmp_path_factory.mktemp("control-plane"))
     try:
         plane.open()
+        OPEN.append(plane)
         yield plane
     except Missing as missing:
         reason = f"no API server can be started here: {missing}"

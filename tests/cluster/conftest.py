@@ -17,6 +17,7 @@ from localcluster.images import serving_name
 from localcluster.shell import run
 
 HERE = Path(__file__).parent
+OPEN: list[LocalCluster] = []
 GONE_SECONDS = 900
 BUILD_SECONDS = 3600  # programs and images from source on a slow machine; a minute or two when they are in the cache
 
@@ -27,6 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """It ends with the last test of this tier, as the control plane of tests/apiserver does."""
+    if not (nextitem and nextitem.path.is_relative_to(HERE)):
+        for cluster in OPEN:
+            cluster.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +54,7 @@ def cluster() -> Iterator[LocalCluster]:
             made = LocalCluster(tools.cache() / "tests")
             made.close()
             with made:
+                OPEN.append(made)
                 yield made
         except Missing as missing:
             reason = f"no pods can run here: {missing}"
