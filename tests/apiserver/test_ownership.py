@@ -13,7 +13,7 @@ from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner
-from sglang_operator.cluster.paths import BUDGET, ENDPOINT, INGRESS, POLICY, RAY_SERVICE, SERVICE, Kind
+from sglang_operator.cluster.paths import BUDGET, ENDPOINT, INGRESS, POLICY, RAY_SERVICE, RECORD, SERVICE, Kind
 from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.writer import Writer
@@ -110,6 +110,26 @@ def test_fields_that_an_object_was_created_with_go_when_the_spec_drops_them(run:
         for kind in (INGRESS, SERVICE):
             notes = (await on.one(kind))["metadata"]["annotations"]
             assert (notes.get("a"), notes.get("b")) == ("1", None)
+
+    run(body)
+
+
+def test_a_foreign_record_of_a_needed_name_is_left_alone(run: Run) -> None:
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        name = (await on.one(RECORD))["metadata"]["name"]
+        await on.remove(key)
+        theirs = {"metadata": {"name": name}, "revision": 7, "data": {"theirs": True}}
+        made = await on.api.create(RECORD.of(on.namespace), {"apiVersion": "apps/v1", "kind": RECORD.name, **theirs})
+        await on.settle(await on.create())
+        progressing = await on.condition(key, "Progressing")
+        assert progressing["reason"] == "NameTaken"
+        assert f"ControllerRevision {name}" in progressing["message"]
+        assert await on.api.get(RECORD.of(on.namespace, name)) == made
+        await on.api.delete(RECORD.of(on.namespace, name))
+        await on.settle(key)
+        assert (await on.condition(key, "Progressing"))["reason"] == "StartingRevision"
 
     run(body)
 

@@ -43,11 +43,16 @@ async def create_own(api: Api, owner: Owner, kind: Kind, wanted: Object) -> Obje
     except ApiError as error:
         if not error.is_conflict:
             raise
-        live = await api.find(kind.of(owner.key.namespace, name_of(wanted)))
-        if live is not None and not owner.owns(live):
-            raise NameTakenError(kind.name, name_of(wanted)) from error
-        return live
+        return await find_own(api, owner, kind, name_of(wanted))
     return None
+
+
+async def find_own(api: Api, owner: Owner, kind: Kind, name: str) -> Object | None:
+    """What has this name, if anything has. Raises NameTakenError if it is somebody else's."""
+    live = await api.find(kind.of(owner.key.namespace, name))
+    if live is not None and not owner.owns(live):
+        raise NameTakenError(kind.name, name)
+    return live
 
 
 async def apply_over(api: Api, kind: Kind, live: Mapping[str, Any], wanted: Object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
-from sglang_operator.cluster.children import NameTakenError, apply_over, create_own, service_of, wanted_service
+from sglang_operator.cluster.children import apply_over, create_own, find_own, service_of, wanted_service
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
@@ -86,7 +86,13 @@ class Writer:
             return
         ray_service = next(item for item in self._rendered if item["kind"] == RAY_SERVICE.name)
         record = new_record(self._owner, action.number, endpoint, ray_service)
-        self._keep_version(await self._api.create(RECORD.of(self._namespace), record))
+        try:
+            self._keep_version(await self._api.create(RECORD.of(self._namespace), record))
+        except ApiError as error:
+            if not error.is_conflict:
+                raise
+            await find_own(self._api, self._owner, RECORD, action.revision)
+            raise StalePassError(f"{action.revision} was recorded since this pass read the records") from error
         self._recorded[action.revision] = ray_service
         self._newest = action.revision
 
@@ -115,14 +121,7 @@ class Writer:
         if action.revision != self._newest:
             await self._check(action.fence)
         body = live_ray_service(self._owner, self._recorded[action.revision], self._values.with_floor(action.floor))
-        try:
-            await self._api.create(RAY_SERVICE.of(self._namespace), body)
-        except ApiError as error:
-            if not error.is_conflict:
-                raise
-            live = await self._api.find(RAY_SERVICE.of(self._namespace, action.revision))
-            if live is None or not self._owner.owns(live):
-                raise NameTakenError(RAY_SERVICE.name, action.revision) from error
+        await create_own(self._api, self._owner, RAY_SERVICE, body)
 
     async def _apply(self, revision: str, values: InPlace, uid: str = "") -> None:
         """To what is this endpoint's: the snapshot has no other."""
