@@ -114,6 +114,11 @@ class User:
         found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
         return sorted(item["metadata"]["name"] for item in found if "deletionTimestamp" not in item["metadata"])
 
+    def nodes(self) -> set[str]:
+        """Those that the endpoint's worker pods are on."""
+        found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
+        return {item["spec"]["nodeName"] for item in found if "deletionTimestamp" not in item["metadata"]}
+
     def url(self) -> str:
         return f"http://{self.read('service', self.name)['spec']['clusterIP']}"
 

@@ -19,6 +19,7 @@ from localcluster.shell import run
 HERE = Path(__file__).parent
 OPEN: list[LocalCluster] = []
 GONE_SECONDS = 900
+NODES = 2  # replicas spread over them
 BUILD_SECONDS = 3600  # programs and images from source on a slow machine; a minute or two when they are in the cache
 
 
@@ -51,7 +52,7 @@ def cluster() -> Iterator[LocalCluster]:
     with (tools.cache() / ".tests").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            made = LocalCluster(tools.cache() / "tests")
+            made = LocalCluster(tools.cache() / "tests", nodes=NODES)
             made.close()
             with made:
                 OPEN.append(made)

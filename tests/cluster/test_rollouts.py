@@ -35,17 +35,19 @@ def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
     assert working.count.requests > 20, str(working.count)
 
 
-def test_bounds_change_in_place(serving: User) -> None:
-    """1 to 2 to 1: no rollout, no pod of the first replica restarted."""
+def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
+    """1 to 2 to 1: no rollout, no pod of the first replica restarted, and each replica on a node of its own."""
     revision, first = serving.serving, serving.workers()
     with load(serving.url()) as working:
         serving.run("scale", "sgl", serving.name, "--replicas=2")
         wait_until(lambda: serving.status["readyReplicas"] == 2, 300, lambda: json.dumps(serving.status))
+        nodes = serving.nodes()
         serving.run("scale", "sgl", serving.name, "--replicas=1")
         wait_until(lambda: len(serving.workers()) == 1, 600, lambda: json.dumps(serving.status))
     assert working.count.lost == [], str(working.count)
     assert serving.serving == revision
     assert len(first) == 1
+    assert len(nodes) == min(2, len(cluster.nodes))
 
 
 def test_the_api_server_restarts_in_a_rollout(serving: User, cluster: LocalCluster) -> None:

@@ -1,4 +1,4 @@
-"""A replica on two nodes of Ray's, in two worker pods: it answers as one, and falls and comes back as one."""
+"""A replica on two nodes, in two worker pods: it answers as one, and falls and comes back as one."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def spread(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
 def test_a_lost_pod_takes_the_replica_with_it_and_another_comes(spread: User) -> None:
     said, before, replica = ask(spread), workers(spread), replica_of(spread)
     assert (len(before), spread.status["readyReplicas"]) == (2, 1)
+    assert len(spread.nodes()) == 2
     follower = next(name for name, ready in before.items() if not ready)
     spread.run("delete", "pod", follower, "--force", "--grace-period=0")
     wait_until(lambda: replica_of(spread) not in ("", replica), 600, lambda: json.dumps(spread.status))
