@@ -12,17 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cluster.actors import Operator, User, load, wait_until
+from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import engine_of, put_tiny_model, tiny_endpoint
 from cluster.load import Count
 from localcluster import tools
@@ -49,12 +48,13 @@ def main() -> None:
     given = parse_options()
     cluster = LocalCluster(tools.cache() / "run", outlives=True)
     put_tiny_model(cluster.models)
-    parts = [*ours(cluster, given), *kuberays(cluster, given)]
-    report = {"date": datetime.now(UTC).date().isoformat(), "parts": [asdict(part) for part in parts]}
-    for part in parts:
-        print(f"{part.what}: {part.events} events, {part.count}")
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=1) + "\n")
+    parts: list[Part] = []
+    for part in chain(ours(cluster, given), kuberays(cluster, given)):  # hours lie between them
+        print(f"{part.what}: {part.events} events, {part.count}", flush=True)
+        parts.append(part)
+        report = {"date": datetime.now(UTC).date().isoformat(), "parts": [asdict(part) for part in parts]}
+        if given.json:
+            given.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def parse_options() -> argparse.Namespace:
@@ -106,23 +106,6 @@ def upgrade(user: User, color: str) -> None:
     user.edit("engine", engine_of({"env": [{"name": "COLOR", "value": color}]}))
     user.wait_for_rollout(before, READY_SECONDS)
     print(f"{color}: {before} -> {user.serving}", flush=True)
-
-
-@contextmanager
-def killed_again_and_again(operator: Operator, seed: int) -> Iterator[None]:
-    done, chosen = threading.Event(), random.Random(seed)
-
-    def kill() -> None:
-        while not done.wait(chosen.uniform(2, 12)):
-            operator.restart()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        yield
-    finally:
-        done.set()
-        killer.join()
 
 
 def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:

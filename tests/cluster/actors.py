@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +70,26 @@ class Operator:
         """As a crash of its pod."""
         self.end(signal.SIGKILL)
         self.start()
+
+
+@contextmanager
+def killed_again_and_again(operator: Operator, seed: int = 0) -> Iterator[None]:
+    """SIGKILL every 2 to 12 s while the body runs, but only once it has made passes: on a busy machine it takes long to
+    start, and one that is never there proves nothing."""
+    done, chosen = threading.Event(), random.Random(seed)
+
+    def kill() -> None:
+        while not done.wait(chosen.uniform(2, 12)):
+            if operator.passes():
+                operator.restart()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        killer.join()
 
 
 @dataclass

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
-import threading
 from typing import Any
 
 import pytest
-from cluster.actors import Operator, User, load, wait_until
+from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import colored, engine_of
 from localcluster.cluster import LocalCluster
 
@@ -103,25 +101,10 @@ def look_again(user: User, operator: Operator, passes: int) -> None:
 
 
 def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, operator: Operator) -> None:
-    before, done = serving.serving, threading.Event()
-    chosen = random.Random(0)
-
-    def kill() -> None:
-        while not done.wait(chosen.uniform(2, 12)):
-            if (
-                operator.passes()
-            ):  # on a busy machine it takes long to start, and one that is never there proves nothing
-                operator.restart()
-
-    with load(serving.url()) as working:
+    before = serving.serving
+    with load(serving.url()) as working, killed_again_and_again(operator):
         serving.edit("engine", colored("blue"))
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            serving.wait_for_rollout(before)
-        finally:
-            done.set()
-            killer.join()
+        serving.wait_for_rollout(before)
     assert working.count.lost == [], str(working.count)
 
 
