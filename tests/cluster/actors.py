@@ -165,6 +165,10 @@ class User:
         return self.serving
 
 
+COUNTED: list[str] = []
+"""What each load of this run lost, for the last lines of pytest: a claim about loss has its numbers."""
+
+
 @dataclass
 class Working:
     """A load that runs; `count` once it has ended."""
@@ -186,7 +190,7 @@ def load(
         out, _ = process.communicate(timeout=1200)
         told = json.loads(out)
         working.count = Count(**{**told, "lost": [Lost(**one) for one in told["lost"]]})
-        print(working.count)
+        COUNTED.append(f"{os.environ.get('PYTEST_CURRENT_TEST', '').partition(' ')[0]}: {working.count}")
     finally:
         process.kill()
         process.communicate()

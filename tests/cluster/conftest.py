@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.actors import Operator, User, wait_until
+from cluster.actors import COUNTED, Operator, User, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was lost under load, of how many requests."""
+    if COUNTED:
+        terminalreporter.section("requests lost")
+        for line in COUNTED:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(trylast=True)
