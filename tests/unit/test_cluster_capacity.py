@@ -14,7 +14,7 @@ from sglang_operator.cluster.capacity import KNOWN_SECONDS, Need, Nodes, advice,
 GPU = "nvidia.com/gpu"
 
 
-def node(count: int, resource: str = GPU, **labels: str) -> dict[str, Any]:
+def node(count: int | str, resource: str = GPU, **labels: str) -> dict[str, Any]:
     return {"metadata": {"labels": labels}, "status": {"allocatable": {resource: str(count), "cpu": "64"}}}
 
 
@@ -30,7 +30,7 @@ def node(count: int, resource: str = GPU, **labels: str) -> dict[str, Any]:
     ],
 )
 def test_it_is_said_where_too_few_nodes_offer_enough(need: Need, said: str | None) -> None:
-    nodes = [node(4, pool="a"), node(4, pool="a"), node(2, pool="b"), {"metadata": {}, "status": {}}]
+    nodes = [node(4, pool="a"), node(4, pool="a"), node(2, pool="b"), {"metadata": {}, "status": {}}, node("1k")]
     found = advice(need, nodes)
     assert (found is None) == (said is None)
     assert found is None or str(said) in found.message

@@ -58,7 +58,7 @@ def need_of(ray_service: Object) -> Need | None:
     (group,) = ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     pod = group["template"]["spec"]
     limits = pod["containers"][0]["resources"]["limits"]
-    found = next(((name, int(count)) for name, count in limits.items() if "/" in name), None)
+    found = next(((name, _whole(count)) for name, count in limits.items() if "/" in name), None)
     return Need(*found, pods_per_replica(ray_service), pod.get("nodeSelector") or {}) if found else None
 
 
@@ -79,7 +79,12 @@ def _offers(need: Need, nodes: Iterable[Object]) -> Iterable[int]:
     for node in nodes:
         labels = node["metadata"].get("labels") or {}
         if all(labels.get(key) == value for key, value in need.selector.items()):
-            yield int((node.get("status", {}).get("allocatable") or {}).get(need.resource, 0))
+            yield _whole((node.get("status", {}).get("allocatable") or {}).get(need.resource, 0))
+
+
+def _whole(quantity: object) -> int:
+    """Devices are counted without units; 0 for what is written otherwise, which then gives no advice or none of use."""
+    return int(str(quantity)) if str(quantity).isdigit() else 0
 
 
 def _words(selector: Mapping[str, str]) -> str:
