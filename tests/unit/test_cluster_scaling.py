@@ -143,6 +143,17 @@ def test_a_head_that_does_not_serve_holds_nothing(head: dict[str, Any]) -> None:
     assert "atZeroSince" not in status
 
 
+def test_it_wakes_from_the_wish_for_a_replica_on() -> None:
+    """Ray's autoscaler comes to it seconds later, and only then there is a pod."""
+    before = {"atZeroSince": AT.format(0)}
+    wished = Asked(target=1)
+    view, status = seen(HEAD, target=0, asked=wished, status=before)
+    assert view.observed.get(NAME).live.waking_since == NOON + 50
+    assert status["atZeroSince"] == AT.format(0)
+    assert seen(HEAD, target=1, asked=wished, status=before)[0].observed.get(NAME).live.waking_since is None
+    assert seen(HEAD, target=0, asked=wished)[0].observed.get(NAME).live.waking_since is None, "it has not slept"
+
+
 def test_waking_is_known_from_having_slept() -> None:
     loading = pod("worker", "10.0.0.1", ready_after=None)
     before = {"atZeroSince": AT.format(0)}

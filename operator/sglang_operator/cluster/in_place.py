@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -104,6 +104,12 @@ def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
     """Worker pods that each replica of a RayService takes: one for each bundle of its placement."""
     (deployment,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
     return len(deployment.get("placement_group_bundles") or ()) or 1
+
+
+def asked_for(ray_clusters: Sequence[Mapping[str, Any]], each: int) -> int | None:
+    """Replicas of so many pods that Ray's autoscaler asks KubeRay for; None without a cluster."""
+    groups = [group for cluster in ray_clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]
+    return max(((group.get("replicas") or 0) // each for group in groups), default=None)
 
 
 def worker_bounds(ray_service: Mapping[str, Any], values: InPlace) -> tuple[int, int]:

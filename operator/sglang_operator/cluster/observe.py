@@ -12,7 +12,7 @@ from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.complaints import read_complaint
 from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
-from sglang_operator.cluster.in_place import InPlace, pods_per_replica, written_values
+from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
@@ -191,17 +191,20 @@ def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     service = next((item for item in snapshot.ray_services if name_of(item) == name), None)
     live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
     if not seen.reports:
-        live = replace(live, waking_since=_waking_since(snapshot, name, seen))
+        live = replace(live, waking_since=_waking_since(snapshot, name, seen, now))
     return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers, seen.each)
 
 
-def _waking_since(snapshot: Snapshot, name: str, seen: _Workers) -> float | None:
+def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> float | None:
     """A revision that had a replica and lost it looks the same as one that wakes; that it slept only the status knows.
     Its pod may be older than its sleep: it stays for a minute or two, and may be used again."""
     slept = (snapshot.endpoint.get("status") or {}).get("atZeroSince")
     created = of_pods.first_created(seen.workers)
-    if slept is None or created is None or name != read_selection(snapshot.service).revision:
+    if slept is None or name != read_selection(snapshot.service).revision:
         return None
+    if created is None:  # Serve wants a replica, and Ray's autoscaler, which looks every few seconds, has not seen it
+        wished = seen.head is not None and bool(seen.head.target)
+        return now if wished and not asked_for(_of(snapshot.ray_clusters, name), seen.each) else None
     return max(created, unix(slept))
 
 
@@ -256,8 +259,7 @@ def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int
         return written.replicas
     if seen.head and seen.head.target is not None:
         return seen.head.target  # the pods of replicas that are gone stay for a minute or two
-    groups = [group for cluster in clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]
-    return max(((group.get("replicas") or 0) // seen.each for group in groups), default=None)
+    return asked_for(clusters, seen.each)
 
 
 def kuberay_is_silent(snapshot: Snapshot, now: float) -> bool:
