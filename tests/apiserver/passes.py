@@ -24,7 +24,8 @@ from sglang_operator.cluster.types import Key, Result
 
 ROOT = Path(__file__).parents[2]
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
-MADE = KINDS.keys() - {"SGLangEndpoint", "Pod", "RayCluster"}  # what the operator makes
+# What the operator makes.
+MADE = {name: kind for name, kind in KINDS.items() if name not in ("SGLangEndpoint", "Pod", "RayCluster")}
 Object = dict[str, Any]
 
 
@@ -70,7 +71,7 @@ class Passes:
                 await asyncio.sleep(0.1)
 
     async def _left(self) -> list[Object]:
-        return [item for name, kind in KINDS.items() if name in MADE for item in await self._listed(kind)]
+        return [item for kind in MADE.values() for item in await self._listed(kind)]
 
     async def settle(self, key: Key, operator: Reconciler | None = None) -> Result:
         """Pass after pass until one writes nothing."""
@@ -101,9 +102,7 @@ class Passes:
 
     async def everything(self) -> dict[str, list[Object]]:
         """All that the operator makes, without what differs from one run to the next."""
-        return {
-            name: [_essence(item) for item in await self.objects(kind)] for name, kind in KINDS.items() if name in MADE
-        }
+        return {name: [_essence(item) for item in await self.objects(kind)] for name, kind in MADE.items()}
 
     async def _listed(self, kind: Kind) -> list[Object]:
         try:

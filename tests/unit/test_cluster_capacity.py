@@ -70,3 +70,26 @@ def test_nodes_are_read_once_a_minute(found: list[Any] | None) -> None:
 
     asyncio.run(read())
     assert cluster.asked == 2
+
+
+def test_passes_that_ask_at_once_hear_the_same() -> None:
+    class Slow(Cluster):
+        async def list(self, path: str) -> list[Any]:
+            await asyncio.sleep(0)
+            return await super().list(path)
+
+    cluster = Slow([node(1)])
+    nodes = Nodes(cluster)  # type: ignore[arg-type]
+
+    async def read() -> list[Any]:
+        return list(await asyncio.gather(nodes.read(1000.0), nodes.read(1000.0)))
+
+    assert asyncio.run(read()) == [(node(1),)] * 2
+    assert cluster.asked == 1
+
+
+def test_limits_that_a_pod_template_takes_away_are_no_need() -> None:
+    found = render(accelerator={"vendor": "nvidia", "count": 1})["RayService"]
+    (group,) = found["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    del group["template"]["spec"]["containers"][0]["resources"]
+    assert need_of(found) is None

@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from sglang_operator.api import parse_endpoint
+from sglang_operator.api.defaults import merge
 from sglang_operator.render import render_endpoint
 
 ROOT = Path(__file__).parents[2]
 VALUES = json.loads((ROOT / "charts/sglang-operator/values.schema.json").read_text())["properties"]
+FOREIGN = {"PodMonitor", "Job"}
 # What a part of a spec leaves out.
 BASE = {"model": {"uri": "hf://Qwen/Qwen3-8B"}, "accelerator": {"vendor": "nvidia", "count": 1}}
 
@@ -36,16 +38,5 @@ def test_it_is_what_the_product_takes(document: Mapping[str, Any]) -> None:
         assert kind in FOREIGN, f"{kind} is nothing that this project reads: name it in FOREIGN"
         return
     whole = {"apiVersion": "serve.sglang.io/v1alpha1", "kind": "SGLangEndpoint", "metadata": {"name": "docs"}}
-    spec = document["spec"] if kind else over(BASE, document["spec"])
-    assert render_endpoint(parse_endpoint({**whole, **document, "spec": spec}))
-
-
-FOREIGN = {"PodMonitor", "Job"}
-
-
-def over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`changes` on top of `base`, mapping by mapping."""
-    merged = dict(base)
-    for key, value in changes.items():
-        merged[key] = over(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-    return merged
+    manifest = {**whole, **document}
+    assert render_endpoint(parse_endpoint(manifest if kind else merge(BASE, manifest)))

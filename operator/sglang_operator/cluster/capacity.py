@@ -6,6 +6,7 @@ are pods.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,25 +40,38 @@ class Nodes:
 
     api: Api
     _seen: tuple[Object, ...] | None = None
-    _at: float = field(default=-KNOWN_SECONDS)
+    _at: float = -KNOWN_SECONDS
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def advise(self, ray_service: Object, now: float) -> tuple[FieldError, ...]:
+        """What they lack for a replica of a rendered RayService; nothing where nothing is known of them."""
+        need = need_of(ray_service)
+        nodes = await self.read(now) if need else None
+        lacking = advice(need, nodes) if need and nodes is not None else None
+        return (lacking,) if lacking else ()
 
     async def read(self, now: float) -> tuple[Object, ...] | None:
-        """None: they may not or cannot be read, and nothing is known of them."""
-        if now - self._at >= KNOWN_SECONDS:
-            self._at = now
-            try:
-                self._seen = tuple(await self.api.list(NODES))
-            except ApiError as error:
-                log.debug("no advice on capacity: %s", error)
-                self._seen = None
+        """None: they may not or cannot be read, and nothing is known of them. Passes that ask at once all wait for one
+        answer: a status without the advice that it had would be written twice."""
+        async with self._reading:
+            if now - self._at >= KNOWN_SECONDS:
+                self._at = now
+                self._seen = await self._list()
         return self._seen
+
+    async def _list(self) -> tuple[Object, ...] | None:
+        try:
+            return tuple(await self.api.list(NODES))
+        except ApiError as error:
+            log.debug("no advice on capacity: %s", error)
+            return None
 
 
 def need_of(ray_service: Object) -> Need | None:
     """What the workers of a rendered RayService ask for; None where that is no accelerator."""
     (group,) = ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     pod = group["template"]["spec"]
-    limits = pod["containers"][0]["resources"]["limits"]
+    limits = (pod["containers"][0].get("resources") or {}).get("limits") or {}  # spec.podTemplate may take them away
     found = next(((name, _whole(count)) for name, count in limits.items() if "/" in name), None)
     return Need(*found, pods_per_replica(ray_service), pod.get("nodeSelector") or {}) if found else None
 

@@ -76,7 +76,16 @@ def wanted_service(owner: Owner, rendered: Mapping[str, Any], selection: Selecti
 
 def service_of(rendered: tuple[Object, ...]) -> Object:
     """The rendered Service."""
-    return next(item for item in rendered if item["kind"] == SERVICE.name)
+    return _one(rendered, SERVICE)
+
+
+def ray_service_of(rendered: tuple[Object, ...]) -> Object:
+    """The rendered RayService."""
+    return _one(rendered, RAY_SERVICE)
+
+
+def _one(rendered: tuple[Object, ...], kind: Kind) -> Object:
+    return next(item for item in rendered if item["kind"] == kind.name)
 
 
 class Children:

@@ -39,7 +39,7 @@ _MORE_MEMORY: Final = {
     "ray-head": "raise spec.head.memory",
     "autoscaler": "it leaks; delete the head pod to start another, at what the loss of a head costs",
 }
-_REPORT: Final = "raise its limit in spec.podTemplate"
+_OF_OTHERS: Final = "raise its limit in spec.podTemplate"
 CRASHES: Final = 3  # of a container until it counts as a loop
 
 
@@ -131,7 +131,7 @@ def last_change(pods: Iterable[Pod]) -> float:
 
 def oom_killed(container: str) -> str:
     """What happened to it, and what to do."""
-    return f"container {container} used more memory than its limit: {_MORE_MEMORY.get(container, _REPORT)}"
+    return f"container {container} used more memory than its limit: {_MORE_MEMORY.get(container, _OF_OTHERS)}"
 
 
 def failure(pods: Iterable[Pod], now: float) -> Failure | None:

@@ -13,8 +13,8 @@ from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.capacity import Nodes, advice, need_of
-from sglang_operator.cluster.children import Children, NameTakenError
+from sglang_operator.cluster.capacity import Nodes
+from sglang_operator.cluster.children import Children, NameTakenError, ray_service_of
 from sglang_operator.cluster.claim import differences
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
@@ -66,8 +66,8 @@ class Pass:
     plan: Plan
     rendered: tuple[Object, ...]
     now: float
-    nodes: tuple[Mapping[str, Any], ...] | None = None
-    """What is known of the cluster's, while another revision than the wanted one serves."""
+    lacking: tuple[FieldError, ...] = ()
+    """What no node has enough of, while another revision than the wanted one serves."""
 
     @property
     def owner(self) -> Owner:
@@ -78,7 +78,7 @@ class Pass:
         """What it found; what is in the way says more than how far the rollout is."""
         names = {self.view.observed.service.revision} & {self.wanted.revision}
         serving = next((stored for stored in self.snapshot.records if stored.name in names), None)
-        ray_service = _ray_service(self.rendered)
+        ray_service = ray_service_of(self.rendered)
         found = (
             findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self._warnings),
             *self.plan.conditions,
@@ -90,9 +90,7 @@ class Pass:
     def _warnings(self) -> tuple[FieldError, ...]:
         """What the user should know of a valid spec."""
         claimed = differences(self.snapshot.claim, self.endpoint.spec.model.cache, self.owner)
-        need = need_of(_ray_service(self.rendered)) if self.nodes is not None else None
-        lacking = advice(need, self.nodes or ()) if need else None
-        return (*self.endpoint.warnings, *claimed, *([lacking] if lacking else ()))
+        return (*self.endpoint.warnings, *claimed, *self.lacking)
 
     @property
     def status(self) -> Object:
@@ -166,9 +164,8 @@ class Reconciler:
         view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
         plan = decide(wanted, view.observed, now)
         is_coming = not wanted.stopped and view.observed.service.revision != wanted.revision
-        has_accelerators = endpoint.spec.accelerator.vendor != "cpu"
-        nodes = await self.nodes.read(now) if self.nodes and is_coming and has_accelerators else None
-        return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now, nodes)
+        lacking = await self.nodes.advise(ray_service_of(understood.rendered), now) if self.nodes and is_coming else ()
+        return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now, lacking)
 
     async def _write(self, this: Pass) -> tuple[Condition | None, float | None]:
         """What is in the way, and after how many seconds to come back."""
@@ -216,10 +213,6 @@ class Reconciler:
         owner = Owner(key, live["metadata"]["uid"])
         for one in transitions(known, made):
             await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
-
-
-def _ray_service(rendered: tuple[Object, ...]) -> Object:
-    return next(item for item in rendered if item["kind"] == RAY_SERVICE.name)
 
 
 def _claim_of(rendered: tuple[Object, ...]) -> str:

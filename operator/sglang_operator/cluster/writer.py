@@ -8,7 +8,14 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.cluster.api import JSON_PATCH, Api, ApiError
-from sglang_operator.cluster.children import apply_over, create_own, find_own, service_of, wanted_service
+from sglang_operator.cluster.children import (
+    apply_over,
+    create_own,
+    find_own,
+    ray_service_of,
+    service_of,
+    wanted_service,
+)
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
@@ -84,7 +91,7 @@ class Writer:
         if action.revision in self._recorded:
             await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
             return
-        ray_service = next(item for item in self._rendered if item["kind"] == RAY_SERVICE.name)
+        ray_service = ray_service_of(self._rendered)
         record = new_record(self._owner, action.number, endpoint, ray_service)
         try:
             self._keep_version(await self._api.create(RECORD.of(self._namespace), record))
