@@ -73,7 +73,8 @@ def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: Ope
 
 def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
     """After the test above: KubeRay's CRDs are there."""
-    create(plane, "routed", api={"route": {"parentRefs": [{"name": "public"}], "hostnames": ["a.example.com"]}})
+    route = {"parentRefs": [{"name": "public"}], "hostnames": ["a.example.com"]}
+    create(plane, "routed", api={"route": route, "allowAnonymous": True})
     until(lambda: condition(plane, "routed", "Accepted")["reason"] == "GatewayApiAbsent", SECONDS, "the condition")
     assert "Gateway API" in condition(plane, "routed", "Accepted")["message"]
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('gateway-api')}")
