@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import httpx
 import pytest
 from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import colored, engine_of
@@ -19,6 +21,22 @@ pytestmark = pytest.mark.timeout(DEADLINE)
 def test_an_endpoint_serves(serving: User) -> None:
     assert serving.status["readyReplicas"] == 1
     assert serving.condition("Degraded")["status"] == "False"
+
+
+def test_rays_job_api_wants_its_token(serving: User) -> None:
+    """It runs whatever it is given. Its port is open inside the RayCluster only; that alone would trust every network."""
+    (head,) = serving.read("pods", "--selector=ray.io/node-type=head")["items"]
+    cluster = head["metadata"]["labels"]["ray.io/cluster"]
+    token = base64.b64decode(serving.read("secret", cluster)["data"]["auth_token"]).decode()
+    answers = {
+        name: httpx.get(f"http://{head['status']['podIP']}:8265/api/jobs/", headers=headers, timeout=60).status_code
+        for name, headers in {
+            "none": {},
+            "wrong": {"Authorization": f"Bearer {'0' * len(token)}"},
+            "right": {"Authorization": f"Bearer {token}"},
+        }.items()
+    }
+    assert answers == {"none": 401, "wrong": 403, "right": 200}
 
 
 def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
