@@ -144,7 +144,8 @@ class HoldMiddleware:
         idle = 0.0 if self._held else round(self._clock() - self._idle_since, 3)
         said = {"held": len(self._waiting()), "in_flight": len(self._held), "idle_seconds": idle}
         target = (await self._controller.situation()).target
-        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, "target": target})
+        wish = {"target": target, "wished_seconds": round(self._controller.wished_seconds, 3)}
+        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, **wish})
 
     async def _answer_watcher(self, send: Send) -> None:
         """A check or a scrape that comes every few seconds is no reason to load a model."""

@@ -43,6 +43,7 @@ class Controller:
         self._clock = clock
         self._asking: asyncio.Future[bool] | None = None
         self._heard: float | None = None
+        self._wished_at: float | None = None
         self.last = UNKNOWN
 
     async def settings(self) -> Situation:
@@ -62,11 +63,23 @@ class Controller:
             log.warning("the controller cannot be asked how many replicas run: %r", error)
         return self._without_answer()
 
+    @property
+    def wished_seconds(self) -> float:
+        """For how long a replica has been wanted, as far as was looked, while none runs; 0 where one does."""
+        return 0.0 if self._wished_at is None else self._clock() - self._wished_at
+
     async def _listen(self) -> bool:
         found = await self._ask()
         if found is not None:
             self.last, self._heard = found, self._clock()
+            self._note_wish(found)
         return found is not None
+
+    def _note_wish(self, found: Situation) -> None:
+        if not found.target or found.running:
+            self._wished_at = None
+        elif self._wished_at is None:
+            self._wished_at = self._heard
 
     def _forget(self, asking: asyncio.Future[bool]) -> None:
         self._asking = None

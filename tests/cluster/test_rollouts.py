@@ -24,7 +24,7 @@ def test_an_endpoint_serves(serving: User) -> None:
 
 
 def test_rays_job_api_wants_its_token(serving: User) -> None:
-    """It runs whatever it is given. Its port is open inside the RayCluster only; that alone would trust every network."""
+    """It runs whatever it is given. The NetworkPolicy alone would trust every network that enforces none."""
     (head,) = serving.read("pods", "--selector=ray.io/node-type=head")["items"]
     cluster = head["metadata"]["labels"]["ray.io/cluster"]
     token = base64.b64decode(serving.read("secret", cluster)["data"]["auth_token"]).decode()

@@ -96,7 +96,7 @@ def test_a_replica_that_stands_still_for_a_while_keeps_its_place(app: ServeApp) 
 def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, tiny_model: Path, tmp_path: Path) -> None:
     """Its processes are as silent as those of a hung one; here they are stopped, as no tiny model loads so slowly."""
     engine, before = scheduler(app), said(app)
-    # A health check that just came before the update waits in the stopped scheduler, and SGLang then refuses the update.
+    # A health check from just before the update waits in the stopped scheduler, and SGLang then refuses the update.
     asked = {"model_path": str(negated(tiny_model, tmp_path / "other")), "abort_all_requests": True}
     with ThreadPoolExecutor(1) as pool:
         engine.suspend()

@@ -101,6 +101,7 @@ def told(app: ServeApp) -> dict[str, Any]:
     """What the head says to the operator."""
     said: dict[str, Any] = httpx.get(f"{app.url}/-/replica", timeout=10).json()
     assert said.pop("idle_seconds") >= 0
+    assert said.pop("wished_seconds") >= 0
     return said
 
 

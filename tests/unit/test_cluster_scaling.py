@@ -38,8 +38,16 @@ _LISTEN = observing._listen  # as it is, before the fixture below replaces it
 class Asked:
     """The prober's part: which replicas answer, and what the head holds."""
 
-    def __init__(self, replicas: int = 0, held: int | None = 0, target: int | None = None, commit: str = "") -> None:
+    def __init__(
+        self,
+        replicas: int = 0,
+        held: int | None = 0,
+        target: int | None = None,
+        commit: str = "",
+        wished_seconds: float = 0.0,
+    ) -> None:
         self.replicas, self.held, self.target, self.commit = replicas, held, target, commit
+        self.wished_seconds = wished_seconds
 
     async def ask(self, addresses: tuple[str, ...], *, generate: bool) -> Answers:
         answering = enumerate(addresses[: self.replicas])
@@ -48,7 +56,7 @@ class Asked:
 
     async def ask_head(self, address: str) -> Held | None:
         assert address == "10.0.0.9"
-        return None if self.held is None else Held(self.held, 7.0, self.target)
+        return None if self.held is None else Held(self.held, 7.0, self.target, self.wished_seconds)
 
 
 def pod(kind: str, ip: str, ready_after: int | None = 0, serves: str = "true") -> dict[str, Any]:
@@ -144,11 +152,11 @@ def test_a_head_that_does_not_serve_holds_nothing(head: dict[str, Any]) -> None:
 
 
 def test_it_wakes_from_the_wish_for_a_replica_on() -> None:
-    """Ray's autoscaler comes to it seconds later, and only then there is a pod."""
+    """Ray's autoscaler comes to it seconds later, and only then there is a pod; or it never comes."""
     before = {"atZeroSince": AT.format(0)}
-    wished = Asked(target=1)
+    wished = Asked(target=1, wished_seconds=4)
     view, status = seen(HEAD, target=0, asked=wished, status=before)
-    assert view.observed.get(NAME).live.waking_since == NOON + 50
+    assert view.observed.get(NAME).live.waking_since == NOON + 46
     assert status["atZeroSince"] == AT.format(0)
     assert seen(HEAD, target=1, asked=wished, status=before)[0].observed.get(NAME).live.waking_since is None
     assert seen(HEAD, target=0, asked=wished)[0].observed.get(NAME).live.waking_since is None, "it has not slept"

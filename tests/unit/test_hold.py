@@ -21,6 +21,7 @@ from sglang_serve.replies import send_json
 from sglang_serve.situation import UNKNOWN, Situation, read_details
 
 ASLEEP = Situation(running=0, target=0, hold_seconds=10, may_sleep=True)
+AT_ZERO = {"target": 0, "wished_seconds": 0.0}  # in what it reports
 
 
 @dataclass
@@ -266,13 +267,32 @@ def test_there_is_nothing_to_administer_at_zero() -> None:
     run(work)
 
 
+def test_it_reports_since_when_a_replica_is_wanted() -> None:
+    """Its pod may never come: then the operator must not call it waking for ever."""
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        async def wished_at(now: float, situation: Situation) -> float:
+            head.now, head.situation = now, situation
+            return float((await client.get("/-/replica")).json()["wished_seconds"])
+
+        wanted = replace(ASLEEP, target=1)
+        assert await wished_at(3, wanted) == 0, "not known from before"
+        assert await wished_at(8, wanted) == 5
+        assert await wished_at(9, replace(wanted, running=1)) == 0
+        assert await wished_at(10, wanted) == 0
+        assert await wished_at(12, wanted) == 2
+        assert await wished_at(13, ASLEEP) == 0, "nobody asks any more"
+
+    run(work)
+
+
 def test_it_reports_to_the_operator_without_waking_anybody() -> None:
     async def work(head: Head, client: httpx.AsyncClient) -> None:
         head.now = 3
-        assert (await client.get("/-/replica")).json() == {"held": 0, "in_flight": 0, "idle_seconds": 3.0, "target": 0}
+        assert (await client.get("/-/replica")).json() == {"held": 0, "in_flight": 0, "idle_seconds": 3.0} | AT_ZERO
         asked = await ask(head, client)
         said = await client.get("/-/replica?generate=1")
-        assert (said.status_code, said.json()) == (503, {"held": 1, "in_flight": 1, "idle_seconds": 0.0, "target": 0})
+        assert (said.status_code, said.json()) == (503, {"held": 1, "in_flight": 1, "idle_seconds": 0.0} | AT_ZERO)
         head.proxy.up.set()
         await asked
         assert (await client.get("/-/replica")).json()["in_flight"] == 0

@@ -203,8 +203,9 @@ def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> 
     if slept is None or name != read_selection(snapshot.service).revision:
         return None
     if created is None:  # Serve wants a replica, and Ray's autoscaler, which looks every few seconds, has not seen it
-        wished = seen.head is not None and bool(seen.head.target)
-        return now if wished and not asked_for(_of(snapshot.ray_clusters, name), seen.each) else None
+        if seen.head is None or not seen.head.target or asked_for(_of(snapshot.ray_clusters, name), seen.each):
+            return None
+        return now - seen.head.wished_seconds
     return max(created, unix(slept))
 
 

@@ -55,6 +55,8 @@ class Held:
     idle_seconds: float
     target: int | None
     """Replicas that Ray Serve wants to run; None: its controller did not say."""
+    wished_seconds: float = 0.0
+    """For how long it has wanted one and had none; 0 also of a head older than this field."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Prober:
                 said = await answer.json()
                 if "held" not in said:
                     return None
-                return Held(int(said["in_flight"]), float(said["idle_seconds"]), said["target"])
+                wished = float(said.get("wished_seconds", 0))
+                return Held(int(said["in_flight"]), float(said["idle_seconds"]), said["target"], wished)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return None
 
