@@ -3,8 +3,8 @@
     python bench/ramp.py --url http://127.0.0.1:8000 --model qwen3 --endpoint qwen3 --namespace default \\
         --clients 64 --seconds 1200 --out docs/pictures/ramp
 
-`clients` streaming clients at the peak, each back to back: up in a third of the time, as many for a third, down to one
-in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json and the timeline OUT.svg;
+`clients` streaming clients at the peak, each back to back: up in a quarter of the time, as many for a quarter, down to one
+in the third, and one in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json and the timeline OUT.svg;
 exit code 1 if a request was lost, or if the wanted number of replicas went down and up again.
 """
 
@@ -53,7 +53,7 @@ class Ramp:
 
 def clients_at(share: float, peak: int) -> int:
     """How many clients there are after this share of the time."""
-    slope = min(3 * share, 1.0, 3 * (1 - share))
+    slope = min(4 * share, 1.0, 4 * (0.75 - share))
     return max(1, round(peak * slope))
 
 

@@ -1,5 +1,5 @@
-"""Puts our middleware around SGLang's app: report, request log, keys, body limit, fan-out, known models, from the
-outside in.
+"""Puts our middleware around SGLang's app: report, request log, keys, body limit, fan-out, known models, endings, from
+the outside in.
 
 Pure ASGI throughout: Starlette's BaseHTTPMiddleware hides a client's disconnect from the app, and its generation would
 run on. The replica calls `install` as the last step before Serve runs the app's lifespan: Starlette builds its stack
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
 from sglang_serve.auth import AuthMiddleware, Policy
+from sglang_serve.endings import EndWithBodyMiddleware
 from sglang_serve.fan_out import Broadcast, FanOutMiddleware
 from sglang_serve.hold import HoldMiddleware
 from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
@@ -46,6 +47,7 @@ class Context:
 
 def install(app: Starlette, context: Context) -> None:
     """Add the middleware to the app. The last one added is the outermost: the log also has what the others refuse."""
+    app.add_middleware(EndWithBodyMiddleware)
     app.add_middleware(
         KnownModelMiddleware,
         enabled=lambda: context.live().unknown_model == "NotFound",

@@ -23,6 +23,7 @@ from websockets.sync.client import connect as connect_websocket
 
 SECONDS = 30  # for what happens within one or two, on two busy cores
 MAX_BODY_BYTES = 200_000
+AFTER_A_STREAM = 2.0  # seconds that SGLang sleeps after each
 SENTINEL = "sentinel-that-must-not-be-logged"
 API = {
     "keysSecret": {"name": "keys"},
@@ -140,6 +141,7 @@ def test_each_request_is_one_line_without_what_was_said(app: ServeApp, client: h
     assert expected.items() <= line.items()
     assert line["completion_tokens"] == 2
     assert 0 < line["ttft_seconds"] <= line["seconds"]
+    assert line["seconds"] < AFTER_A_STREAM + line["ttft_seconds"], "what SGLang does after a stream is no part of it"
     log = app.log.read_text()
     assert SENTINEL not in log
     assert "alice-key" not in log

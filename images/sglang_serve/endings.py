@@ -1,0 +1,56 @@
+"""A request is over when its answer is: what SGLang does after it keeps no place.
+
+SGLang hangs a task of two seconds behind each of its streams (`TokenizerManager.create_abort_task`), and an ASGI app
+returns only after that. Ray Serve counts requests by when the app returns: a stream of one second would count as three,
+and an endpoint get three times the replicas that it was told to have. Uvicorn, natively, counts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("ray.serve")
+
+
+class EndWithBodyMiddleware:
+    """Returns as soon as the last byte of the body was sent; the app goes on by itself. Innermost: all others, and Ray
+    Serve, then see when a request is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._goes_on: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def noted(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False) and not over.done():
+                over.set_result(None)
+
+        running = asyncio.ensure_future(self._run(scope, receive, noted))
+        try:
+            await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait({running})
+            raise
+        if not over.done():
+            return running.result()
+        self._goes_on.add(running)  # the loop itself remembers no task
+        running.add_done_callback(self._forget)
+        return None
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def _forget(self, ended: asyncio.Task[None]) -> None:
+        self._goes_on.discard(ended)
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            log.warning("after an answer was complete: %r", error)
