@@ -5,6 +5,7 @@
 
 On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine.
 A part has one load of three kinds of clients: some keep a connection, some open new ones, some have streams of minutes.
+It has ten events at most, and its counts are written when it ends: a run that is cut short has told what it saw.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from sglang_operator.render import render_endpoint
 Object = dict[str, Any]
 PORT = 18099
 READY_SECONDS = 900
+EVENTS = 10  # of one part
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,22 @@ def parse_options() -> argparse.Namespace:
 def ours(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
     """Upgrades of an SGLangEndpoint, in peace and with an operator that is killed again and again."""
     with tempfile.TemporaryDirectory() as scratch, endpoint(cluster, Path(scratch)) as (user, operator):
-        if given.upgrades:
+        for numbers in batched(range(given.upgrades)):
             with under_load(user.url(), given) as count:
-                for number in range(given.upgrades):
+                for number in numbers:
                     upgrade(user, f"upgrade-{number}")
-            yield Part("upgrade by the operator", given.upgrades, count)
-        if given.kills:
+            yield Part("upgrade by the operator", len(numbers), count)
+        for numbers in batched(range(given.kills)):
             with under_load(user.url(), given) as count:
-                for number in range(given.kills):
+                for number in numbers:
                     with killed_again_and_again(operator, number):
                         upgrade(user, f"kill-{number}")
-            yield Part("upgrade with the operator killed every 2 to 12 s", given.kills, count)
+            yield Part("upgrade with the operator killed every 2 to 12 s", len(numbers), count)
+
+
+def batched(numbers: range) -> Iterator[range]:
+    """Parts of them."""
+    return (numbers[start : start + EVENTS] for start in range(0, len(numbers), EVENTS))
 
 
 @contextmanager
