@@ -3,9 +3,9 @@
     python bench/ramp.py --url http://127.0.0.1:8000 --model qwen3 --endpoint qwen3 --namespace default \\
         --clients 64 --seconds 1200 --out docs/pictures/ramp
 
-`clients` streaming clients at the peak, each back to back: up in a quarter of the time, as many for a quarter, down to one
-in the third, and one in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json and the timeline OUT.svg;
-exit code 1 if a request was lost, or if the wanted number of replicas went down and up again.
+`clients` streaming clients at the peak, each back to back: up in a quarter of the time, as many for a quarter, down to
+one in the third, and one in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json and
+the timeline OUT.svg; exit code 1 if a request was lost, or if the wanted number of replicas went down and up again.
 """
 
 from __future__ import annotations
