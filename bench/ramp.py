@@ -4,8 +4,8 @@
         --clients 64 --seconds 1200 --out docs/pictures/ramp
 
 `clients` streaming clients at the peak, each back to back: up in a quarter of the time, as many for a quarter, down to
-one in the third, and one in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json and
-the timeline OUT.svg; exit code 1 if a request was lost, or if the wanted number of replicas went down and up again.
+one in the third, and one in the last. Every two seconds `kubectl` is asked for the endpoint's status. Writes OUT.json
+and the timeline OUT.svg; exit code 1 if a request was lost, or if the wanted number of replicas went down and up again.
 """
 
 from __future__ import annotations
