@@ -3,23 +3,29 @@
 
 The end of a pod says nothing to Ray Serve: the raylet dies at SIGTERM and running streams with it. So the hook declares
 the node preempted, upon which Serve stops the replica in order (it leaves HAProxy, running streams finish), and waits
-until the replica is gone. Only then the kubelet sends SIGTERM.
+until the replica is gone. Only then the kubelet sends SIGTERM. Where a replica has several nodes its first one is the
+one that drains, whichever of its pods is deleted: Serve knows of that one only, and the others end with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sglang_serve import args, leftovers
 
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 60  # for the `ray` command, which takes some seconds to import
 PROC = Path("/proc")
 REPLICA = "ray::ServeReplica:"  # how Ray titles a replica's process
+FOLLOWER = "ray::Follower"  # and that of the actor on another node of a replica (sglang_serve.followers)
+LEAD = "lead"  # a file of a follower's directory: the id of its replica's node
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sglang_serve.drain", description="Hand over this pod's replica.")
     parser.add_argument("--seconds", type=float, required=True, help="how long the replica may take to stop")
     deadline = time.monotonic() + (seconds := parser.parse_args(argv).seconds)
-    node = find_node(PROC)
-    if node is None or not any(replicas(PROC)):
+    if find_node(PROC) is None or not any(parts(PROC)):
         say("no replica here")
         return 0
-    request_drain(node, seconds)
-    while any(replicas(PROC)):
-        if time.monotonic() > deadline:
+    asked = False
+    while any(parts(PROC)):
+        if (left := deadline - time.monotonic()) < 0:
             say(f"the replica is still there after {seconds:.0f} s")
             return 1
+        # Again until it is heard: the head may come back, with another address.
+        asked = asked or all(request_drain(node, left) for node in to_drain(PROC))
         time.sleep(POLL_SECONDS)
     say("the replica is gone")
     return 0
 
 
-def request_drain(node: Node, seconds: float) -> None:
-    """Ask Ray to drain the node. A failure is said, not raised: without its head the node ends by itself in a minute.
+def to_drain(proc: Path) -> list[Node]:
+    """This node if a replica is here, else those whose replicas have followers here."""
+    if (here := find_node(proc)) is None:
+        return []
+    if any(command.startswith(REPLICA) for command in parts(proc)):
+        return [here]
+    state = Path(os.environ.get(args.ENV_STATE_DIR, args.DEFAULT_STATE_DIR))
+    leads = [path / LEAD for path in leftovers.held(state)] if state.is_dir() else []
+    return [replace(here, node_id=lead.read_text()) for lead in leads if lead.is_file()]
+
+
+def request_drain(node: Node, seconds: float) -> bool:
+    """Ask Ray to drain the node; whether it will. A failure is said: without its head the node ends within a minute.
 
     Serve stops a replica that it cannot place elsewhere when what is left until the deadline is the replica's
     graceful_shutdown_timeout_s. That is `seconds`, so without a spare worker it stops at once, with all its time.
@@ -61,9 +79,10 @@ def request_drain(node: Node, seconds: float) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        say("ray drain-node: no answer, waiting all the same")
-    else:
-        say("draining" if done.returncode == 0 else f"ray drain-node: {done.stderr.strip()[-500:]}")
+        say("ray drain-node: no answer")
+        return False
+    say("draining" if done.returncode == 0 else f"ray drain-node: {done.stderr.strip()[-500:]}")
+    return done.returncode == 0
 
 
 def find_node(proc: Path) -> Node | None:
@@ -92,9 +111,9 @@ def connected_to(pid: int, address: str) -> str:
     return next((f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in peers), address)
 
 
-def replicas(proc: Path) -> Iterator[str]:
-    """Titles of the processes that are Serve replicas."""
-    return (command[0] for _, command in _commands(proc) if command[0].startswith(REPLICA))
+def parts(proc: Path) -> Iterator[str]:
+    """Titles of the processes that are Serve replicas, or parts of them."""
+    return (command[0] for _, command in _commands(proc) if command[0].startswith((REPLICA, FOLLOWER)))
 
 
 def say(message: str) -> None:

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sglang_serve import drain
 
 ASK_SECONDS = drain.REQUEST_SECONDS + 5  # a worker that is deleted with the head has asked to be drained by then
 RPC_SECONDS = 5
+SILENT_SECONDS = 60  # as long as Ray itself lives without its control store
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if node is None:
         drain.say("no Ray here")
         return 0
-    try:
-        return wait(ray_workers(node), seconds)
-    except Exception as error:  # noqa: BLE001 - whatever Ray raises when its control store is gone
-        drain.say(f"the control store does not answer: {error}")
-        return 0
+    return wait(patient(ray_workers(node)), seconds)
 
 
-def wait(look: Callable[[], Workers], seconds: float) -> int:
-    """As `main`; `look` is asked every second."""
+def wait(look: Callable[[], Workers | None], seconds: float) -> int:
+    """As `main`; `look` is asked every second, and gives None when there is nobody left to ask."""
     began = time.monotonic()
-    while needs_head(look(), waited := time.monotonic() - began):
+    while (workers := look()) is not None and needs_head(workers, waited := time.monotonic() - began):
         if waited > seconds:
             drain.say(f"workers still drain after {seconds:.0f} s")
             return 1
         time.sleep(drain.POLL_SECONDS)
     drain.say("no worker needs the head")
     return 0
+
+
+def patient(look: Callable[[], Workers], clock: Callable[[], float] = time.monotonic) -> Callable[[], Workers | None]:
+    """`look`, but with its last answer in place of an error; None once it has failed for SILENT_SECONDS on end."""
+    last, heard = Workers((), ()), clock()
+
+    def wrapped() -> Workers | None:
+        nonlocal last, heard
+        try:
+            last, heard = look(), clock()
+        except Exception as error:  # noqa: BLE001 - whatever Ray raises while its control store does not answer
+            drain.say(f"the control store does not answer: {error}")
+            return None if clock() - heard > SILENT_SECONDS else Workers(last.alive or {"unknown"}, last.draining)
+        return last
+
+    return wrapped
 
 
 def needs_head(workers: Workers, waited: float) -> bool:
@@ -67,12 +81,14 @@ def ray_workers(head: drain.Node) -> Callable[[], Workers]:
     from ray._raylet import GcsClient  # noqa: PLC0415 - the workers' hook does without this import
     from ray.core.generated.gcs_pb2 import GcsNodeInfo  # noqa: PLC0415
 
-    client = GcsClient(address=head.gcs_address)
+    @cache
+    def client() -> Any:  # it connects when it is made, which may fail
+        return GcsClient(address=head.gcs_address)
 
     def look() -> Workers:
-        nodes: Mapping[Any, Any] = client.get_all_node_info(timeout=RPC_SECONDS)
+        nodes: Mapping[Any, Any] = client().get_all_node_info(timeout=RPC_SECONDS)
         alive = {key.hex() for key, node in nodes.items() if node.state == GcsNodeInfo.ALIVE} - {head.node_id}
-        return Workers(alive, alive & client.get_draining_nodes(timeout=RPC_SECONDS).keys())
+        return Workers(alive, alive & client().get_draining_nodes(timeout=RPC_SECONDS).keys())
 
     return look
 

@@ -19,7 +19,9 @@ from sglang_serve.auth import KEY_NAME, TRUSTED
 from sglang_serve.replies import error_body, send_json
 
 PREFIX: Final = "/-/admin/"
-# What has a meaning for each replica by itself; the rest of SGLang's admin routes tie certain engines together.
+# What has a meaning for each replica by itself; the rest of SGLang's admin routes tie certain engines together. Not
+# release_memory_occupation and resume_memory_occupation: the engine ends if it is busy, or was not told the one before
+# the other, and no health check may reach it in between.
 ROUTES: Final = frozenset(
     {
         "abort_request",
@@ -28,8 +30,6 @@ ROUTES: Final = frozenset(
         "flush_cache",
         "freeze_gc",
         "pause_generation",
-        "release_memory_occupation",
-        "resume_memory_occupation",
         "set_internal_state",
         "set_trace_level",
         "slow_down",

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from sglang_serve import args, health
+from sglang_serve import args, drain, health
 from sglang_serve.errors import StartError
 from sglang_serve.part import Part
 
@@ -27,10 +27,11 @@ AGAIN_SECONDS = 1.0
 
 
 class Follower:
-    """The actor: the part of a replica on one node but the first. `name` is the replica's."""
+    """The actor: the part of a replica on one node but the first. `name` is the replica's, `lead` its Ray node's id."""
 
-    def __init__(self, wire: dict[str, Any], name: str, node: int) -> None:
+    def __init__(self, wire: dict[str, Any], name: str, node: int, lead: str) -> None:
         self._part = Part(args.serve_args(wire), f"{name}-{node}", os.environ, node)
+        (self._part.directory.path / drain.LEAD).write_text(lead)  # for the preStop hook of its pod
         self._path = Path()
         self._ended = threading.Event()
         self._what = ""
@@ -80,7 +81,7 @@ class Followers:
 
     def fetch(self, commit: str) -> None:
         """Let them get the model, of this commit if it has one; returns at once."""
-        actor = ray.remote(Follower)
+        actor, lead = ray.remote(Follower), ray.get_runtime_context().get_node_id()
         for node, bundle in enumerate(self._group.bundle_specs[1:], start=1):
             options = actor.options(
                 num_cpus=bundle.get("CPU", 0),
@@ -88,7 +89,7 @@ class Followers:
                 max_concurrency=3,  # `wait` occupies one thread
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=node),
             )
-            self._actors.append(options.remote(self._wire, self._name, node))
+            self._actors.append(options.remote(self._wire, self._name, node, lead))
         self._fetched = [one.fetch.remote(commit) for one in self._actors]
 
     def load(self, rendezvous: str, failed: Callable[[], None]) -> None:

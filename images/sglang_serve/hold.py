@@ -30,6 +30,7 @@ MOST_HELD_BYTES: Final = 512 * 2**20  # of their bodies together, or one of the 
 TOO_LATE: Final = "no replica was up in time (spec.scaling.holdSeconds); one is being started, try again"
 TOO_MANY: Final = f"{MOST_HELD} requests already wait for a replica; one is being started, try again"
 TOO_MANY_BYTES: Final = "the requests that wait for a replica are too large together; one is being started, try again"
+RAYS_OWN: Final = frozenset({"/-/healthz", "/-/routes"})  # of the proxy itself: what HAProxy checks
 DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
@@ -133,7 +134,7 @@ class HoldMiddleware:
             return await self._report(send)
         if scope["path"].startswith(fan_out.PREFIX):
             return await _refuse(scope, send, "no replica runs: there is nothing to administer")
-        if scope["path"].startswith("/-/"):  # HAProxy's check of the proxy itself
+        if scope["path"] in RAYS_OWN:
             return await self._app(scope, receive, send)
         if scope["path"] in UNCOUNTED and scope["path"] != "/health_generate":
             return await self._answer_watcher(send)

@@ -111,9 +111,18 @@ def list_objects(store: Store, load_format: str = "auto") -> tuple[Object, ...]:
     ]
     if odd := next((one.path for one in found if ".." in PurePosixPath(one.path).parts), None):
         raise StartError("ModelNotFound", f"the key {odd!r} leads out of the model's directory", "rename the object")
+    found = _without_folders(found)
     paths = tuple(one.path for one in found)
     wanted = set(without_weights(paths)) if load_format == STREAMED else set(paths) - set(unneeded(paths, load_format))
     return tuple(sorted((one for one in found if one.path in wanted), key=lambda one: one.path))
+
+
+def _without_folders(found: Sequence[Object]) -> list[Object]:
+    """A console's "create folder" makes an object `sub/` of no bytes, which is listed as `sub`."""
+    folders = {str(parent) for one in found for parent in PurePosixPath(one.path).parents}
+    if odd := next((one.path for one in found if one.size and one.path in folders), None):
+        raise StartError("ModelNotFound", f"the key {odd!r} is a file and a folder", "rename the object")
+    return [one for one in found if one.path not in folders]
 
 
 def _place(uri: str, root: Path) -> Path:
@@ -188,12 +197,15 @@ def _fetch_file(store: Store, one: Object, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
     with part.open("ab") as out:
-        while (start := out.tell()) < one.size:
+        # A node that fails must not leave a file that has its size and not its content: each piece is on the disk
+        # before the next one, and of what is there the last one may not be.
+        out.truncate(max(0, (out.tell() - 1) // PIECE * PIECE))
+        while (start := out.seek(0, os.SEEK_END)) < one.size:
             end = min(start + PIECE, one.size)
             wanted: GetOptions = {"range": (start, end), "if_match": one.etag}
             out.write(obstore.get(store, one.path, options=wanted).bytes())
-        out.flush()
-        os.fsync(out.fileno())  # a node that fails must not leave a file that has its name and not its content
+            out.flush()
+            os.fsync(out.fileno())
     part.rename(target)
 
 

@@ -29,7 +29,8 @@ def admin_matcher(app: FastAPI, is_admin_endpoint: Callable[[Any], bool]) -> Cal
     patterns = [route for route in admin if "{" in str(route.path)]
 
     def is_admin(scope: Scope) -> bool:
-        candidates = [*by_end.get(_last_segment(scope["path"]), ()), *patterns]
+        # A route's pattern ends in "$", which also matches before a line feed at the end of a path.
+        candidates = [*by_end.get(_last_segment(scope["path"].removesuffix("\n")), ()), *patterns]
         return any(route.matches(scope)[0] is Match.FULL for route in candidates)
 
     return is_admin

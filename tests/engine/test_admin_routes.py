@@ -11,12 +11,14 @@ import pytest
 
 from sglang_operator.cli.local_process import import_path
 
-# Runs in the engine environment. Prints, per route and method: path, method, whether the matcher calls it admin.
+# Runs in the engine environment. Prints, per route and method: path, method, whether the matcher calls it admin, and
+# whether it says the same of each spelling that Starlette dispatches to it.
 PROBE = """
 import json
 from fastapi.routing import iter_route_contexts
 from sglang.srt.entrypoints.http_server import app
 from sglang.srt.utils.auth import AuthLevel
+from starlette.routing import Match
 from sglang_serve.routes import admin_matcher
 
 def is_admin_endpoint(endpoint):
@@ -27,17 +29,28 @@ base = {"type": "http", "headers": [], "query_string": b"", "root_path": "", "ap
 rows = []
 for route in iter_route_contexts(app.routes):
     for method in sorted(route.methods or ()):
-        rows.append([route.path, method, is_admin({**base, "path": route.path, "method": method})])
+        scope = {**base, "path": route.path, "method": method}
+        respelt = [{**scope, "path": text % route.path} for text in ("%s\\n", "%s/", "/%s", "%s\\r", "%s\\n\\n", "%s ")]
+        same = [is_admin(one) for one in respelt if route.matches(one)[0] is Match.FULL]
+        rows.append([route.path, method, is_admin(scope), all(one == is_admin(scope) for one in same), len(same)])
 print(json.dumps(rows))
 """
 
 
+Row = tuple[str, str, bool, bool, int]
+
+
 @pytest.fixture(scope="module")
-def admin_routes(engine_python: Path) -> dict[tuple[str, str], bool]:
+def rows(engine_python: Path) -> list[Row]:
     env = {**os.environ, **import_path()}
     done = subprocess.run([engine_python, "-c", PROBE], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return {(path, method): admin for path, method, admin in json.loads(done.stdout.splitlines()[-1])}
+    return [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])]
+
+
+@pytest.fixture(scope="module")
+def admin_routes(rows: list[Row]) -> dict[tuple[str, str], bool]:
+    return {(path, method): admin for path, method, admin, _, _ in rows}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +70,12 @@ def test_is_an_admin_route(admin_routes: dict[tuple[str, str], bool], route: tup
 @pytest.mark.parametrize("route", [("/v1/chat/completions", "POST"), ("/v1/loads", "GET"), ("/server_info", "GET")])
 def test_is_for_everybody_with_a_key(admin_routes: dict[tuple[str, str], bool], route: tuple[str, str]) -> None:
     assert not admin_routes[route]
+
+
+def test_no_other_spelling_of_an_admin_route_is_open(rows: list[Row]) -> None:
+    """`/flush_cache%0A` is dispatched to /flush_cache."""
+    assert [path for path, _, _, is_same, _ in rows if not is_same] == []
+    assert all(spellings for _, _, is_admin, _, spellings in rows if is_admin), "a line feed was tried on each"
 
 
 def test_none_of_the_routes_that_change_the_engine_was_forgotten(admin_routes: dict[tuple[str, str], bool]) -> None:

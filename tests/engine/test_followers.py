@@ -67,7 +67,7 @@ from sglang_serve.part import Part
 
 Part.load = lambda *_: SimpleNamespace(pids=[])
 wire = args.to_wire(args.ServeArgs(endpoint="e", model=args.ModelArgs(f"file://{sys.argv[1]}")))
-one = followers.Follower(wire, "r", 1)
+one = followers.Follower(wire, "r", 1, "")
 backoff.note_failure(one._part.state)
 one.fetch("")
 one.load("127.0.0.1:1")

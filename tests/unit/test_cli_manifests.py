@@ -102,6 +102,8 @@ def test_a_date_is_text(write: Any) -> None:
         ('{"a": 1,}}', "neither YAML nor JSON"),
         ("a: 1\nb: 2\na: 3\n", "key 'a' is there twice\n  remedy: mend line 3, column 1"),
         ('{"a": {"b": 1, "b": 2}}', "key 'b' is there twice"),
+        ("? [a, b]\n: 1\n", "found unhashable key"),
+        ("kind: List\nitems: 5\n", "items is no list"),
         ("a: !!python/object:os.system {}", "neither YAML nor JSON"),
         (b"\xff\xfe\x00", "not UTF-8"),
         ("a: " + "9" * 5000, "neither YAML nor JSON"),

@@ -119,6 +119,8 @@ def test_question_with_a_key(run: Run, tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "team-b").write_text("second")
     (tmp_path / "keys" / "team-a").write_text("first\n")
+    (tmp_path / "keys" / "a-empty").touch()
+    (tmp_path / "keys" / ".gitignore").write_text("*")  # no key for the replica either
     keys = ["--keys-dir", str(tmp_path / "keys")]
     assert run("--once", "Where?", *keys, events=READY, until="closed").end()[1] == "Where? first\n"
 

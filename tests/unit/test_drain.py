@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sglang_serve import drain
+from sglang_serve import drain, leftovers
 
 RAYLET = [
     "/opt/ray/raylet/raylet",
@@ -67,19 +67,60 @@ def test_it_waits_until_the_replica_is_gone(proc: Path, monkeypatch: pytest.Monk
     replica = start(proc, 2, REPLICA)
     asked = []
 
-    def request(node: drain.Node, seconds: float) -> None:
-        asked.append((node.node_id, seconds))
+    def request(node: drain.Node, seconds: float) -> bool:
+        asked.append((node.node_id, round(seconds)))
         replica.unlink()
+        return True
 
     monkeypatch.setattr(drain, "request_drain", request)
     assert drain.main(["--seconds", "60"]) == 0
     assert asked == [("abc", 60)]
 
 
+def test_it_asks_until_it_is_heard(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the replica takes new requests for all of its time, and loses them."""
+    raylet, replica = start(proc, 1, RAYLET), start(proc, 2, REPLICA)
+    asked = []
+
+    def request(node: drain.Node, seconds: float) -> bool:
+        asked.append(node.gcs_address)
+        if len(asked) == 2:
+            replica.unlink()
+            return True
+        raylet.write_bytes(raylet.read_bytes().replace(b"10.0.0.1", b"10.0.0.2"))  # another head has come
+        return False
+
+    monkeypatch.setattr(drain, "request_drain", request)
+    assert drain.main(["--seconds", "60"]) == 0
+    assert asked == ["10.0.0.1:6379", "10.0.0.2:6379"]
+
+
+def test_a_pod_with_a_follower_drains_the_node_of_its_replica_and_waits(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve knows of that node only. The follower ends with its replica, which may have streams."""
+    start(proc, 1, RAYLET)
+    follower = start(proc, 2, ["ray::Follower.wait"])
+    monkeypatch.setenv("SGLANG_SERVE_STATE_DIR", str(proc / "state"))
+    directory = leftovers.claim(proc / "state", "r-1")
+    (directory.path / drain.LEAD).write_text("first-node")
+    asked = []
+
+    def request(node: drain.Node, seconds: float) -> bool:
+        asked.append(node)
+        follower.unlink()
+        return True
+
+    monkeypatch.setattr(drain, "request_drain", request)
+    assert drain.main(["--seconds", "60"]) == 0
+    assert asked == [drain.Node("first-node", "10.0.0.1:6379")]
+    directory.remove()
+
+
 def test_a_replica_that_stays_is_left_to_sigterm(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(proc, 1, RAYLET)
     start(proc, 2, REPLICA)
-    monkeypatch.setattr(drain, "request_drain", lambda *_: None)
+    monkeypatch.setattr(drain, "request_drain", lambda *_: False)
     assert drain.main(["--seconds", "0.05"]) == 1
 
 
@@ -87,5 +128,5 @@ def test_a_refusal_is_said_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(drain, "say", said.append)
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    drain.request_drain(drain.Node("abc", "10.0.0.1:6379"), 60)
+    assert not drain.request_drain(drain.Node("abc", "10.0.0.1:6379"), 60)
     assert said == ["ray drain-node: "]

@@ -46,6 +46,22 @@ def test_it_waits_no_longer_than_it_may(proc: Path) -> None:
     assert drain_head.wait(lambda: DRAINING, 0.05) == 1
 
 
+def test_a_control_store_that_misses_a_question_is_asked_again() -> None:
+    """Its workers still drain: without it their streams break within a minute."""
+    answers: list[Workers | Exception] = [DRAINING, TimeoutError(), TimeoutError(), NONE]
+    now = iter(range(0, 400, 40))  # of one who waits longer than it may be silent, but not on end
+
+    def look() -> Workers:
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    asked = drain_head.patient(look, lambda: float(next(now)))
+    assert [asked(), asked()] == [DRAINING, DRAINING]
+    assert asked() is None, "silent for longer than SILENT_SECONDS"
+    assert asked() == NONE
+
+
 def test_without_ray_there_is_nothing_to_wait_for(proc: Path) -> None:
     assert drain_head.main(["--seconds", "60"]) == 0
 
@@ -58,4 +74,5 @@ def test_without_control_store_there_is_nothing_to_wait_for(proc: Path, monkeypa
         raise ConnectionError("gone")
 
     monkeypatch.setattr(drain_head, "ray_workers", lambda _: gone)
+    monkeypatch.setattr(drain_head, "SILENT_SECONDS", 0.05)
     assert drain_head.main(["--seconds", "60"]) == 0

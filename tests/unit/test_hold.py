@@ -258,6 +258,17 @@ def test_who_brings_no_key_where_one_is_needed_wakes_nobody() -> None:
     run(work, replace(ASLEEP, require_keys=True))
 
 
+@pytest.mark.parametrize("path", ["/-/x", "/-/healthz/x", "/-/healthz\n"])
+def test_what_only_looks_like_rays_own_is_held_like_the_rest(path: str) -> None:
+    """Ray's proxy would queue it without key and bound, and wake a replica for it."""
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        assert (await client.post(path.replace("\n", "%0A"))).status_code == 401
+        assert head.proxy.left == 0
+
+    run(work, replace(ASLEEP, require_keys=True))
+
+
 def test_there_is_nothing_to_administer_at_zero() -> None:
     async def work(head: Head, client: httpx.AsyncClient) -> None:
         answer = await client.post("/-/admin/flush_cache")

@@ -91,6 +91,23 @@ class TestRunningRay:
             ports.CURRENT_CLUSTER.write_text(f"{address}\n")
             assert ports.running_ray() == address
 
+    @pytest.mark.parametrize("whose", ["another user's", "a link"])
+    def test_one_that_somebody_else_wrote_down_is_not_believed(
+        self, whose: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """It would be sent this user's tokens."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            written = tmp_path / "written"
+            written.write_text(f"127.0.0.1:{server.getsockname()[1]}\n")
+            if whose == "a link":
+                ports.CURRENT_CLUSTER.symlink_to(written)
+            else:
+                written.rename(ports.CURRENT_CLUSTER)
+                mine = ports.CURRENT_CLUSTER.stat()
+                theirs = os.stat_result((*mine[:4], mine.st_uid + 4711, *mine[5:]))
+                monkeypatch.setattr(Path, "lstat", lambda _: theirs)
+            assert ports.running_ray() is None
+
 
 class TestRunDirectory:
     @pytest.fixture(autouse=True)
@@ -108,6 +125,23 @@ class TestRunDirectory:
         (dead / "lock").touch()
         with rundir.run_directory() as first, rundir.run_directory() as second:
             assert set(tmp_path.iterdir()) == {first, second}
+
+    def test_what_others_planted_is_left_alone(self, tmp_path: Path) -> None:
+        """Everybody may write into /tmp: links lead to this user's files."""
+        precious, important = tmp_path / "precious", tmp_path / "important"
+        (precious / "documents").mkdir(parents=True)
+        important.write_text("content")
+        for name, mode in (("open", 0o777), ("closed", 0o700)):
+            planted = tmp_path / f"{rundir.PREFIX}{name}"
+            planted.mkdir()
+            planted.chmod(mode)
+            (planted / rundir.STATE).symlink_to(precious)
+        (tmp_path / f"{rundir.PREFIX}open" / "lock").symlink_to(important)
+        (tmp_path / f"{rundir.PREFIX}link").symlink_to(precious)
+        (precious / "lock").touch()
+        rundir.sweep()
+        assert important.read_text() == "content"
+        assert (precious / "documents").is_dir()
 
     def test_what_a_killed_replica_left_elsewhere_goes_too(self, tmp_path: Path) -> None:
         shared = tmp_path / "in-shared-memory"

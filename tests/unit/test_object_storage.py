@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -194,10 +195,44 @@ def test_a_download_that_broke_off_goes_on(between: Between, tmp_path: Path) -> 
     assert reason(tmp_path).reason == "DownloadFailed"
     (part,) = tmp_path.rglob("model-1.safetensors.part")
     assert part.stat().st_size == 5 * PIECE
+    with part.open("r+b") as written:  # the node failed: the size of a file may be on the disk before its content
+        written.seek(-PIECE, os.SEEK_END)
+        written.write(bytes(PIECE))
     between.spoil = None
     between.paths.clear()
     assert content(download(tmp_path)) == FILES
-    assert between.count("model-1") == 6
+    assert between.count("model-1") == 7, "but for four whole pieces"
+
+
+def test_each_piece_is_on_the_disk_before_the_next(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: sizes.append(os.fstat(handle).st_size))
+    download(tmp_path)
+    assert set(range(PIECE, len(FILES["model-1.safetensors"]), PIECE)) <= set(sizes)
+
+
+@contextmanager
+def also(moto: str, key: str, body: bytes) -> Iterator[None]:
+    """Another object below the model's address."""
+    client: Any = boto3.client("s3", endpoint_url=moto, region_name="us-east-1")
+    client.put_object(Bucket="models", Key=f"finance/v3/{key}", Body=body)
+    try:
+        yield
+    finally:
+        client.delete_object(Bucket="models", Key=f"finance/v3/{key}")
+
+
+def test_a_folder_that_a_console_made_is_no_file(between: Between, moto: str, tmp_path: Path) -> None:
+    with also(moto, "sub/", b""):
+        assert content(download(tmp_path)) == FILES
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(between: Between, moto: str, tmp_path: Path) -> None:
+    with also(moto, "sub", b"content"):
+        error = reason(tmp_path)
+    assert (error.reason, "'sub' is a file and a folder" in str(error)) == ("ModelNotFound", True)
 
 
 def test_one_break_is_mended_at_once(between: Between, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def running_ray() -> str | None:
     Raises Failed if the address of $RAY_ADDRESS cannot be used: whoever set it does not want another one.
     """
     asked = os.environ.get("RAY_ADDRESS", "").removeprefix("auto")
-    address = asked or (CURRENT_CLUSTER.read_text().strip() if CURRENT_CLUSTER.is_file() else "")
+    address = asked or (CURRENT_CLUSTER.read_text().strip() if _is_ours(CURRENT_CLUSTER) else "")
     if not address or not _listens(address):
         if asked:
             remedy = "start that Ray, or unset RAY_ADDRESS: this run then starts its own"
@@ -53,6 +54,15 @@ def running_ray() -> str | None:
         message = f"RAY_ADDRESS={address} is another machine's Ray, where this machine's files are not"
         raise Failed("RemoteRay", message, "unset RAY_ADDRESS to get a Ray here")
     return address
+
+
+def _is_ours(path: Path) -> bool:
+    """The Ray of another user of this machine would be sent our tokens. One of root's is everybody's."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.getuid())
 
 
 def _host_port(address: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,10 +47,19 @@ def run_directory() -> Iterator[Path]:
 
 def sweep() -> None:
     """Remove directories whose owner is dead: the kernel released its lock. Pids would lie across containers."""
-    for path in ROOT.glob(f"{PREFIX}*/lock"):
-        with suppress(OSError), path.open("w") as lock:  # another user's, or held: BlockingIOError
+    for path in filter(_is_ours, ROOT.glob(f"{PREFIX}*")):
+        with suppress(OSError), (path / "lock").open() as lock:  # held: BlockingIOError
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path.parent)
+            _remove(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Everybody may make what looks like one in /tmp, with links in it to what they want removed."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _remove(run: Path) -> None:

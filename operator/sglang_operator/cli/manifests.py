@@ -102,7 +102,8 @@ def _read(name: str) -> Iterator[Document]:
     for position, content in enumerate(documents, start=1):
         place = f"{name}, document {position}" if len(documents) > 1 else name
         if isinstance(content, Mapping) and content.get("kind") == "List":
-            items = content.get("items") or []
+            if not isinstance(items := content.get("items") or [], list):
+                raise _Unreadable(place, "items is no list", "write a list of SGLangEndpoints")
             yield from (Document(f"{place}, item {number}", item) for number, item in enumerate(items, start=1))
         else:
             yield Document(place, content)
@@ -159,7 +160,7 @@ class _Loader(yaml.CSafeLoader):
         """Refuse a repeated key; PyYAML calls it for every mapping."""
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 problem = f"key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))

@@ -152,9 +152,10 @@ def _ask(python: Path, one: _Running, question: str) -> int:
 
 
 def _any_key(keys_dir: Path | None) -> str:
-    """The first key of the directory, by name; "none" where no key is needed."""
+    """The first key of the directory, by name, as the replica reads them; "none" where no key is needed."""
     files = sorted(path for path in keys_dir.iterdir() if path.is_file()) if keys_dir else []
-    return files[0].read_text().strip() if files else "none"
+    keys = (path.read_text().strip() for path in files if not path.name.startswith("."))
+    return next(filter(None, keys), "none")
 
 
 def _stop(running: Sequence[_Running]) -> None:
