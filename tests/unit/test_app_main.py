@@ -39,6 +39,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     environment = {
         "NAMESPACES": "a,b",
         "DEFAULTS": str(file),
+        "IMAGE": "cpu=registry.example.com/serve:1",
         "WORKERS": "7",
         "RESYNC_SECONDS": "60",
         "LEADER_ELECTION": "false",
@@ -59,7 +60,17 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     assert call(*arguments, "--no-leader-election", "--read-nodes").exit_code == 0
     assert call(**{f"SGLANG_OPERATOR_{name}": value for name, value in environment.items()}).exit_code == 0
     assert started[0] == started[1]
-    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", "kuberay", True, 0, "text", "debug")
+    assert started[0] == Options(
+        *(("a", "b"), file, ("cpu=registry.example.com/serve:1",)),
+        *(7, 60.0, False, "mine", "here", "kuberay", True, 0, "text", "debug"),
+    )
+
+
+def test_images_of_several_vendors(started: list[Options]) -> None:
+    both = ("cpu=registry.example.com/serve:1", "amd=registry.example.com:5000/rocm@sha256:0")
+    assert call("--image", both[0], "--image", both[1]).exit_code == 0
+    assert call(SGLANG_OPERATOR_IMAGE=" ".join(both)).exit_code == 0
+    assert [options.images for options in started] == [both, both]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +79,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
         (("--workers", "0"), "0 is not in the range 1<=x<=64"),
         (("--defaults", "missing.yaml"), "File 'missing.yaml' does not exist"),
         (("--log-format", "xml"), "'xml' is not one of 'json', 'text'"),
+        (("--image", "intel=serve:1"), "write nvidia, amd, cpu before ="),
         (("--resync-seconds", "1"), "1.0 is not in the range x>=10"),
     ],
 )
