@@ -195,6 +195,12 @@ def test_probes_and_metrics_have_one_port(chart: Chart) -> None:
     assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
 
 
+def test_series_keep_the_labels_that_the_operator_gave_them(chart: Chart) -> None:
+    """Prometheus would rename `namespace`, the endpoint's, to `exported_namespace`."""
+    (endpoint,) = one(chart.render(EVERYTHING), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics", "honorLabels": True, "interval": "1m"}
+
+
 def test_everything_selects_the_operator_pods(chart: Chart) -> None:
     for values in ({}, EVERYTHING):
         objects = chart.render(values)
