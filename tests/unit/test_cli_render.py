@@ -165,6 +165,12 @@ class TestHelp:
         done = call(*arguments)
         assert "kubectl sglang render -f endpoint.yaml" in done.output
 
+    def test_it_does_not_teach_to_upgrade_by_kubectl_apply(self) -> None:
+        assert "| kubectl apply" not in call("--help").output
+        said = " ".join(call("render", "--help").output.split())
+        assert "is for a first look only" in said
+        assert "the Service moves to pods that are not there yet" in said
+
     def test_version(self) -> None:
         done = call("version")
         assert done.exit_code == 0

@@ -26,11 +26,14 @@ git and compared.
 
 \b
   kubectl sglang render -f endpoint.yaml
-  kubectl sglang render -f endpoint.yaml | kubectl apply -f -
   kubectl sglang render -f endpoints/ -n team-a -o json
   kubectl sglang render -f endpoint.yaml --kind RayService
   kubectl sglang render -f endpoint.yaml --defaults defaults.yaml --image cpu=registry.example.com/sglang-serve-cpu:1
   helm template my-chart | kubectl sglang render -f -
+
+To serve, apply the endpoint itself and let the operator work. Without one, `render … | kubectl apply -f -` is for a
+first look only: applied again after a change that needs new pods, the Service moves to pods that are not there yet,
+and the old RayService stays.
 
 FILE may hold many documents, as YAML or JSON, but no other kind than SGLangEndpoint; a directory stands for its .yaml,
 .yml and .json files. --defaults takes what the platform's chart has under `defaults:`, to show what its operator would
