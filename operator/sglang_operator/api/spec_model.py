@@ -10,6 +10,7 @@ from sglang_operator.api.base import (
     ADAPTER_NAME,
     DATA_KEY,
     ENV_NAME,
+    IMAGE,
     MAX_ITEMS,
     REVISION,
     SERVED_NAME,
@@ -219,7 +220,7 @@ class EnvVar(Model):
 class Engine(Model):
     """How SGLang is started: image, arguments and environment."""
 
-    image: Annotated[str, Field(max_length=1024)] = Field(
+    image: Annotated[str, text(IMAGE, 1024)] = Field(
         default="",
         description="[R] Serving image of all pods of the endpoint; it must be built FROM a serving image of this "
         "project. Default: empty, the platform's image for accelerator.vendor.",
