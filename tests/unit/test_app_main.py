@@ -102,7 +102,12 @@ def test_wrong_defaults_are_said_with_their_file(tmp_path: Path, capsys: pytest.
 
 def test_the_help_teaches() -> None:
     output = call("--help").output
-    for part in ("--namespaces team-a,team-b", "from a laptop", "SGLANG_OPERATOR_LOG_LEVEL", "Exit status 1"):
+    for part in (
+        "--namespaces team-a,team-b",
+        "from a machine that reaches pod IPs",
+        "SGLANG_OPERATOR_LOG_LEVEL",
+        "Exit status 1",
+    ):
         assert part in output
 
 

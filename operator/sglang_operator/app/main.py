@@ -25,7 +25,7 @@ HELP = """Watch SGLangEndpoints and serve them through KubeRay.
   sglang-operator run                                    the whole cluster, as the chart does
   sglang-operator run --namespaces team-a,team-b         these namespaces only
   sglang-operator run --no-leader-election --log-format text
-                                                         from a laptop, with your kubeconfig
+                                                         with your kubeconfig, from a machine that reaches pod IPs
 
 The API server is found by the pod's service account, else by $KUBECONFIG or ~/.kube/config. Every option can also be an
 environment variable, for example SGLANG_OPERATOR_LOG_LEVEL=debug. SIGTERM ends the running passes and gives the lease
