@@ -23,6 +23,7 @@ DIGEST = "sha256:" + hashlib.sha256(b"").hexdigest()
 EVERYTHING: Json = {
     "nameOverride": "models",
     "image": {"registry": "registry.example.org:5000", "tag": "v9", "digest": DIGEST, "pullPolicy": "Always"},
+    "images": {"amd": "r.example.org/rocm:1", "cpu": f"r.example.org:5000/cpu:1@{DIGEST}"},
     "imagePullSecrets": [{"name": "pull"}],
     "replicas": 3,
     "defaults": {"upgrade": {"drainSeconds": 60}, "scheduling": {"priorityClassName": "inference"}},
@@ -147,6 +148,7 @@ def test_command_line(chart: Chart) -> None:
 def test_command_line_of_other_values(chart: Chart) -> None:
     args = container(chart.render({**EVERYTHING, "watchNamespaces": ["a", "b"]}))["args"]
     expected = {
+        *("--image=amd=r.example.org/rocm:1", f"--image=cpu=r.example.org:5000/cpu:1@{DIGEST}"),
         *("--namespaces=a,b", "--workers=8", "--resync-seconds=60", "--log-format=text", "--log-level=debug"),
         "--lease-name=sglang-operator-models",
     }
@@ -164,6 +166,7 @@ def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
     assert options == {
         "namespaces": "a,b",
         "defaults": defaults,
+        "images": ("amd=r.example.org/rocm:1", f"cpu=r.example.org:5000/cpu:1@{DIGEST}"),
         "workers": 8,
         "resync_seconds": 60,
         "leader_election": True,
@@ -190,6 +193,12 @@ def test_probes_and_metrics_have_one_port(chart: Chart) -> None:
     policy = one(objects, "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_series_keep_the_labels_that_the_operator_gave_them(chart: Chart) -> None:
+    """Prometheus would rename `namespace`, the endpoint's, to `exported_namespace`."""
+    (endpoint,) = one(chart.render(EVERYTHING), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint == {"port": "http", "path": "/metrics", "honorLabels": True, "interval": "1m"}
 
 
 def test_everything_selects_the_operator_pods(chart: Chart) -> None:

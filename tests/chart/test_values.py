@@ -24,6 +24,8 @@ REFUSED: list[tuple[Json, str]] = [
     ({"watchNamespace": ["a"]}, "watchNamespace"),
     ({"image": {"name": "x"}}, "name"),
     ({"image": {"digest": "abc"}}, "digest"),
+    ({"images": {"intel": "r/i:1"}}, "intel"),
+    ({"images": {"cpu": "r/i:1 "}}, "cpu"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"replicas": "2"}, "replicas"),
     ({"replicas": -1}, "replicas"),

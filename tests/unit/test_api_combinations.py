@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from unit.api_objects import endpoint
 
-from sglang_operator.api import InvalidEndpoint, parse_endpoint
+from sglang_operator.api import FieldError, InvalidEndpoint, parse_endpoint
+from sglang_operator.api.environment import ALWAYS, BY_VENDOR
 from sglang_operator.cluster.findings import accepted
+from sglang_operator.render import Platform
+from sglang_operator.render.environment import worker_environment
 
 RDMA = {"rdma": {"resourceName": "rdma/shared"}}
 
@@ -58,3 +61,68 @@ def test_nodes_without_rdma_are_told_what_it_costs(pipeline: int, message: str, 
     assert message in warning.message
     assert remedy in warning.remedy
     assert message in accepted(frozenset(), wants_route=False, warnings=(warning,)).message
+
+
+@pytest.mark.parametrize("name", ["load_format", "quantization"])
+@pytest.mark.parametrize("engine", [{}, {"image": "mine:1", "argsCheck": "Warn"}])
+def test_gguf_is_refused_whatever_the_image(name: str, engine: dict[str, Any]) -> None:
+    (error,) = refused(endpoint(engine={"args": {name: "gguf"}, **engine}))
+    assert error.path == f"spec.engine.args.{name}"
+    assert "not served yet" in error.message
+    assert "safetensors" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("size", "meant"),
+    [(64, "64Gi"), ("64", "64Gi"), ("64m", "64Gi"), ("1.5M", "1.5Gi"), ("63Mi", "63Gi"), ("8Ki", "8Gi")],
+)
+def test_a_size_without_its_unit(size: Any, meant: str) -> None:
+    (memory,) = refused(endpoint(resources={"memory": size}))
+    (cache,) = refused(endpoint(model={"uri": "hf://a/b", "cache": {"size": size}}))
+    assert (memory.path, cache.path) == ("spec.resources.memory", "spec.model.cache.size")
+    assert memory.remedy == cache.remedy == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize("size", ["64Mi", 67_108_864, "0.1Gi", "68M", "300Mi"])
+def test_a_size_that_is_small_and_not_absurd(size: Any) -> None:
+    obj = endpoint(resources={"memory": size, "cpu": 1}, model={"uri": "hf://a/b", "cache": {"size": size}})
+    assert parse_endpoint(obj).warnings == ()
+
+
+@pytest.mark.parametrize("image", ["registry/own:1 ", "registry/own: 1", "registry/own:1\n"])
+def test_white_space_in_an_image(image: str) -> None:
+    (error,) = refused(endpoint(engine={"image": image}))
+    assert (error.path, error.message) == ("spec.engine.image", "must be an image without white space")
+
+
+class TestEnvironment:
+    def test_what_has_no_effect_is_said(self) -> None:
+        names = ("HF_HOME", "MINE", "RAY_SERVE_HAPROXY_RETRY_ON", "RAY_SERVE_HAPROXY_MAXCONN")
+        warnings = warned(*names)
+        assert [warning.path for warning in warnings] == ["spec.engine.env[0].name", "spec.engine.env[2].name"]
+        assert "has no effect" in warnings[0].message
+        assert "has no effect" in accepted(frozenset(), wants_route=False, warnings=warnings).message
+
+    def test_a_token_only_where_the_spec_names_one(self) -> None:
+        assert warned("HF_TOKEN") == ()
+        assert warned("HF_TOKEN", model={"uri": "hf://a/b", "tokenSecret": {"name": "s", "key": "k"}})
+
+    def test_what_ray_does_not_start_under(self) -> None:
+        (warning,) = warned("ROCR_VISIBLE_DEVICES", accelerator={"vendor": "amd"})
+        assert "Ray refuses" in warning.message
+        assert warned("ROCR_VISIBLE_DEVICES") == ()
+
+    @pytest.mark.parametrize("vendor", ["nvidia", "amd", "cpu"])
+    def test_the_list_is_what_the_renderer_sets(self, vendor: str) -> None:
+        parsed = parse_endpoint(endpoint(accelerator={"vendor": vendor}))
+        assert set(worker_environment(parsed, Platform())) == ALWAYS | BY_VENDOR[vendor]
+
+
+def warned(*names: str, **spec: Any) -> tuple[FieldError, ...]:
+    return parse_endpoint(endpoint(engine={"env": [{"name": name} for name in names]}, **spec)).warnings
+
+
+def refused(obj: Any) -> tuple[FieldError, ...]:
+    with pytest.raises(InvalidEndpoint) as found:
+        parse_endpoint(obj)
+    return found.value.errors

@@ -49,6 +49,9 @@ def test_what_sglang_takes_is_passed_on_unchanged(args: dict[str, Any]) -> None:
         ("mem-fraction-static", "mem_fraction_static"),
         ("--mem-fraction-static", "mem_fraction_static"),
         ("decode_context_parallel_size", "dcp_size"),
+        ("max_model_len", "context_length"),
+        ("--gpu-memory-utilization", "mem_fraction_static"),
+        ("max-num-seqs", "max_running_requests"),
     ],
 )
 def test_unknown_argument_names_the_closest(name: str, meant: str) -> None:
@@ -90,6 +93,10 @@ def test_wrong_value(args: dict[str, Any], message: str, remedy: str) -> None:
         ("tp_size", "spec.parallelism.tensor"),
         ("tensor_parallel_size", "spec.parallelism.tensor"),
         ("--tensor-parallel-size", "spec.parallelism.tensor"),
+        ("tp", "spec.parallelism.tensor"),
+        ("--dp", "spec.parallelism.data"),
+        ("pp", "spec.parallelism.pipeline"),
+        ("ep", "spec.parallelism.expert"),
         ("port", "spec.api.service.port"),
         ("model", "spec.model.uri"),
         ("is_embedding", "spec.task"),

@@ -15,6 +15,8 @@ from unit.api_objects import endpoint, well_formed_specs
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 
+WORKER = "use spec.podTemplate.worker.spec."
+
 
 def refused(obj: Any) -> tuple[FieldError, ...]:
     with pytest.raises(InvalidEndpoint) as caught:
@@ -158,11 +160,24 @@ class TestMessages:
             ),
             ({"accelerator": {"vendor": "nvida"}}, "spec.accelerator.vendor", "one of nvidia, amd, cpu", '"nvidia"?'),
             ({"accelerator": []}, "spec.accelerator", "must be a mapping", "Accelerators of one"),
-            ({"resources": {"memory": "64 GB"}}, "spec.resources.memory", "16Gi", "Host memory"),
+            ({"resources": {"memory": "64 GB"}}, "spec.resources.memory", "16Gi", "did you mean 64G or 64Gi?"),
+            ({"resources": {"memory": "64GB"}}, "spec.resources.memory", "16Gi", "did you mean 64G or 64Gi?"),
+            ({"resources": {"memory": "1.5gib"}}, "spec.resources.memory", "16Gi", "did you mean 1.5Gi?"),
+            ({"resources": {"memory": "512kb"}}, "spec.resources.memory", "16Gi", "did you mean 512k or 512Ki?"),
+            ({"resources": {"memory": "0GB"}}, "spec.resources.memory", "16Gi", "correct it: Host memory"),
+            ({"resources": {"memory": "much"}}, "spec.resources.memory", "16Gi", "correct it: Host memory"),
+            ({"scheduling": {"affinity": {}}}, "spec.scheduling.affinity", "unknown field", WORKER + "affinity"),
+            ({"affinity": {}}, "spec.affinity", "unknown field", WORKER + "affinity"),
+            (
+                {"scheduling": {"runtimeClassName": "nvidia"}},
+                "spec.scheduling.runtimeClassName",
+                "unknown field",
+                WORKER + "runtimeClassName",
+            ),
             ({"resources": {"cpu": -1}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
             ({"resources": {"cpu": 0}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
             ({"resources": {"cpu": 0.5}}, "spec.resources.cpu", "must be text", 'put it in quotes: "0.5"'),
-            ({"model": {}}, "spec.model.uri", "is required", "Address of the model"),
+            ({"model": {}}, "spec.model.uri", "is required", "add spec.model.uri: Address of the model"),
             ({"model": {"uri": ""}}, "spec.model.uri", "must not be empty", "Address of the model"),
             ({"model": {"uri": "hf://a/b", "revision": 1.0}}, "spec.model.revision", "must be text", 'quotes: "1.0"'),
             (
@@ -171,7 +186,12 @@ class TestMessages:
                 "must be true or false",
                 "write true or false",
             ),
-            ({"api": {"route": {}}}, "spec.api.route.parentRefs", "is required", "Gateways"),
+            (
+                {"api": {"route": {}}},
+                "spec.api.route.parentRefs",
+                "is required",
+                "add spec.api.route.parentRefs: Gateways",
+            ),
             ({"api": {"route": {"parentRefs": []}}}, "spec.api.route.parentRefs", "at least 1", "Gateways"),
             ({"engine": {"env": {"A": "b"}}}, "spec.engine.env", "must be a list", "Environment variables"),
             (

@@ -39,6 +39,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     environment = {
         "NAMESPACES": "a,b",
         "DEFAULTS": str(file),
+        "IMAGE": "cpu=registry.example.com/serve:1",
         "WORKERS": "7",
         "RESYNC_SECONDS": "60",
         "LEADER_ELECTION": "false",
@@ -59,7 +60,16 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
     assert call(*arguments, "--no-leader-election", "--read-nodes").exit_code == 0
     assert call(**{f"SGLANG_OPERATOR_{name}": value for name, value in environment.items()}).exit_code == 0
     assert started[0] == started[1]
-    assert started[0] == Options(("a", "b"), file, 7, 60.0, False, "mine", "here", "kuberay", True, 0, "text", "debug")
+    images = ("cpu=registry.example.com/serve:1",)
+    expected = Options(("a", "b"), file, images, 7, 60.0, False, "mine", "here", "kuberay", True, 0, "text", "debug")
+    assert started[0] == expected
+
+
+def test_images_of_several_vendors(started: list[Options]) -> None:
+    both = ("cpu=registry.example.com/serve:1", "amd=registry.example.com:5000/rocm@sha256:0")
+    assert call("--image", both[0], "--image", both[1]).exit_code == 0
+    assert call(SGLANG_OPERATOR_IMAGE=" ".join(both)).exit_code == 0
+    assert [options.images for options in started] == [both, both]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +78,7 @@ def test_every_option_is_an_environment_variable_too(started: list[Options], tmp
         (("--workers", "0"), "0 is not in the range 1<=x<=64"),
         (("--defaults", "missing.yaml"), "File 'missing.yaml' does not exist"),
         (("--log-format", "xml"), "'xml' is not one of 'json', 'text'"),
+        (("--image", "intel=serve:1"), "write nvidia, amd, cpu before ="),
         (("--resync-seconds", "1"), "1.0 is not in the range x>=10"),
     ],
 )
@@ -90,7 +101,12 @@ def test_wrong_defaults_are_said_with_their_file(tmp_path: Path, capsys: pytest.
 
 def test_the_help_teaches() -> None:
     output = call("--help").output
-    for part in ("--namespaces team-a,team-b", "from a laptop", "SGLANG_OPERATOR_LOG_LEVEL", "Exit status 1"):
+    for part in (
+        "--namespaces team-a,team-b",
+        "from a machine that reaches pod IPs",
+        "SGLANG_OPERATOR_LOG_LEVEL",
+        "Exit status 1",
+    ):
         assert part in output
 
 

@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sglang_operator.cli.main import group
+from sglang_operator.render.platform import default_images
 
 ROOT = Path(__file__).parents[2]
 SMOLLM2 = str(ROOT / "examples" / "smollm2.yaml")
@@ -69,6 +70,22 @@ class TestOutput:
         assert rendered["RayService"]["metadata"]["name"] in plain  # defaults name no revision
         assert "warning: smollm2: spec.accelerator.products: the platform's default does not fit" in done.stderr
 
+    def test_images_by_vendor(self) -> None:
+        mine = ("--image", "cpu=registry.example.com/serve:1", "--image", "amd=registry.example.com/rocm:1")
+        images = {
+            name: set(re.findall(r"image: (\S+)", render("-f", str(ROOT / "examples" / name), *mine).stdout))
+            for name in ("smollm2.yaml", "amd.yaml", "nvidia.yaml")
+        }
+        assert images["smollm2.yaml"] == {"registry.example.com/serve:1"}
+        assert images["amd.yaml"] == {"registry.example.com/rocm:1"}
+        assert images["nvidia.yaml"] == {default_images()["nvidia"]}
+
+    def test_an_image_of_the_endpoint_wins(self) -> None:
+        text = Path(SMOLLM2).read_text(encoding="utf-8") + "  engine: {image: mine:1}\n"
+        assert (
+            "registry.example.com" not in render("-f", "-", "--image", "cpu=registry.example.com/x", stdin=text).stdout
+        )
+
     @pytest.mark.parametrize(("text", "said"), [("replica: 2", "defaults.replica: "), (None, "No such file")])
     def test_bad_platform_defaults(self, tmp_path: Path, text: str | None, said: str) -> None:
         defaults = tmp_path / "defaults.yaml"
@@ -120,7 +137,14 @@ class TestBadInput:
         assert "/nonexistent.yaml: file: No such file or directory" in done.stderr
 
     @pytest.mark.parametrize(
-        "arguments", [[], ["-f", SMOLLM2, "-x"], ["-f", SMOLLM2, "-o", "xml"], ["-f", SMOLLM2, "--kind", "Pod"]]
+        "arguments",
+        [
+            [],
+            ["-f", SMOLLM2, "-x"],
+            ["-f", SMOLLM2, "-o", "xml"],
+            ["-f", SMOLLM2, "--kind", "Pod"],
+            *(["-f", SMOLLM2, "--image", wrong] for wrong in ("serve:1", "intel=serve:1", "cpu=", "cpu=a b")),
+        ],
     )
     def test_wrong_usage(self, arguments: list[str]) -> None:
         done = render(*arguments)
@@ -140,6 +164,12 @@ class TestHelp:
     def test_it_has_examples(self, arguments: list[str]) -> None:
         done = call(*arguments)
         assert "kubectl sglang render -f endpoint.yaml" in done.output
+
+    def test_it_does_not_teach_to_upgrade_by_kubectl_apply(self) -> None:
+        assert "| kubectl apply" not in call("--help").output
+        said = " ".join(call("render", "--help").output.split())
+        assert "is for a first look only" in said
+        assert "the Service moves to pods that are not there yet" in said
 
     def test_version(self) -> None:
         done = call("version")

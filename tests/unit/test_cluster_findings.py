@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +74,10 @@ def test_a_quota_or_a_policy_is_no_missing_right(said: str) -> None:
     error = ApiError(403, "Forbidden", said)
     assert findings.blocked(error).reason is Reason.REFUSED
     assert error.advice == ""
+
+
+def test_without_kuberay_it_gives_the_command_of_the_readme() -> None:
+    section = (Path(__file__).parents[2] / "README.md").read_text().split("## Install on a cluster")[1]
+    command = section.split("$ ")[1].replace("\\\n", "").split()
+    assert command[:3] == ["helm", "install", "kuberay-operator"]
+    assert f"({' '.join(command)})" in findings.kuberay_absent().message

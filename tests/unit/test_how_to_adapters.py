@@ -22,6 +22,14 @@ def test_the_yaml_is_that_of_the_example() -> None:
     assert {name: example[name] for name in model} == model
 
 
+def test_page_and_example_create_every_secret_that_is_named() -> None:
+    example = (ROOT / "examples/adapters.yaml").read_text()
+    model = yaml.safe_load(example)["spec"]["model"]
+    for text in (PAGE, example):
+        created = set(re.findall(r"kubectl create secret generic (\w+) ", text))
+        assert created == {model["tokenSecret"]["name"], model["storageSecret"]["name"]}
+
+
 def test_it_names_every_state_and_every_argument() -> None:
     assert all(f"\n| {state} |" in PAGE for state in get_args(adapters.State))
     assert all(f"`{name}`" in PAGE for name in LORA_OWNED)

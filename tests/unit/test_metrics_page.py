@@ -16,17 +16,39 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations" / "metrics.md").read_t
 SPEC, MONITOR = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
-def worker() -> dict[str, Any]:
-    objects = render_endpoint(parse_endpoint(endpoint(**SPEC["spec"])))
+def ray_cluster(**spec: Any) -> dict[str, Any]:
+    objects = render_endpoint(parse_endpoint(endpoint(**SPEC["spec"], **spec)))
     service = next(one for one in objects if one["kind"] == "RayService")
-    template: dict[str, Any] = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]
+    cluster: dict[str, Any] = service["spec"]["rayClusterConfig"]
+    return cluster
+
+
+def worker() -> dict[str, Any]:
+    template: dict[str, Any] = ray_cluster()["workerGroupSpecs"][0]["template"]
     return template
+
+
+def ports_of_head(**spec: Any) -> dict[str, int]:
+    template = ray_cluster(**spec)["headGroupSpec"]["template"]
+    return {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
 
 
 def test_the_pages_are_where_the_page_says() -> None:
     told = {name: int(port) for port, name in re.findall(r"^\| (\d+) \| `([a-z-]+)`", PAGE, re.MULTILINE)}
     ports = {port["name"]: port["containerPort"] for port in worker()["spec"]["containers"][0]["ports"]}
     assert told == {name: port for name, port in ports.items() if "metrics" in name}
+
+
+def test_of_the_heads_those_that_hold_requests_have_the_page_of_their_proxy() -> None:
+    assert "the head too with `spec.scaling.min: 0`" in PAGE
+    assert ports_of_head(scaling={"min": 0, "max": 1})["proxy-metrics"] == 9101
+    assert "proxy-metrics" not in ports_of_head(scaling={"min": 1, "max": 2})
+
+
+def test_the_monitor_looks_everywhere_and_keeps_the_labels_of_the_engine() -> None:
+    spec = MONITOR["spec"]
+    assert spec["namespaceSelector"] == {"any": True}
+    assert [one["port"] for one in spec["podMetricsEndpoints"] if one.get("honorLabels")] == ["engine-metrics"]
 
 
 def test_the_monitor_takes_all_of_them_from_all_pods() -> None:

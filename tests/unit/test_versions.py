@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import sglang_serve
 from sglang_operator.render.platform import default_images, versions
@@ -126,7 +127,13 @@ def test_documents_name_the_pinned_versions(path: str) -> None:
             assert version == versions()[what], f"{document.relative_to(ROOT)} says {what} {version}"
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/how-to/install.md"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("README.md", "docs/how-to/install.md"),
+        *("charts/sglang-operator/README.md", "charts/sglang-operator/templates/NOTES.txt"),
+    ],
+)
 def test_the_command_that_installs_kuberay_has_the_pinned_one(path: str) -> None:
     assert text(path).count(f"kuberay-helm/ --version {versions()['kuberay']} ") == 1
 
@@ -139,6 +146,15 @@ def test_documents_name_the_tested_kubernetes(path: str, before: str) -> None:
     found = re.findall(rf"(?:{before})(1\.\d+)", text(path))
     assert found
     assert set(found) == set(versions()["kubernetes"])
+
+
+def test_the_operators_image_is_pushed_under_the_name_that_the_chart_asks_for() -> None:
+    image = yaml.safe_load(text("charts/sglang-operator/values.yaml"))["image"]
+    assert image["tag"] == ""
+    name = f"{image['repository']}:{project()['version']}"
+    for command in ("docker build -f operator/Dockerfile -t", "docker push"):
+        assert f"$ {command} registry.example.com/{name}" in text("docs/how-to/build-images.md")
+    assert f"`{name}`" in text("docs/how-to/build-images.md")
 
 
 def test_conformance_reports_the_pinned_packages() -> None:

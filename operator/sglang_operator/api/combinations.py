@@ -1,15 +1,20 @@
 """What depends on engine arguments and other fields together: refused where SGLang would end, else a warning.
 
-Checked by operator and CLI alone: the CRD has no schema for the values of engine arguments.
+Checked by operator and CLI alone: the CRD has no schema for the values of engine arguments, and CEL's own functions do
+not know what a quantity is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
+from sglang_operator.api.environment import overridden
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.quantity import digits_of, number
 from sglang_operator.api.spec import EndpointSpec
+
+LEAST_BYTES: Final = 64 * 2**20  # neither Ray alone nor any model fits into less: a unit is missing
 
 
 def refused(spec: EndpointSpec) -> tuple[FieldError, ...]:
@@ -17,9 +22,32 @@ def refused(spec: EndpointSpec) -> tuple[FieldError, ...]:
     return tuple(_refused(spec))
 
 
+def hopeless(spec: EndpointSpec) -> tuple[FieldError, ...]:
+    """What no image makes work, whatever its SGLang."""
+    return (*_not_served(spec), *_too_small(spec))
+
+
 def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
-    """What works and costs more than its user may expect."""
-    return tuple(_slow_nodes(spec))
+    """What works, and otherwise than its user may expect."""
+    return (*_slow_nodes(spec), *overridden(spec))
+
+
+def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:
+    for name in ("load_format", "quantization"):
+        value = spec.engine.args.get(name)
+        if isinstance(value, str) and value.lower() == "gguf":
+            # SGLang wants the path of one file there, and a model is a directory here.
+            yield _finding(
+                name, value, "GGUF is not served yet", "use the repository that has the model as safetensors"
+            )
+
+
+def _too_small(spec: EndpointSpec) -> Iterator[FieldError]:
+    cache = spec.model.cache
+    sizes = {"resources.memory": spec.resources.memory, "model.cache.size": cache.size if cache else None}
+    for path, size in sizes.items():
+        if size is not None and number(size) < LEAST_BYTES:
+            yield FieldError(f"spec.{path}", size, "is less than 64Mi", f"did you mean {digits_of(size)}Gi?")
 
 
 def _refused(spec: EndpointSpec) -> Iterator[FieldError]:

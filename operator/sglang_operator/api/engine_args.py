@@ -78,6 +78,13 @@ LORA_OWNED: Final[Mapping[str, str]] = {
     "max_loaded_loras": "use spec.model.lora.maxLoaded",
     "max_lora_rank": "use spec.model.lora.maxRank",
 }
+# What SGLang's command line takes for the longer name, and what vLLM calls the same thing.
+_ABBREVIATED: Final[Mapping[str, str]] = {"dp": "dp_size", "pp": "pp_size", "tp": "tp_size"}
+_OF_VLLM: Final[Mapping[str, str]] = {
+    "gpu_memory_utilization": "mem_fraction_static",
+    "max_model_len": "context_length",
+    "max_num_seqs": "max_running_requests",
+}
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
 # How each kind of the table is recognised, and called in messages.
@@ -150,6 +157,7 @@ def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
 def _canonical(name: str) -> str:
     """The field name behind any spelling: `--tensor-parallel-size` -> `tp_size`. Unknown names are returned plain."""
     plain = name.removeprefix("--").replace("-", "_")
+    plain = _ABBREVIATED.get(plain, plain)
     if plain in PLATFORM_OWNED or plain in table().arguments:
         return plain
     return next((known for known, argument in table().arguments.items() if plain in argument.aliases), plain)
@@ -157,6 +165,7 @@ def _canonical(name: str) -> str:
 
 def _suggest(name: str) -> str:
     canonical = _canonical(name)
+    canonical = _OF_VLLM.get(canonical, canonical)
     meant = canonical if canonical in table().arguments else closest(name, table().arguments)
     if meant:
         return f"did you mean {meant}?"

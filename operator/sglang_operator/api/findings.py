@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, get_args
@@ -11,12 +12,16 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sglang_operator.api.base import PATTERN_WORDS, Model
+from sglang_operator.api.base import PATTERN_WORDS, QUANTITY, Model
 from sglang_operator.api.errors import FieldError, show
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 
 Loc = tuple[int | str, ...]
 Explained = tuple[str, str]  # message, remedy
+
+# Fields of a pod that the API leaves to podTemplate.
+_OF_A_POD: Final = frozenset({"affinity", "runtimeClassName", "schedulerName", "topologySpreadConstraints"})
+_BYTES: Final = re.compile(r"(?P<digits>\d+(\.\d+)?) *(?P<unit>[kmgtpe])(?P<i>i?)b?", re.IGNORECASE | re.ASCII)
 
 
 def findings(error: ValidationError) -> tuple[FieldError, ...]:
@@ -70,11 +75,11 @@ def _finding(details: ErrorDetails) -> FieldError:
     return FieldError(path_of(_known(details["loc"])), value, message, remedy)
 
 
-def _described(loc: Loc) -> str:
-    """What the field is for: the remedy where nothing better is known."""
+def _described(loc: Loc, todo: str = "correct it") -> str:
+    """What to do, and what the field is for: the remedy where nothing better is known."""
     info = _field_at(loc)
-    description = (info.description or "") if info else ""
-    return description.removeprefix("[R] ") or "see docs/reference/api.md"
+    description = (info.description or "").removeprefix("[R] ") if info else ""
+    return f"{todo}: {description}" if description else f"{todo}, see docs/reference/api.md"
 
 
 def _field_at(loc: Loc) -> FieldInfo | None:
@@ -112,6 +117,8 @@ def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
 
 def _explain_unknown(details: ErrorDetails) -> Explained:
     *parents, name = details["loc"]
+    if name in _OF_A_POD and tuple(parents) in (("spec",), ("spec", "scheduling")):
+        return "unknown field", f"use spec.podTemplate.worker.spec.{name}"
     holder = _field_at(tuple(parents))
     siblings = fields_of((holder and part_of(holder)) or SGLangEndpoint)
     beside = closest(str(name), siblings)
@@ -124,7 +131,7 @@ def _explain_unknown(details: ErrorDetails) -> Explained:
 
 
 def _explain_missing(details: ErrorDetails) -> Explained:
-    return "is required", _described(details["loc"])
+    return "is required", _described(details["loc"], f"add {path_of(details['loc'])}")
 
 
 def _explain_text(details: ErrorDetails) -> Explained:
@@ -149,8 +156,20 @@ def _explain_choice(details: ErrorDetails) -> Explained:
 
 
 def _explain_pattern(details: ErrorDetails) -> Explained:
-    words = PATTERN_WORDS.get(details["ctx"]["pattern"], f"text that matches {details['ctx']['pattern']}")
-    return f"must be {words}", _described(details["loc"])
+    pattern = details["ctx"]["pattern"]
+    words = PATTERN_WORDS.get(pattern, f"text that matches {pattern}")
+    meant = _meant_bytes(str(details["input"])) if pattern == QUANTITY else ""
+    return f"must be {words}", meant or _described(details["loc"])
+
+
+def _meant_bytes(text: str) -> str:
+    """The remedy for `64 GB`, `64GiB` or `64g`; "" for what is no size in bytes either."""
+    match = _BYTES.fullmatch(text.strip())
+    if not match or not float(match["digits"]):
+        return ""
+    digits, unit = match["digits"], match["unit"].upper()
+    binary = f"{digits}{unit}i"
+    return f"did you mean {binary}?" if match["i"] else f"did you mean {digits}{unit.replace('K', 'k')} or {binary}?"
 
 
 def _explain_json(details: ErrorDetails) -> Explained:

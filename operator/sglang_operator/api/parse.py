@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sglang_operator.api.base import Model
-from sglang_operator.api.combinations import advised, refused
+from sglang_operator.api.combinations import advised, hopeless, refused
 from sglang_operator.api.endpoint import Endpoint, resolve
 from sglang_operator.api.engine_args import doubtful_args, owned_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
@@ -34,7 +34,7 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
     except ValidationError as error:
         raise InvalidEndpoint(findings(error)) from None
     engine_errors, warnings = _check_engine(parsed.spec)
-    errors = (*_broken_rules(parsed), *engine_errors)
+    errors = (*_broken_rules(parsed), *engine_errors, *hopeless(parsed.spec))
     if errors:
         raise InvalidEndpoint(errors)
     metadata = parsed.metadata

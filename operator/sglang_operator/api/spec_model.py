@@ -10,6 +10,7 @@ from sglang_operator.api.base import (
     ADAPTER_NAME,
     DATA_KEY,
     ENV_NAME,
+    IMAGE,
     MAX_ITEMS,
     REVISION,
     SERVED_NAME,
@@ -157,7 +158,8 @@ class ModelSource(Model):
 
     uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
         description="[R] Address of the model. Required. hf://<org>/<name> is read from the Hugging Face hub (or from "
-        "a mirror directory of the platform), s3://<bucket>/<path> and gs://<bucket>/<path> from object storage, "
+        "the directory of a mirror, which the platform's defaults can mount: docs/how-to/install.md), "
+        "s3://<bucket>/<path> and gs://<bucket>/<path> from object storage, "
         "pvc://<claim>/<path> from a PersistentVolumeClaim in the endpoint's namespace, file:///<path> from the "
         "serving image or a volume that spec.podTemplate adds."
     )
@@ -166,7 +168,7 @@ class ModelSource(Model):
         description="[R] Branch, tag or commit of an hf:// repository. Default main. The first replica of a Ray "
         "cluster finds out which commit it is (status.serving.modelCommit), and all others serve that one. Name a "
         "commit if no later Ray cluster may serve another. Has no meaning for other addresses, nor for models from a "
-        "mirror directory of the platform: it holds one revision.",
+        "mirror: it holds one revision.",
     )
     served_name: Annotated[str, text(SERVED_NAME, 255)] = computed(
         "[R] Name of the model in the API (`model` in requests and in /v1/models). Default: last part of "
@@ -218,7 +220,7 @@ class EnvVar(Model):
 class Engine(Model):
     """How SGLang is started: image, arguments and environment."""
 
-    image: Annotated[str, Field(max_length=1024)] = Field(
+    image: Annotated[str, text(IMAGE, 1024)] = Field(
         default="",
         description="[R] Serving image of all pods of the endpoint; it must be built FROM a serving image of this "
         "project. Default: empty, the platform's image for accelerator.vendor.",

@@ -15,6 +15,7 @@ import click
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.options import HTTP_PORT, LEASE_NAME, Options, parse_namespaces
+from sglang_operator.render.platform import images_with
 
 GARBAGE = 20_000  # new objects between two collections; Python's own is 700 (both measured: docs/performance.md)
 
@@ -24,7 +25,7 @@ HELP = """Watch SGLangEndpoints and serve them through KubeRay.
   sglang-operator run                                    the whole cluster, as the chart does
   sglang-operator run --namespaces team-a,team-b         these namespaces only
   sglang-operator run --no-leader-election --log-format text
-                                                         from a laptop, with your kubeconfig
+                                                         with your kubeconfig, from a machine that reaches pod IPs
 
 The API server is found by the pod's service account, else by $KUBECONFIG or ~/.kube/config. Every option can also be an
 environment variable, for example SGLANG_OPERATOR_LOG_LEVEL=debug. SIGTERM ends the running passes and gives the lease
@@ -36,6 +37,15 @@ def _option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], C
     """An option that can also be given as SGLANG_OPERATOR_<NAME>."""
     name = names[0].partition("/")[0].removeprefix("--").replace("-", "_")
     return click.option(*names, envvar=f"SGLANG_OPERATOR_{name.upper()}", **attributes)
+
+
+def _images(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """`given` if every one is VENDOR=IMAGE, else a usage error."""
+    try:
+        images_with(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return given
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,6 +64,15 @@ def group() -> None:
     "--defaults",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML with platform defaults: a part of a spec, merged under the one of each endpoint. Read once.",
+)
+@_option(
+    "--image",
+    "images",
+    multiple=True,
+    callback=_images,
+    metavar="VENDOR=IMAGE",
+    help="Serving image of endpoints that name none, for nvidia, amd or cpu; may be repeated, in the environment with "
+    "spaces between.  [default: the release's]",
 )
 @_option(
     "--workers",

@@ -24,6 +24,8 @@ class Options:
     """Which ones are served; none named: all of the cluster."""
     defaults: Path | None = None
     """YAML with platform defaults, merged under each spec."""
+    images: tuple[str, ...] = ()
+    """VENDOR=IMAGE, in place of the release's serving images."""
     workers: int = 4
     """Endpoints that are reconciled at the same time."""
     resync_seconds: float = 300

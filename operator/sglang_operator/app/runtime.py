@@ -33,6 +33,7 @@ from sglang_operator.cluster.queue import WorkQueue
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import Reconcile, Workers, resync
 from sglang_operator.render import Platform
+from sglang_operator.render.platform import images_with
 
 log: Final = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Operator:
         self._open_api = self._api(configuration)
         self._lease = self._own_lease() if options.leader_election else None
         self._guarded_api = self._api(configuration, self._lease.guard if self._lease else _no_guard)
-        platform = Platform(kuberay_namespace=options.kuberay_namespace)
+        platform = Platform(images=images_with(options.images), kuberay_namespace=options.kuberay_namespace)
         given = Surroundings(self._guarded_api, defaults, platform, self._metrics.report, stack, options.read_nodes)
         reconcile = make_reconcile(given)
         self._workers = Workers(self._queue, reconcile, count=options.workers, observe=self._metrics.passed)

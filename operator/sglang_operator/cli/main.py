@@ -10,8 +10,8 @@ COMMANDS = ("render", "run", "version")  # module sglang_operator.cli.<name>, at
 HELP = """Serve SGLang models on Kubernetes, or on this machine, from the same file.
 
 \b
-  kubectl sglang render -f endpoint.yaml                     what a cluster would get
-  kubectl sglang render -f endpoint.yaml | kubectl apply -f -
+  kubectl apply -f endpoint.yaml                             serve it, in a cluster with the operator
+  kubectl sglang render -f endpoint.yaml                     what that cluster would get
   kubectl sglang run -f endpoint.yaml                        the same endpoint, here
 
 An endpoint is an SGLangEndpoint (serve.sglang.io/v1alpha1); a model and an accelerator are enough:

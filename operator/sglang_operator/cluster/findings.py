@@ -13,6 +13,7 @@ from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
 from sglang_operator.cluster.records import NewerRecordError, StoredRevision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
+from sglang_operator.render.platform import versions
 
 
 def accepted(absent: frozenset[str], wants_route: bool, warnings: Sequence[FieldError] = ()) -> Condition:
@@ -34,7 +35,8 @@ def kuberay_absent() -> Condition:
     """There is nobody to make pods."""
     message = (
         f"this cluster does not know {RAY_SERVICE.name}: install KubeRay (helm install kuberay-operator "
-        "kuberay/kuberay-operator); it is picked up without a restart"
+        f"kuberay-operator --repo https://ray-project.github.io/kuberay-helm/ --version {versions()['kuberay']} "
+        "--namespace kuberay-system --create-namespace); it is picked up without a restart"
     )
     return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.KUBERAY_ABSENT, message)
 

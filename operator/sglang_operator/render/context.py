@@ -78,6 +78,8 @@ class HeadPod:
     shared_memory: str
     object_store_bytes: int
     env: list[dict[str, Any]]
+    serves: bool
+    """It holds requests at zero replicas, by an HAProxy of its own."""
     drain_seconds: int
     """How long preStop may wait for workers that drain: until their pods are gone."""
     grace_seconds: int
@@ -206,6 +208,7 @@ def head_pod(endpoint: Endpoint, platform: Platform, of: Names) -> HeadPod:
         shared_memory=HEAD_SHARED_MEMORY,
         object_store_bytes=object_store_bytes(HEAD_SHARED_MEMORY),
         env=env_list(head_environment(endpoint)),
+        serves=endpoint.spec.holds_requests,
         drain_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
         grace_seconds=graceful_shutdown_seconds(endpoint) + 2 * KILL_SECONDS,
     )

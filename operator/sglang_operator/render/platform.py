@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -21,6 +21,20 @@ def default_images() -> dict[str, str]:
     images, known = versions()["images"], versions()
     tag = f"sglang{known['sglang']}-ray{known['ray']}"
     return {vendor: f"{images['registry']}/{images[vendor]}:{tag}" for vendor in ("nvidia", "amd", "cpu")}
+
+
+def images_with(given: Iterable[str]) -> dict[str, str]:
+    """The images of this release, those of `given` (VENDOR=IMAGE) in their place; of one vendor the last one counts.
+
+    Raises ValueError that says what is wrong and what to write.
+    """
+    images = default_images()
+    for text in given:
+        vendor, _, image = (part.strip() for part in text.partition("="))
+        if vendor not in images or not image or len(image.split()) > 1:
+            raise ValueError(f"{text!r} is no VENDOR=IMAGE: write {', '.join(images)} before =, and one image after it")
+        images[vendor] = image
+    return images
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,13 @@
-"""Kubernetes quantities as numbers: `500m`, `1.5`, `64Gi`."""
+"""What Ray is told of Kubernetes quantities."""
 
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import Final
 
-_UNITS: Final = {
-    "m": Decimal("0.001"),
-    "k": Decimal(10) ** 3,
-    **{unit: Decimal(10) ** (3 * power) for power, unit in enumerate("MGTPE", start=2)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
-}
+from sglang_operator.api.quantity import number
 
-
-def number(quantity: str) -> Decimal:
-    """The value of a quantity that the API accepted."""
-    digits = quantity.rstrip("mkKMGTPEi")
-    return Decimal(digits) * _UNITS.get(quantity[len(digits) :], Decimal(1))
+__all__: Final = ("number", "object_store_bytes", "whole_cores")
 
 
 def whole_cores(quantity: str) -> int:
