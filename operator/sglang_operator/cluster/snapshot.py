@@ -64,8 +64,8 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -
     records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
     own = service if _is_owned(service, uid) else None
     first = Snapshot(endpoint=endpoint, records=records, service=own, claim=cache)
-    # A revision is recorded before anything is made of it, so without a record there is nothing to read.
-    return await _with_lists(api, key, first) if records else first
+    # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
+    return await _with_lists(api, key, first)
 
 
 async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
