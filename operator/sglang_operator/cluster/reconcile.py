@@ -196,6 +196,8 @@ class Reconciler:
         """The plan, or if there is nothing to plan, everything else that shall be as it was written."""
         values = in_place_of(this.endpoint, this.wanted.settings)
         writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values)
+        if await writer.label():
+            return AGAIN_SECONDS
         if not this.plan.actions:
             return await self._keep(this, writer)
         log.info("%s", ", ".join(map(_name, this.plan.actions)))

@@ -20,7 +20,7 @@ from sglang_operator.cluster.claim import refuse_foreign
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
-from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
+from sglang_operator.cluster.paths import KINDS, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE, Kind
 from sglang_operator.cluster.pods import is_worker
 from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure
@@ -59,6 +59,17 @@ class Writer:
             if any(map(is_outdated, refused)):
                 break
         raise_first(refused)
+
+    async def label(self) -> bool:
+        """Put back the label by which own objects are listed; whether one was missing. Without it a later pass, or the
+        look before a write, does not see them. Raises ApiError."""
+        for live in self._snapshot.unlabelled:
+            await self._label(KINDS[live["kind"]], live)
+        return bool(self._snapshot.unlabelled)
+
+    async def _label(self, kind: Kind, live: Mapping[str, Any]) -> None:
+        metadata = {"uid": live["metadata"]["uid"], "labels": {names.ENDPOINT: self._owner.key.name}}
+        await self._api.patch(kind.of(self._namespace, name_of(live)), {"metadata": metadata})
 
     async def _carry_out(self, action: do.Action, endpoint: Endpoint, now: float) -> None:
         match action:
@@ -104,7 +115,9 @@ class Writer:
         except ApiError as error:
             if not error.is_conflict:
                 raise
-            await find_own(self._api, self._owner, RECORD, action.revision)
+            live = await find_own(self._api, self._owner, RECORD, action.revision)
+            if live and labels_of(live).get(names.ENDPOINT) != self._owner.key.name:
+                await self._label(RECORD, live)  # of long ago: nothing else has led to its name
             raise StalePassError(f"{action.revision} was recorded since this pass read the records") from error
         self._recorded[action.revision] = ray_service
         self._newest = action.revision
