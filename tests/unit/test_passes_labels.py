@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from unit.small_cluster import KEY, SmallCluster
 from sglang_operator.cluster.paths import RAY_SERVICE, RECORD, Kind
 from sglang_operator.render import names
 
-Body = Callable[[SmallCluster], Awaitable[None]]
+Body = Callable[[SmallCluster], Coroutine[Any, Any, None]]
 KINDS = pytest.mark.parametrize("kind", [RAY_SERVICE, RECORD], ids=lambda kind: kind.name)
 
 

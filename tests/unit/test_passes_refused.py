@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from unit.small_cluster import KEY, SmallCluster
 from unit.small_server import Refuse, nothing_is_refused
 
 from sglang_operator.cluster.api import ApiError
-from sglang_operator.cluster.paths import CLAIM, ENDPOINT, POLICY
+from sglang_operator.cluster.paths import CLAIM, ENDPOINT, INGRESS, POLICY, Kind
 
-INGRESS = {"allowAnonymous": True, "ingress": {"host": "a.example.com"}}
+OPEN = {"allowAnonymous": True, "ingress": {"host": "a.example.com"}}
 DENIED = ApiError(400, "BadRequest", 'admission webhook "nginx" denied the request: host is already defined')
 QUOTA = ApiError(403, "Forbidden", 'rayservices.ray.io "x" is forbidden: exceeded quota: q')
 AWAY = ApiError(500, "InternalError", 'failed calling webhook "kueue": no endpoints available for service "kueue"')
-Body = Callable[[SmallCluster], Awaitable[None]]
+Body = Callable[[SmallCluster], Coroutine[Any, Any, None]]
 
 
 def refusing(error: ApiError, what: str, verb: str = "") -> Refuse:
@@ -27,19 +28,20 @@ def play(cluster: SmallCluster, body: Body) -> None:
     asyncio.run(body(cluster))
 
 
-def test_a_refused_ingress_keeps_bounds_and_other_objects_from_nothing() -> None:
+@pytest.mark.parametrize(("refused", "other"), [(INGRESS, POLICY), (POLICY, INGRESS)], ids=["Ingress", "NetworkPolicy"])
+def test_a_refused_object_keeps_bounds_and_other_objects_from_nothing(refused: Kind, other: Kind) -> None:
     async def body(on: SmallCluster) -> None:
-        on.server.refuse = refusing(DENIED, "/ingresses")
+        on.server.refuse = refusing(DENIED, f"/{refused.plural}")
         name = await on.serve()
         assert (on.condition("Progressing")["reason"], on.condition("Ready")["status"]) == ("RefusedByCluster", "True")
         assert "host is already defined" in on.condition("Progressing")["message"]
-        del on.server.objects[POLICY.of(*KEY)]
+        del on.server.objects[other.of(*KEY)]
         on.edit(scaling={"min": 3, "max": 6})
         await on.settle(60)
         assert on.workers(name) == ((3, 6), (3, 6))
-        assert POLICY.of(*KEY) in on.server.objects
+        assert other.of(*KEY) in on.server.objects
 
-    play(SmallCluster(api=INGRESS, scaling={"min": 1, "max": 2}), body)
+    play(SmallCluster(api=OPEN, scaling={"min": 1, "max": 2}), body)
 
 
 def test_a_name_that_is_taken_keeps_bounds_from_nothing() -> None:
@@ -132,11 +134,9 @@ def test_the_first_error_is_told_if_status_cannot_be_written_either() -> None:
 
 def test_a_claim_of_somebody_else_is_not_mounted() -> None:
     async def body(on: SmallCluster) -> None:
-        theirs = {"metadata": {"labels": {"app": "redis"}}, "spec": {"accessModes": ["ReadWriteMany"]}}
-        storage = {"resources": {"requests": {"storage": "100Gi"}}}
-        before = on.server.put(
-            CLAIM.of(KEY.namespace, "qwen3-cache"), {**theirs, "spec": {**theirs["spec"], **storage}}
-        )
+        size = {"requests": {"storage": "100Gi"}}
+        theirs = {"metadata": {"labels": {}}, "spec": {"accessModes": ["ReadWriteMany"], "resources": size}}
+        before = on.server.put(CLAIM.of(KEY.namespace, "qwen3-cache"), theirs)
         await on.settle()
         found = on.condition("Progressing")
         assert (found["status"], found["reason"]) == ("False", "NameTaken")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from sglang_operator.cluster.silence import SILENT_SECONDS, said_of
 
 INVALID = {"type": "Ready", "status": "False", "reason": "ValidationFailed", "message": "RAY_REDIS_ADDRESS is set"}
 LATE = SILENT_SECONDS + 10
-Body = Callable[[SmallCluster], Awaitable[None]]
+Body = Callable[[SmallCluster], Coroutine[Any, Any, None]]
 
 
 def play(cluster: SmallCluster, body: Body) -> None:
