@@ -15,10 +15,10 @@ from apiserver.rollouts import Object, Stage, stage
 
 from sglang_operator.cluster.capacity import Nodes
 from sglang_operator.cluster.metadata import name_of, stamp
-from sglang_operator.cluster.observe import SILENT_SECONDS
 from sglang_operator.cluster.paths import ENDPOINT, POD
 from sglang_operator.cluster.pods import is_worker
 from sglang_operator.cluster.probe import Answers
+from sglang_operator.cluster.silence import SILENT_SECONDS
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.observed import Probe
 from sglang_operator.lifecycle.scene import LOST_SECONDS

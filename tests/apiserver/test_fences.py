@@ -15,9 +15,10 @@ from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner, notes_of
 from sglang_operator.cluster.paths import ENDPOINT, RAY_CLUSTER, RECORD
 from sglang_operator.cluster.records import FAILURE
+from sglang_operator.cluster.refusals import StalePassError
 from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.cluster.types import Key
-from sglang_operator.cluster.writer import StalePassError, Writer
+from sglang_operator.cluster.writer import Writer
 from sglang_operator.lifecycle import plan as do
 from sglang_operator.lifecycle.observed import Failure
 from sglang_operator.render import Platform, render_endpoint

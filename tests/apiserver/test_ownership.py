@@ -10,10 +10,10 @@ import pytest
 from apiserver.passes import Passes, passes
 
 from sglang_operator.api import parse_endpoint
-from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.paths import BUDGET, ENDPOINT, INGRESS, POLICY, RAY_SERVICE, RECORD, SERVICE, Kind
+from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.writer import Writer

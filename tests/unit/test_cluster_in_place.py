@@ -140,11 +140,13 @@ def test_bounds_never_cross(low: int, extra: int, wanted: int, pods: int) -> Non
 
 
 def test_what_the_server_adds_is_no_difference_but_what_is_missing_is() -> None:
-    wanted = {"spec": {"ports": [{"port": 80}], "type": "ClusterIP", "empty": ""}}
+    wanted = {"spec": {"ports": [{"port": 80}], "type": "ClusterIP", "empty": "", "none": []}}
     live = {"spec": {"ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP", "clusterIP": "10.0.0.1"}}
     assert covers(live, wanted)
     assert not covers({"spec": {**live["spec"], "type": "NodePort"}}, wanted)
     assert not covers({"spec": {**live["spec"], "ports": []}}, wanted)
+    assert not covers({"spec": {"type": "ClusterIP"}}, wanted)
+    assert not covers({"spec": {**live["spec"], "none": [1]}}, wanted)
 
 
 @pytest.mark.parametrize("field", ["selector", "podSelector"])

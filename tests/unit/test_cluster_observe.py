@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sglang_operator.cluster.metadata import unix
-from sglang_operator.cluster.observe import SILENT_SECONDS, kuberay_is_silent
+from sglang_operator.cluster.silence import SILENT_SECONDS, unheard
 from sglang_operator.cluster.snapshot import Snapshot
 from sglang_operator.render import names
 
@@ -31,30 +31,30 @@ def snapshot(*pods: Json, services: tuple[Json, ...] = (), clusters: tuple[Json,
 
 def test_a_ray_service_without_a_cluster_waits() -> None:
     waiting = snapshot(services=(thing("qwen3-a"),))
-    assert kuberay_is_silent(waiting, LATE)
-    assert not kuberay_is_silent(waiting, LATE - 2)
+    assert unheard(waiting, LATE)
+    assert not unheard(waiting, LATE - 2)
     touched = {**thing("qwen3-a-x"), "status": {"observedGeneration": 1}}
-    assert not kuberay_is_silent(snapshot(services=(thing("qwen3-a"),), clusters=(touched,)), LATE)
+    assert not unheard(snapshot(services=(thing("qwen3-a"),), clusters=(touched,)), LATE)
 
 
 def test_a_cluster_that_nobody_has_come_to_waits() -> None:
     """KubeRay died between the RayCluster and its pods. Pods that a quota refuses are told of in its status."""
     made = {"services": (thing("qwen3-a"),), "clusters": (thing("qwen3-a-x"),)}
-    assert kuberay_is_silent(snapshot(**made), LATE)
-    assert not kuberay_is_silent(snapshot(**made), LATE - 2)
-    assert not kuberay_is_silent(snapshot(pod("head"), **made), LATE)
+    assert unheard(snapshot(**made), LATE)
+    assert not unheard(snapshot(**made), LATE - 2)
+    assert not unheard(snapshot(pod("head"), **made), LATE)
 
 
 @pytest.mark.parametrize("node_type", ["head", "worker"])
 def test_pods_of_a_terminating_cluster_that_nobody_ends_wait(node_type: str) -> None:
     """With Redis its finalizer is KubeRay's, and so are its pods."""
     cluster = thing("qwen3-a-x", terminating=True)
-    assert kuberay_is_silent(snapshot(pod(node_type), clusters=(cluster,)), LATE)
-    assert not kuberay_is_silent(snapshot(pod(node_type), clusters=(cluster,)), LATE - 2)
-    assert not kuberay_is_silent(snapshot(pod(node_type), clusters=(thing("qwen3-a-x"),)), LATE)
+    assert unheard(snapshot(pod(node_type), clusters=(cluster,)), LATE)
+    assert not unheard(snapshot(pod(node_type), clusters=(cluster,)), LATE - 2)
+    assert not unheard(snapshot(pod(node_type), clusters=(thing("qwen3-a-x"),)), LATE)
 
 
 def test_pods_that_drain_and_the_job_that_empties_redis_are_kuberay_at_work() -> None:
     cluster = thing("qwen3-a-x", terminating=True)
     at_work = snapshot(pod("worker", terminating=True), pod("redis-cleanup"), clusters=(cluster,))
-    assert not kuberay_is_silent(at_work, LATE)
+    assert not unheard(at_work, LATE)

@@ -109,7 +109,7 @@ def test_the_first_limit_comes_first() -> None:
     assert look_again(seen, WaitUntil(NOW + 30, "drainSeconds")) == WAIT_SECONDS
 
 
-@pytest.mark.parametrize(("limit", "asked"), [(60.0, 4), (-1.0, 1)])
+@pytest.mark.parametrize(("limit", "asked"), [(60.0, 1 + probing.ROUNDS), (-1.0, 1)])
 def test_a_front_is_not_asked_for_longer_than_its_turn(
     monkeypatch: pytest.MonkeyPatch, limit: float, asked: int
 ) -> None:

@@ -29,6 +29,8 @@ USER_AGENT: Final = "sglang-operator"
 
 # The server says no more of it than this; what it refuses by the schema has the name of the object in front.
 _FAILED_TEST: Final = "the server rejected our request due to an error in our request"
+# Of a server-side apply, with 500: a field that the schema does not have, which the server drops from what is POSTed.
+_UNKNOWN_FIELD: Final = "field not declared in schema"
 # In the words of the server's authorizer, and of the check who may make objects that block their owner's deletion.
 _NO_RIGHT: Final = re.compile(r"\bcannot (\w+ resource\b|set blockOwnerDeletion)")
 GRANT: Final = (
@@ -77,8 +79,14 @@ class ApiError(Exception):
     @property
     def is_passing(self) -> bool:
         """It may go by itself: no answer, a conflict, too many requests, or an error of the server."""
-        passing = (0, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)
-        return self.status in passing or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if self.is_of_any_write or self.is_conflict:
+            return True
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _UNKNOWN_FIELD not in self.message
+
+    @property
+    def is_of_any_write(self) -> bool:
+        """Another write would fare no better now: no answer, or too many requests."""
+        return self.status in (0, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def _no_guard() -> None:
@@ -128,9 +136,11 @@ class Api:
         """An answer that is no JSON: a log."""
         return (await self._send("GET", f"{path}?{urlencode(query)}")).decode(errors="replace")
 
-    async def create(self, path: str, body: Mapping[str, Any]) -> Object:
-        """POST to a collection. 409 if the name is taken."""
-        return await self._write("POST", f"{path}?fieldManager={FIELD_MANAGER}", body, "application/json")
+    async def create(self, path: str, body: Mapping[str, Any], *, strict: bool = False) -> Object:
+        """POST to a collection. 409 if the name is taken; 400 if `strict` and there is a field that the schema does not
+        have, which is else dropped without a word."""
+        query = f"fieldManager={FIELD_MANAGER}{'&fieldValidation=Strict' if strict else ''}"
+        return await self._write("POST", f"{path}?{query}", body, "application/json")
 
     async def apply(self, path: str, body: Mapping[str, Any]) -> Object:
         """Server-side apply: creates it, or takes over the fields that `body` names."""

@@ -6,17 +6,19 @@ Put back when somebody edits or deletes it, and removed when the spec does not a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from sglang_operator.api.spec_model import Cache
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.budget import live_budget
-from sglang_operator.cluster.claim import CacheClaim
+from sglang_operator.cluster.claim import CacheClaim, refuse_foreign
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.managers import applied_only
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
 from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE, Kind
 from sglang_operator.cluster.put_back import put_back
+from sglang_operator.cluster.refusals import NameTakenError, attempt, raise_first
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
 from sglang_operator.cluster.snapshot import PRUNED, Snapshot
 from sglang_operator.lifecycle.observed import Selection
@@ -26,20 +28,11 @@ APPLIED: Final = "serve.sglang.io/applied"  # digest of what was last applied: a
 Object = dict[str, Any]
 
 
-class NameTakenError(Exception):
-    """An object of the name that is needed belongs to somebody else; it is left alone."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"{kind} {name} exists and is not this endpoint's: delete it, or rename the endpoint")
-        self.kind = kind
-        self.name = name
-
-
-async def create_own(api: Api, owner: Owner, kind: Kind, wanted: Object) -> Object | None:
+async def create_own(api: Api, owner: Owner, kind: Kind, wanted: Object, *, strict: bool = False) -> Object | None:
     """POST it, and never apply: the name may be somebody else's, which raises NameTakenError. What is there if it is
-    this endpoint's after all, and was read too early or has lost its label."""
+    this endpoint's after all, and was read too early or has lost its label. `strict`: see Api.create."""
     try:
-        await api.create(kind.of(owner.key.namespace), wanted)
+        await api.create(kind.of(owner.key.namespace), wanted, strict=strict)
     except ApiError as error:
         if not error.is_conflict:
             raise
@@ -100,19 +93,13 @@ class Children:
         self.changed_claim = False  # it is worth another look: what the cluster said to it is noted on it
 
     async def sync(self, rendered: tuple[Object, ...]) -> None:
-        """Write what differs and remove what is not wanted. Raises NameTakenError after all else is done, ApiError."""
-        taken = [error for item in rendered if item["kind"] != RAY_SERVICE.name if (error := await self._try(item))]
-        await self._prune({(item["kind"], name_of(item)) for item in rendered})
-        if taken:
-            raise taken[0]
-
-    async def _try(self, rendered: Object) -> NameTakenError | None:
+        """Write what differs and remove what is not wanted. Raises NameTakenError and ApiError after all else is done,
+        or an ApiError that all else would meet as well."""
         ways = {SERVICE.name: self._sync_service, CLAIM.name: self._ensure_claim}
-        try:
-            await ways.get(rendered["kind"], self._sync)(rendered)
-        except NameTakenError as error:
-            return error
-        return None
+        items = [item for item in rendered if item["kind"] != RAY_SERVICE.name]
+        writes = (ways.get(item["kind"], self._sync)(item) for item in items)
+        ends = (self._end(kind, live) for kind, live in self._unwanted(rendered))
+        raise_first([error for work in chain(writes, ends) for error in await attempt(work)])
 
     async def _sync_service(self, rendered: Object) -> None:
         live = self._snapshot.service
@@ -140,14 +127,18 @@ class Children:
 
     async def _ensure_claim(self, rendered: Object) -> None:
         if self._cache:
+            refuse_foreign(self._snapshot.claim, self._owner)
             keeper, live = CacheClaim(self._api, self._owner), self._snapshot.claim
             self.changed_claim = await keeper.keep(live, rendered, self._cache, self._now)
 
-    async def _prune(self, wanted: set[tuple[str, str]]) -> None:
+    async def _end(self, kind: str, live: Mapping[str, Any]) -> None:
+        await self._api.delete(KINDS[kind].of(self._owner.key.namespace, name_of(live)), live["metadata"]["uid"])
+
+    def _unwanted(self, rendered: tuple[Object, ...]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        wanted = {(item["kind"], name_of(item)) for item in rendered}
         for kind, live in self._made():
             if (kind, name_of(live)) not in wanted and not is_terminating(live):
-                path = KINDS[kind].of(self._owner.key.namespace, name_of(live))
-                await self._api.delete(path, live["metadata"]["uid"])
+                yield kind, live
 
     def _made(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for kind in PRUNED:

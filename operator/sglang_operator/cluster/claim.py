@@ -24,6 +24,7 @@ from sglang_operator.cluster.metadata import (
     with_owner,
 )
 from sglang_operator.cluster.paths import CLAIM
+from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.render import names
 from sglang_operator.render.quantity import number
 
@@ -88,6 +89,13 @@ def is_ours(live: Live, owner: Owner) -> bool:
     """Whether the operator made it for an endpoint of this name, maybe an earlier one: it outlives the endpoint."""
     labels = labels_of(live)
     return labels.get(names.MANAGED_BY) == names.MANAGER and labels.get(names.ENDPOINT) == owner.key.name
+
+
+def refuse_foreign(live: Live | None, owner: Owner) -> None:
+    """Raises NameTakenError for a claim that has the name of ours: who made it keeps other things in it."""
+    if live is not None and not is_ours(live, owner) and not owner.owns(live):
+        remedy = f"name it in {_FIELD}.claimName if models may be kept in it, else another claim there, or delete it"
+        raise NameTakenError(CLAIM.name, name_of(live), remedy)
 
 
 def owners(live: Live, owner: Owner, cache: Cache) -> list[Any] | None:

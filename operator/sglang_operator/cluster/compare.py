@@ -17,7 +17,7 @@ def covers(live: Any, wanted: Any) -> bool:
             _covers_field(key, live.get(key), value) for key, value in wanted.items() if value is not None
         )
     if isinstance(wanted, list | tuple):
-        return (
+        return (live is None and not wanted) or (
             isinstance(live, list | tuple)
             and len(live) == len(wanted)
             and all(covers(one, other) for one, other in zip(live, wanted, strict=True))

@@ -9,9 +9,9 @@ from typing import Any
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster.api import ApiError
-from sglang_operator.cluster.children import NameTakenError
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
 from sglang_operator.cluster.records import NewerRecordError, StoredRevision
+from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.render.platform import versions
 

@@ -17,6 +17,7 @@ from sglang_operator.cluster.logs import Said, parse_log, read_log
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
+from sglang_operator.cluster.silence import said_of, suspended, unheard
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import (
     Live,
@@ -28,8 +29,6 @@ from sglang_operator.lifecycle.observed import (
 from sglang_operator.lifecycle.reasons import ConditionType, Status
 from sglang_operator.render import names
 
-# KubeRay looks at each of its objects every 2 s; what it has not begun after this it is not there to do.
-SILENT_SECONDS: Final = 90.0
 LOGS: Final = 3  # of workers that are read in one pass
 
 
@@ -96,7 +95,8 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
         unanswered_since=_unanswered_since(snapshot),
-        kuberay_silent=kuberay_is_silent(snapshot, now),
+        kuberay_silent=bool(waiting := unheard(snapshot, now)),
+        kuberay_said=said_of(waiting),
         paused=bool(snapshot.endpoint["spec"].get("paused")),
         resumed_at=_resumed_at(snapshot, now),
     )
@@ -225,7 +225,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         probe=probe,
         answered=len(reports) if seen.generated else 0,
         progress=_progress(service, clusters, seen),
-        unschedulable=of_pods.unschedulable(seen.all),
+        unschedulable=of_pods.unschedulable(seen.all) or suspended(clusters),
         half_placed=sum(map(of_pods.has_node, seen.workers)) % seen.each > 0,
         complaint=seen.complaint,
         failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended.failure,
@@ -260,37 +260,8 @@ def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int
         return written.replicas
     if seen.head and seen.head.target is not None:
         return seen.head.target  # the pods of replicas that are gone stay for a minute or two
-    return asked_for(clusters, seen.each)
-
-
-def kuberay_is_silent(snapshot: Snapshot, now: float) -> bool:
-    """Something of ours has waited for KubeRay for longer than it ever takes."""
-    clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
-    waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
-    waiting += [item for item in snapshot.ray_clusters if not is_terminating(item) and _is_untouched(snapshot, item)]
-    # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
-    kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
-    return any(now - _asked_at(item) > SILENT_SECONDS for item in (*waiting, *kept))
-
-
-def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:
-    """KubeRay has not come to it: it would have made pods, or said in status why it cannot, as over a quota."""
-    return not cluster.get("status") and not any(
-        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) for pod in snapshot.pods
-    )
-
-
-def _asked_at(item: Object) -> float:
-    """Unix seconds of the latest thing that KubeRay was asked to do with it."""
-    return unix(item["metadata"].get("deletionTimestamp") or item["metadata"].get("creationTimestamp"))
-
-
-def _has_staying_pods(snapshot: Snapshot, cluster: Object) -> bool:
-    """Nobody has told its head or workers to end. The pod that empties Redis is KubeRay's answer, not a question."""
-    return any(
-        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) and of_pods.is_ray(pod) and not is_terminating(pod)
-        for pod in snapshot.pods
-    )
+    asked = asked_for(clusters, seen.each)  # which the autoscaler leaves as it is while the lower bound gives the pods
+    return None if asked is None else max(asked, written.bounds[0])
 
 
 def _of(items: Sequence[Object], revision: str) -> tuple[Object, ...]:

@@ -17,7 +17,8 @@ ROUTE: Final = "/-/replica"
 CONNECT_SECONDS: Final = 3.0
 GENERATE_SECONDS: Final = 25.0  # above the replica's own limit, so that its reason arrives
 LOOK_SECONDS: Final = 5.0
-ROUNDS_SECONDS: Final = 60.0  # after which a front is asked no further question: the next pass asks again
+ROUNDS: Final = 4  # of questions through one front each, for the replicas that have not answered yet
+ROUNDS_SECONDS: Final = 60.0  # after which no further question is asked: the next pass asks again
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,24 @@ class Prober:
             await self._session.close()
 
     async def ask(self, addresses: Sequence[str], *, generate: bool) -> Answers:
-        """Ask until every pod's replica has answered, at most twice per pod and replica: a pod's front hands a request
-        to any replica. With `generate` a replica answers only after its engine has generated."""
+        """Ask until every pod's replica has answered: each front once, and while some are missing all replicas through
+        one front after the other, as a front hands a request to any. With `generate` a replica answers only after its
+        engine has generated."""
         if not addresses:
             return Answers()
-        rounds = await asyncio.gather(*(self._ask_front(address, len(addresses), generate) for address in addresses))
-        reports = {report.replica: report for answers in rounds for report in answers.reports}
+        until = time.monotonic() + ROUNDS_SECONDS
+        answers = await self._ask_each(addresses, generate)
+        reports = _by_replica(answers)
+        fronts = [one for one, said in zip(addresses, answers, strict=True) if isinstance(said, Report)]
+        for front in (fronts * ROUNDS)[:ROUNDS]:
+            if len(reports) >= len(addresses) or time.monotonic() > until:
+                break
+            # At once: a front balances by what is under way, so that each replica gets one.
+            reports |= _by_replica(await self._ask_each([front] * len(addresses), generate))
         if reports:
             return Answers(Probe.ANSWERED, tuple(reports.values()))
-        wrong = [answers for answers in rounds if answers.probe is Probe.WRONG]
-        return wrong[0] if wrong else rounds[0]
+        wrong = [said for said in answers if isinstance(said, Answers)]
+        return next((said for said in wrong if said.probe is Probe.WRONG), wrong[0])
 
     async def ask_head(self, address: str) -> Held | None:
         """What the head of a revision holds that has no replica; None if a replica answers instead, or nobody. Wakes no
@@ -106,19 +115,8 @@ class Prober:
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return None
 
-    async def _ask_front(self, address: str, replicas: int, generate: bool) -> Answers:
-        seen: dict[str, Report] = {}
-        until = time.monotonic() + ROUNDS_SECONDS
-        for _ in range(2 * replicas):
-            if seen and time.monotonic() > until:
-                break
-            answer = await self._ask_once(address, generate)
-            if isinstance(answer, Answers):
-                return Answers(Probe.ANSWERED, tuple(seen.values())) if seen else answer
-            seen[answer.replica] = answer
-            if len(seen) == replicas:
-                break
-        return Answers(Probe.ANSWERED, tuple(seen.values()))
+    async def _ask_each(self, addresses: Sequence[str], generate: bool) -> list[Report | Answers]:
+        return await asyncio.gather(*(self._ask_once(address, generate) for address in addresses))
 
     async def _ask_once(self, address: str, generate: bool) -> Report | Answers:
         url = _url(address, self._port) + ("?generate=1" if generate else "")
@@ -139,6 +137,10 @@ class Prober:
             # No connection is kept: each question is to be balanced anew.
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=64))
         return self._session
+
+
+def _by_replica(answers: Sequence[Report | Answers]) -> dict[str, Report]:
+    return {said.replica: said for said in answers if isinstance(said, Report)}
 
 
 def _url(address: str, port: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.capacity import Nodes
-from sglang_operator.cluster.children import Children, NameTakenError, ray_service_of
+from sglang_operator.cluster.children import Children, ray_service_of
 from sglang_operator.cluster.claim import differences
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
@@ -24,10 +25,11 @@ from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import CLAIM, ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
+from sglang_operator.cluster.refusals import NameTakenError, StalePassError, attempt, is_outdated, raise_first
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
 from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
 from sglang_operator.cluster.types import Key, Result
-from sglang_operator.cluster.writer import StalePassError, Writer
+from sglang_operator.cluster.writer import Writer
 from sglang_operator.lifecycle import decide, wanted_of
 from sglang_operator.lifecycle.plan import Plan
 from sglang_operator.lifecycle.reasons import Condition, ConditionType
@@ -130,7 +132,12 @@ class Reconciler:
             this = await self._read(key, live, understood)
         except (NewerRecordError, ApiError) as error:
             return await self._stand_still(key, live, error)
-        trouble, again = await self._write(this)
+        try:
+            trouble, again = await self._write(this)
+        except ApiError:  # what was read is true all the same, and status is what users and later passes go by
+            with suppress(ApiError):
+                await self._write_status(key, live, this.status, this.conditions(None))
+            raise
         await self._write_status(key, live, this.status, this.conditions(trouble))
         seen = Seen(this.endpoint, this.wanted, this.view, this.now)
         return Result(soonest(again, look_again(seen, this.plan.wait)))
@@ -189,13 +196,22 @@ class Reconciler:
         """The plan, or if there is nothing to plan, everything else that shall be as it was written."""
         values = in_place_of(this.endpoint, this.wanted.settings)
         writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values)
-        if this.plan.actions:
-            log.info("%s", ", ".join(map(_name, this.plan.actions)))
-            await writer.carry_out(this.plan.actions, this.endpoint, this.now)
+        if await writer.label():
             return AGAIN_SECONDS
+        if not this.plan.actions:
+            return await self._keep(this, writer)
+        log.info("%s", ", ".join(map(_name, this.plan.actions)))
+        refused = await attempt(writer.carry_out(this.plan.actions, this.endpoint, this.now))
+        if refused and not any(map(is_outdated, refused)):  # what serves must not wait for what cannot come
+            refused += await attempt(self._keep(this, writer))
+        raise_first(refused)
+        return AGAIN_SECONDS
+
+    async def _keep(self, this: Pass, writer: Writer) -> float | None:
+        """What is there stays as it was written. What is refused of the one part keeps the other from nothing."""
         children = Children(self.api, this.owner, this.snapshot, this.endpoint.spec.model.cache, this.now)
-        await children.sync(this.rendered)
-        await writer.repair()
+        refused = await attempt(writer.repair())
+        raise_first([*refused, *await attempt(children.sync(this.rendered))])
         return AGAIN_SECONDS if children.changed_claim else None
 
     async def _write_status(self, key: Key, live: Object, said: Object, found: Sequence[Condition]) -> None:

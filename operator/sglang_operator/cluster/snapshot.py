@@ -22,6 +22,7 @@ from sglang_operator.cluster.paths import (
     Kind,
 )
 from sglang_operator.cluster.records import StoredRevision, read_record
+from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
 
@@ -45,6 +46,8 @@ class Snapshot:
     """Of the model cache, if the endpoint has one of its own."""
     others: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
     """The kinds in PRUNED, by name of the kind."""
+    unlabelled: tuple[Object, ...] = ()
+    """Records and RayServices that have lost the label by which they are listed. They are among the others, too."""
     absent: frozenset[str] = frozenset()
     """Names of optional kinds that the cluster does not have."""
 
@@ -64,8 +67,8 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -
     records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
     own = service if _is_owned(service, uid) else None
     first = Snapshot(endpoint=endpoint, records=records, service=own, claim=cache)
-    # A revision is recorded before anything is made of it, so without a record there is nothing to read.
-    return await _with_lists(api, key, first) if records else first
+    # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
+    return await _with_unlabelled(api, key, await _with_lists(api, key, first))
 
 
 async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
@@ -84,6 +87,34 @@ async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
         others={kind.name: tuple(item for item in found[kind.name] if _is_owned(item, uid)) for kind in PRUNED},
         absent=frozenset(kind.name for kind, items in zip(kinds, lists, strict=True) if items is None),
     )
+
+
+async def _with_unlabelled(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
+    """Look by name for what must be there and was not listed. There is no such name but while revisions come or go."""
+    newest = max(snapshot.records, key=lambda stored: stored.record.number, default=None)
+    listed = (*snapshot.ray_services, *snapshot.ray_clusters, *snapshot.pods)
+    wanted = {(item["metadata"].get("labels") or {}).get(names.REVISION, "") for item in listed}
+    wanted |= {read_selection(snapshot.service).revision, newest.name if newest else ""}
+    lost = wanted - {item["metadata"]["name"] for item in snapshot.ray_services} - {""}
+    services = await _find_own(api, key, RAY_SERVICE, lost, snapshot.endpoint["metadata"]["uid"])
+    lost = wanted - {stored.name for stored in snapshot.records} - {""}
+    records = await _find_own(api, key, RECORD, lost, snapshot.endpoint["metadata"]["uid"])
+    return replace(
+        snapshot,
+        ray_services=(*snapshot.ray_services, *services),
+        records=(*snapshot.records, *map(read_record, records)),
+        unlabelled=(*services, *records),
+    )
+
+
+async def _find_own(api: Api, key: Key, kind: Kind, wanted: set[str], uid: str) -> list[Object]:
+    found = await asyncio.gather(*(api.find(kind.of(key.namespace, name)) for name in sorted(wanted)))
+    return [item for item in found if item is not None and _is_unlabelled(item, key) and _is_owned(item, uid)]
+
+
+def _is_unlabelled(item: Object, key: Key) -> bool:
+    """What has its label came after the list was made."""
+    return bool((item["metadata"].get("labels") or {}).get(names.ENDPOINT) != key.name)
 
 
 async def _find_claim(api: Api, key: Key, name: str) -> Object | None:

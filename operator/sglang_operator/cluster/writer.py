@@ -16,13 +16,15 @@ from sglang_operator.cluster.children import (
     service_of,
     wanted_service,
 )
+from sglang_operator.cluster.claim import refuse_foreign
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
-from sglang_operator.cluster.paths import RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
+from sglang_operator.cluster.paths import KINDS, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE, Kind
 from sglang_operator.cluster.pods import is_worker
 from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure
+from sglang_operator.cluster.refusals import Refusal, StalePassError, attempt, is_outdated, raise_first
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Snapshot
 from sglang_operator.lifecycle import plan as do
@@ -30,10 +32,6 @@ from sglang_operator.lifecycle.observed import Selection
 from sglang_operator.render import names
 
 Object = dict[str, Any]
-
-
-class StalePassError(Exception):
-    """The cluster has changed since this pass read it; the next pass decides anew."""
 
 
 class Writer:
@@ -47,13 +45,31 @@ class Writer:
         self._rendered = rendered
         self._values = values
         self._newest = ""  # the revision that this very pass has recorded: it needs no look whether another is newer
+        self._written: dict[str, InPlace] = {}  # by this very pass, so that its repair does not undo it
         self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
         self._stored = {stored.name: (stored.uid, stored.resource_version) for stored in snapshot.records}
 
     async def carry_out(self, actions: tuple[do.Action, ...], endpoint: Endpoint, now: float) -> None:
-        """Do one after the other; what is refused ends it. Raises StalePassError, NameTakenError, ApiError."""
+        """Do one after the other. What is refused ends it, but for the settings of what serves. Raises StalePassError,
+        NameTakenError, ApiError."""
+        refused: tuple[Refusal, ...] = ()
         for action in actions:
-            await self._carry_out(action, endpoint, now)
+            if not refused or isinstance(action, do.ApplyInPlace):
+                refused += await attempt(self._carry_out(action, endpoint, now))
+            if any(map(is_outdated, refused)):
+                break
+        raise_first(refused)
+
+    async def label(self) -> bool:
+        """Put back the label by which own objects are listed; whether one was missing. Without it a later pass, or the
+        look before a write, does not see them. Raises ApiError."""
+        for live in self._snapshot.unlabelled:
+            await self._label(KINDS[live["kind"]], live)
+        return bool(self._snapshot.unlabelled)
+
+    async def _label(self, kind: Kind, live: Mapping[str, Any]) -> None:
+        metadata = {"uid": live["metadata"]["uid"], "labels": {names.ENDPOINT: self._owner.key.name}}
+        await self._api.patch(kind.of(self._namespace, name_of(live)), {"metadata": metadata})
 
     async def _carry_out(self, action: do.Action, endpoint: Endpoint, now: float) -> None:
         match action:
@@ -88,6 +104,7 @@ class Writer:
     async def _record(self, action: do.RecordRevision, endpoint: Endpoint) -> None:
         if await self._newest_number() != action.number - 1:
             raise StalePassError("another revision was recorded since this pass read them")
+        self._refuse_foreign_claim(action.revision)
         if action.revision in self._recorded:
             await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
             return
@@ -98,7 +115,9 @@ class Writer:
         except ApiError as error:
             if not error.is_conflict:
                 raise
-            await find_own(self._api, self._owner, RECORD, action.revision)
+            live = await find_own(self._api, self._owner, RECORD, action.revision)
+            if live and labels_of(live).get(names.ENDPOINT) != self._owner.key.name:
+                await self._label(RECORD, live)  # of long ago: nothing else has led to its name
             raise StalePassError(f"{action.revision} was recorded since this pass read the records") from error
         self._recorded[action.revision] = ray_service
         self._newest = action.revision
@@ -127,8 +146,18 @@ class Writer:
     async def _create(self, action: do.CreateRevision) -> None:
         if action.revision != self._newest:
             await self._check(action.fence)
+        self._refuse_foreign_claim(action.revision)
         body = live_ray_service(self._owner, self._recorded[action.revision], self._values.with_floor(action.floor))
-        await create_own(self._api, self._owner, RAY_SERVICE, body)
+        await create_own(self._api, self._owner, RAY_SERVICE, body, strict=not self._has_served(action.revision))
+
+    def _refuse_foreign_claim(self, revision: str) -> None:
+        if not self._has_served(revision):
+            refuse_foreign(self._snapshot.claim, self._owner)
+
+    def _has_served(self, revision: str) -> bool:
+        """What is wrong with it has not kept clients from their answers, and without it they have none."""
+        selection = read_selection(self._snapshot.service)
+        return revision in (selection.revision, selection.previous)
 
     async def _apply(self, revision: str, values: InPlace, uid: str = "") -> None:
         """To what is this endpoint's: the snapshot has no other."""
@@ -136,6 +165,7 @@ class Writer:
         body = live_ray_service(self._owner, self._recorded[revision], values)
         body["metadata"]["uid"] = uid or live["metadata"]["uid"]  # never makes one anew
         await put_back(self._api, RAY_SERVICE.of(self._namespace, revision), body)
+        self._written[revision] = values
 
     async def _switch(self, action: do.SwitchService, now: float) -> None:
         await self._check(action.fence)
@@ -173,19 +203,23 @@ class Writer:
         return live
 
     async def repair(self) -> None:
-        """Put back what somebody edited by hand, and bring bounds to RayClusters, which KubeRay does not do."""
-        for live in self._snapshot.ray_services:
-            if name_of(live) in self._recorded and self._owner.owns(live) and not is_terminating(live):
-                await self._repair(live)
+        """Put back what somebody edited by hand, and bring bounds to RayClusters, which KubeRay does not do. What is
+        refused of one object keeps no other one waiting."""
+        own = [live for live in self._snapshot.ray_services if name_of(live) in self._recorded]
+        repairs = (self._repair(live) for live in own if self._owner.owns(live) and not is_terminating(live))
+        raise_first([error for work in repairs for error in await work])
 
-    async def _repair(self, live: Mapping[str, Any]) -> None:
-        values = written_values(live) or self._values
-        wanted = live_ray_service(self._owner, self._recorded[name_of(live)], values)
-        if not covers(live, wanted):
-            await self._apply(name_of(live), values)
+    async def _repair(self, live: Mapping[str, Any]) -> tuple[Refusal, ...]:
+        """What was refused of it."""
+        revision = name_of(live)
+        values = self._written.get(revision) or written_values(live) or self._values
+        wanted = live_ray_service(self._owner, self._recorded[revision], values)
+        is_right = revision in self._written or covers(live, wanted)
+        refused = () if is_right else await attempt(self._apply(revision, values))
         for cluster in self._snapshot.ray_clusters:
-            if labels_of(cluster).get(names.REVISION) == name_of(live) and not is_terminating(cluster):
-                await self._bound(cluster, values)
+            if labels_of(cluster).get(names.REVISION) == revision and not is_terminating(cluster):
+                refused += await attempt(self._bound(cluster, values))
+        return refused
 
     async def _bound(self, cluster: Mapping[str, Any], values: InPlace) -> None:
         revision = labels_of(cluster)[names.REVISION]

@@ -168,6 +168,7 @@ class Observed:
     service: Selection = NOTHING
     unanswered_since: float | None = None  # since when earlier passes found, too, that what is selected does not answer
     kuberay_silent: bool = False  # KubeRay has not acted for so long that what it reports may be old
+    kuberay_said: str = ""  # what is known of why it does not act
     paused: bool = False
     resumed_at: float = 0.0  # when the endpoint was last paused no more, or KubeRay silent no more
 

@@ -70,7 +70,8 @@ def _progressing(scene: Scene) -> Condition:
         message = "spec.paused is true: nothing is written until it is false"
         return Condition(ConditionType.PROGRESSING, Status.UNKNOWN, Reason.PAUSED, message)
     if observed.kuberay_silent:
-        message = "KubeRay does not act: time-outs stand still and nothing is deleted; look at the KubeRay operator"
+        message = "KubeRay does not act: time-outs stand still and what it made stays; "
+        message += observed.kuberay_said or "look at the KubeRay operator"
         return Condition(ConditionType.PROGRESSING, Status.UNKNOWN, Reason.KUBERAY_SILENT, message)
     reason, message = _arrived(scene) if scene.aim.name == observed.service.revision else _moving(scene)
     done = reason in {Reason.COMPLETE, Reason.ROLLED_BACK}

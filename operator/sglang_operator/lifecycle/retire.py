@@ -18,7 +18,7 @@ QUIET_SECONDS: Final = 5.0
 def end_others(scene: Scene) -> tuple[Action, ...]:
     """The next step towards the end of each revision that is neither aimed at nor serving."""
     if not scene.may_delete:
-        return ()
+        return tuple(_retire(scene, other) for other in scene.others if _is_unmade(scene, other))
     aim = scene.aim
     if aim.present and aim.live.released and aim.name != scene.selected.name:
         return (_retire(scene, aim),)  # its accelerators are gone, so this one can only be made anew
@@ -97,6 +97,12 @@ def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
     if _had_traffic(scene, revision) and not over:
         return (StartDrain(revision.name),) if revision.draining_since is None else ()
     return _end_failed(scene, revision) if is_failed else (_retire(scene, revision),)
+
+
+def _is_unmade(scene: Scene, revision: Revision) -> bool:
+    """KubeRay has made nothing of it, so that nothing is lost with it; it may be what KubeRay is silent about."""
+    live = revision.live
+    return revision.present and not (live.clusters or live.pods) and revision.name != scene.observed.service.previous
 
 
 def _had_traffic(scene: Scene, revision: Revision) -> bool:

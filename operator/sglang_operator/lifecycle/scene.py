@@ -80,7 +80,7 @@ class Scene:
 
     @property
     def may_delete(self) -> bool:
-        """While KubeRay is silent, what it reports may be old: time-outs stand still and nothing is deleted."""
+        """While KubeRay is silent, what it reports may be old: time-outs stand still, and what it made stays."""
         return not self.observed.kuberay_silent
 
     @property

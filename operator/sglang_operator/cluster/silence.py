@@ -1,0 +1,83 @@
+"""What waits for others than us: for KubeRay, which may not be there, and for Kueue, which admits what has a quota."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sglang_operator.cluster import pods as of_pods
+from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.paths import RAY_SERVICE
+from sglang_operator.cluster.snapshot import Object, Snapshot
+from sglang_operator.lifecycle.observed import Unschedulable
+from sglang_operator.render import names
+
+# KubeRay looks at each of its objects every 2 s; what it has not begun after this it is not there to do.
+SILENT_SECONDS: Final = 90.0
+_REFUSED: Final = "ValidationFailed"  # reason of condition Ready of a RayService that KubeRay makes nothing of
+_SUSPENDED: Final = "its RayCluster is suspended: the Kueue queue has not admitted it"
+
+
+def unheard(snapshot: Snapshot, now: float) -> tuple[Object, ...]:
+    """What of ours has waited for KubeRay for longer than it ever takes."""
+    clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
+    waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
+    waiting += [item for item in snapshot.ray_clusters if not is_terminating(item) and _is_untouched(snapshot, item)]
+    # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
+    kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
+    return tuple(item for item in (*waiting, *kept) if now - _asked_at(item) > SILENT_SECONDS)
+
+
+def said_of(waiting: Sequence[Object]) -> str:
+    """Of the first RayService among them what KubeRay says of it, else where to look; "" if there is none."""
+    found = [item for item in waiting if item.get("kind") == RAY_SERVICE.name and not is_terminating(item)]
+    told = next(((name_of(item), text) for item in found if (text := _refusal(item))), None)
+    if told:
+        return f"it refuses RayService {told[0]}: {told[1]}; correct the spec"
+    if not found:
+        return ""
+    name = name_of(found[0])
+    return f"look at the KubeRay operator, and why it makes no RayCluster of {name}: kubectl describe rayservice {name}"
+
+
+def suspended(clusters: Sequence[Object]) -> Unschedulable | None:
+    """Since when a RayCluster has had no quota, which comes to the same as having no node."""
+    held = [one for one in clusters if one["spec"].get("suspend") and not is_terminating(one)]
+    return Unschedulable(min(map(_suspended_at, held)), _SUSPENDED) if held else None
+
+
+def _suspended_at(cluster: Object) -> float:
+    """Since it was made, or since Kueue took its quota back."""
+    said = _condition(cluster, "RayClusterSuspended")
+    created = unix(cluster["metadata"].get("creationTimestamp"))
+    return max(created, unix(said.get("lastTransitionTime"))) if said.get("status") == "True" else created
+
+
+def _refusal(service: Object) -> str:
+    said = _condition(service, "Ready")
+    return str(said.get("message", "")) if said.get("reason") == _REFUSED else ""
+
+
+def _condition(item: Object, name: str) -> Mapping[str, Any]:
+    found = (item.get("status") or {}).get("conditions") or ()
+    return next((one for one in found if one.get("type") == name), {})
+
+
+def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:
+    """KubeRay has not come to it: it would have made pods, or said in status why it cannot, as over a quota."""
+    return not cluster.get("status") and not any(
+        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) for pod in snapshot.pods
+    )
+
+
+def _asked_at(item: Object) -> float:
+    """Unix seconds of the latest thing that KubeRay was asked to do with it."""
+    return unix(item["metadata"].get("deletionTimestamp") or item["metadata"].get("creationTimestamp"))
+
+
+def _has_staying_pods(snapshot: Snapshot, cluster: Object) -> bool:
+    """Nobody has told its head or workers to end. The pod that empties Redis is KubeRay's answer, not a question."""
+    return any(
+        labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) and of_pods.is_ray(pod) and not is_terminating(pod)
+        for pod in snapshot.pods
+    )
