@@ -23,6 +23,7 @@ POLICIES: Final = Kind("ValidatingAdmissionPolicy", ADMISSION, "v1", "validating
 BINDINGS: Final = Kind("ValidatingAdmissionPolicyBinding", ADMISSION, "v1", "validatingadmissionpolicybindings")
 WEBHOOKS: Final = Kind("ValidatingWebhookConfiguration", ADMISSION, "v1", "validatingwebhookconfigurations")
 NO_ANSWER: Final = "failed calling webhook"
+HOLD: Final = "test.example.com/hold"
 GROUP: Final = "workerGroupSpecs/0"
 
 
@@ -106,6 +107,15 @@ async def gone(on: Stage, revision: str) -> None:
         return not [one for kind in (RAY_SERVICE, RAY_CLUSTER, POD) for one in await of_revision(on, kind, revision)]
 
     await until(is_gone, SECONDS)
+
+
+async def hold(on: Stage, path: str) -> None:
+    """Somebody's finalizer: what is deleted goes, and is not gone."""
+    await on.api.patch(path, {"metadata": {"finalizers": [HOLD]}})
+
+
+async def release(on: Stage, path: str) -> None:
+    await on.api.patch(path, {"metadata": {"finalizers": None}})
 
 
 @asynccontextmanager
