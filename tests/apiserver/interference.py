@@ -24,6 +24,7 @@ BINDINGS: Final = Kind("ValidatingAdmissionPolicyBinding", ADMISSION, "v1", "val
 WEBHOOKS: Final = Kind("ValidatingWebhookConfiguration", ADMISSION, "v1", "validatingwebhookconfigurations")
 NO_ANSWER: Final = "failed calling webhook"
 HOLD: Final = "test.example.com/hold"
+SMALLEST: Final[Object] = {"rayClusterConfig": {"headGroupSpec": {"template": {}}}}
 GROUP: Final = "workerGroupSpecs/0"
 
 
@@ -131,7 +132,7 @@ async def _made(on: Stage, kind: Kind, name: str, body: Object) -> AsyncIterator
 
 async def _is_refused(on: Stage, kind: Kind, says: str) -> None:
     """The API server goes by it from now on: it learns of policies and webhooks a moment later."""
-    path, spec = f"{kind.of(on.on.namespace)}?dryRun=All", {RAY_SERVICE: {}, **THEIRS}[kind]
+    path, spec = f"{kind.of(on.on.namespace)}?dryRun=All", {RAY_SERVICE: SMALLEST, **THEIRS}[kind]
     body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "tried"}, "spec": spec}
 
     async def holds() -> bool:
