@@ -1,4 +1,4 @@
-"""What waits for KubeRay or for pods: it is told why, and a corrected spec goes on."""
+"""What waits for KubeRay, for Kueue or for pods: it is told why, and a corrected spec goes on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localcluster import ControlPlane
 
 LATE: Final = SILENT_SECONDS + 10
+NO_CAPACITY_SECONDS: Final = 900
 # KubeRay makes no RayCluster of it: it is told by Ray's own variable of a Redis, and not by its field for one.
 REDIS: Final[Object] = {"name": "RAY_REDIS_ADDRESS", "value": "redis:6379"}
 REFUSED: Final[Object] = {"head": {"spec": {"containers": [{"name": "ray-head", "env": [REDIS]}]}}}
@@ -109,6 +110,47 @@ def test_while_kuberay_is_silent_what_it_made_stays(serving: Run, control_plane:
             control_plane.start("ray-operator")
 
     serving(body)
+
+
+async def suspend(on: Stage, name: str) -> str:
+    """What Kueue does to a RayService without quota, until KubeRay has obeyed it; returns the path of its status."""
+    cluster, held = name_of(await cluster_of(on, name)), {"rayClusterConfig": {"suspend": True}}
+    await on.api.patch(RAY_SERVICE.of(on.on.namespace, name), {"spec": held})
+
+    async def is_suspended() -> bool:
+        told = (await cluster_of(on, name)).get("status", {}).get("conditions", ())
+        return any((one["type"], one["status"]) == ("RayClusterSuspended", "True") for one in told)
+
+    await until(is_suspended, SECONDS)
+    return RAY_CLUSTER.of(on.on.namespace, cluster, "status")
+
+
+def test_a_suspended_ray_cluster_waits_for_capacity(serving: Run) -> None:
+    """Kueue admits it when its queue has the quota."""
+
+    async def body(on: Stage, key: Key, first: str) -> None:
+        await suspend(on, await upgraded(on, key, first, restartToken="b"))
+        found = await said(on, key, "Progressing", "WaitingForCapacity")
+        assert "the Kueue queue has not admitted it" in found["message"]
+        await later(on, NO_CAPACITY_SECONDS)
+        await said(on, key, "Degraded", "NoCapacity")
+
+    serving(body, scheduling={"queueName": "q"})
+
+
+def test_a_cluster_that_loses_its_quota_waits_since_then(serving: Run) -> None:
+    """KubeRay stamps the time of the machine, so that the test turns its stamp forward like the clock."""
+
+    async def body(on: Stage, key: Key, first: str) -> None:
+        status = await suspend(on, await upgraded(on, key, first, restartToken="b"))
+        await later(on, 2000)
+        await said(on, key, "Degraded", "NoCapacity")
+        taken = {"type": "RayClusterSuspended", "status": "True", "reason": "RayClusterSuspended", "message": ""}
+        conditions = [{**taken, "lastTransitionTime": stamp(on.clock())}]
+        await on.api.patch(status, {"status": {"conditions": conditions}})
+        await said(on, key, "Progressing", "WaitingForCapacity")
+
+    serving(body, scheduling={"queueName": "q"})
 
 
 def test_traffic_moves_to_no_fewer_replicas_than_the_lower_bound(serving: Run) -> None:
