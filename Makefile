@@ -90,8 +90,8 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 ##@ Check it
 
 .PHONY: test
-test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but the long tests of real pods (make test-cluster)
-	@echo "not in this run: the long tests of the cluster tier (20 minutes more): make test-cluster"
+test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but what is marked long
+	@echo "not in this run: what is marked long, 25 minutes more, most of it of the cluster tier: make test-cluster test-engine"
 	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
 
 .PHONY: test-unit

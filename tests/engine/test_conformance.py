@@ -17,6 +17,7 @@ from sglang_operator.render.platform import versions
 SECONDS = 600
 
 
+@pytest.mark.long  # the image tier runs the same inside the CPU image
 @pytest.mark.timeout(SECONDS + 60)
 def test_quick_run_passes_and_reports(engine_python: Path, tiny_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"

@@ -121,6 +121,7 @@ def test_a_follower_that_hangs_takes_the_replica_with_it_and_another_comes(app: 
     assert raylets(nodes) == raylets_before
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_killed_replica_takes_its_follower_with_it_and_another_comes(app: ServeApp, nodes: TwoRaylets) -> None:
     before, raylets_before = schedulers(nodes), raylets(nodes)
