@@ -26,7 +26,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     made = tmp_path / "run"
     tools.build(["kubelet", "kube-proxy"])  # the tests measure no builds
     yield made
-    command("down", made).wait(SECONDS)
+    run("down", made)
 
 
 def command(name: str, directory: Path) -> subprocess.Popen[str]:
