@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.quantity import number
 from sglang_operator.api.spec_model import Cache
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.metadata import (
@@ -26,7 +27,6 @@ from sglang_operator.cluster.metadata import (
 from sglang_operator.cluster.paths import CLAIM
 from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.render import names
-from sglang_operator.render.quantity import number
 
 REFUSED: Final = "serve.sglang.io/expansion-refused"  # what the cluster said to a larger size, and when
 ASK_AGAIN_SECONDS: Final = 600.0  # somebody may allow expansion meanwhile

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.metadata import labels_of, name_of
 from sglang_operator.cluster.paths import (
     BUDGET,
     CLAIM,
@@ -93,9 +94,9 @@ async def _with_unlabelled(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
     """Look by name for what must be there and was not listed. There is no such name but while revisions come or go."""
     newest = max(snapshot.records, key=lambda stored: stored.record.number, default=None)
     listed = (*snapshot.ray_services, *snapshot.ray_clusters, *snapshot.pods)
-    wanted = {(item["metadata"].get("labels") or {}).get(names.REVISION, "") for item in listed}
+    wanted = {labels_of(item).get(names.REVISION, "") for item in listed}
     wanted |= {read_selection(snapshot.service).revision, newest.name if newest else ""}
-    lost = wanted - {item["metadata"]["name"] for item in snapshot.ray_services} - {""}
+    lost = wanted - {name_of(item) for item in snapshot.ray_services} - {""}
     services = await _find_own(api, key, RAY_SERVICE, lost, snapshot.endpoint["metadata"]["uid"])
     lost = wanted - {stored.name for stored in snapshot.records} - {""}
     records = await _find_own(api, key, RECORD, lost, snapshot.endpoint["metadata"]["uid"])
@@ -114,7 +115,7 @@ async def _find_own(api: Api, key: Key, kind: Kind, wanted: set[str], uid: str) 
 
 def _is_unlabelled(item: Object, key: Key) -> bool:
     """What has its label came after the list was made."""
-    return bool((item["metadata"].get("labels") or {}).get(names.ENDPOINT) != key.name)
+    return labels_of(item).get(names.ENDPOINT) != key.name
 
 
 async def _find_claim(api: Api, key: Key, name: str) -> Object | None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from sglang_operator.api.quantity import number
-
-__all__: Final = ("number", "object_store_bytes", "whole_cores")
 
 
 def whole_cores(quantity: str) -> int:
