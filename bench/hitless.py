@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
-from cluster.endpoints import engine_of, put_tiny_model, tiny_endpoint
+from cluster.endpoints import admin_secret, administered, engine_of, put_tiny_model, tiny_endpoint
 from cluster.load import Count
 from localcluster import tools
 from localcluster.cluster import LocalCluster
@@ -33,6 +33,7 @@ from sglang_operator.render import render_endpoint
 
 Object = dict[str, Any]
 PORT = 18099
+SERVE_PORT = 8000  # of KubeRay's own Service
 READY_SECONDS = 900
 EVENTS = 10  # of one part
 
@@ -66,7 +67,7 @@ def parse_options() -> argparse.Namespace:
     options.add_argument("--kuberay", type=int, default=0, help="upgrades of the same RayService by KubeRay itself")
     options.add_argument("--clients", type=int, default=2, help="that keep a connection, and as many that do not")
     options.add_argument("--long", type=int, default=1, help="clients with long streams")
-    options.add_argument("--long-tokens", type=int, default=4000, help="of each of their streams")
+    options.add_argument("--long-tokens", type=int, default=2000, help="of each of their streams")
     options.add_argument("--json", type=Path, help="where to write the counts")
     return options.parse_args()
 
@@ -99,8 +100,9 @@ def endpoint(cluster: LocalCluster, scratch: Path) -> Iterator[tuple[User, Opera
     user = User(cluster.control_plane.kubectl, f"hitless-{os.getpid()}")
     cluster.control_plane.make_namespace(user.namespace)
     operator.start()
+    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
     try:
-        user.apply(tiny_endpoint())
+        user.apply(administered(tiny_endpoint()))
         user.wait_for("Ready", "True", seconds=READY_SECONDS)
         yield user, operator
     finally:
@@ -110,6 +112,7 @@ def endpoint(cluster: LocalCluster, scratch: Path) -> Iterator[tuple[User, Opera
 
 def upgrade(user: User, color: str) -> None:
     before = user.serving
+    user.slow_down()
     user.edit("engine", engine_of({"env": [{"name": "COLOR", "value": color}]}))
     user.wait_for_rollout(before, READY_SECONDS)
     print(f"{color}: {before} -> {user.serving}", flush=True)
@@ -121,10 +124,11 @@ def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]
         return
     user = User(cluster.control_plane.kubectl, f"baseline-{os.getpid()}", "tiny-serve-svc")
     cluster.control_plane.make_namespace(user.namespace)
+    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
     try:
         user.run("apply", "--filename=-", stdin=json.dumps(own_upgrades("first")))
         wait_until(lambda: serves(user), READY_SECONDS, "KubeRay's RayService to serve")
-        with under_load(f"{user.url()}:8000", given) as count:
+        with under_load(f"{user.url()}:{SERVE_PORT}", given) as count:
             for number in range(given.kuberay):
                 upgrade_by_kuberay(user, f"own-{number}")
         yield Part("upgrade by KubeRay itself", given.kuberay, count)
@@ -134,7 +138,7 @@ def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]
 
 def own_upgrades(color: str) -> Object:
     """Our RayService, but with `upgradeStrategy: NewCluster`."""
-    manifest = tiny_endpoint()
+    manifest = administered(tiny_endpoint())
     manifest["spec"]["engine"] = engine_of({"env": [{"name": "COLOR", "value": color}]})
     objects = render_endpoint(parse_endpoint(manifest))
     made: Object = json.loads(json.dumps(next(one for one in objects if one["kind"] == "RayService")))
@@ -145,6 +149,7 @@ def own_upgrades(color: str) -> Object:
 
 def upgrade_by_kuberay(user: User, color: str) -> None:
     before = active(user)
+    user.slow_down(SERVE_PORT)
     user.run("apply", "--filename=-", stdin=json.dumps(own_upgrades(color)))
     wait_until(lambda: active(user) not in ("", before), READY_SECONDS, "KubeRay's switch")
     wait_until(lambda: len(user.read("rayclusters")["items"]) == 1, READY_SECONDS, f"{before} to be deleted")

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cluster.endpoints import ADMIN_KEY
 from cluster.load import LONG_TOKENS, Count, Lost
 
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
+STEP_SECONDS = 0.02  # as a real model's
 KUBECTL_SECONDS = 240  # on two cores on which an engine serves and another one loads
 Object = dict[str, Any]
 
@@ -143,6 +145,14 @@ class User:
 
     def url(self) -> str:
         return f"http://{self.read('service', self.name)['spec']['clusterIP']}"
+
+    def slow_down(self, port: int = 80) -> None:
+        """Let the engine sleep before each step, as it would on an accelerator, until another revision serves.
+
+        A toy model's streams take a whole core otherwise, and what loads beside it on two cores takes minutes.
+        """
+        body, headers = {"forward_sleep_time": STEP_SECONDS}, {"Authorization": f"Bearer {ADMIN_KEY}"}
+        httpx.post(f"{self.url()}:{port}/slow_down", json=body, headers=headers, timeout=60).raise_for_status()
 
     def wait_for(self, name: str, status: str, reason: str = "", seconds: float = 300) -> Object:
         """Wait for a condition; fails with all that status says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster.actors import COUNTED, Operator, User, wait_until
-from cluster.endpoints import put_tiny_model, tiny_endpoint
+from cluster.endpoints import admin_secret, administered, put_tiny_model, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
@@ -89,7 +90,8 @@ def endpoint(cluster: LocalCluster, operator: Operator, request: pytest.FixtureR
     module = request.node.path.stem.replace("test_", "").replace("_", "-")
     user = User(cluster.control_plane.kubectl, f"{module}-{os.getpid()}")  # a kept cluster has those of earlier runs
     cluster.control_plane.make_namespace(user.namespace)
-    user.apply(tiny_endpoint())
+    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
+    user.apply(administered(tiny_endpoint()))
     yield user
     user.run("delete", "sgl", user.name)
     wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")

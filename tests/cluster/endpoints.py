@@ -12,6 +12,8 @@ from tiny_models import find_engine_python, made_by
 ENDPOINT = Path(__file__).with_name("endpoint.yaml")
 TINY = "test/tiny-qwen2"
 DRAIN_SECONDS = 300  # streams get their time
+ADMIN = {"name": "admin", "key": "key"}
+ADMIN_KEY = "admin-key-of-these-tests"
 
 
 def tiny_endpoint() -> dict[str, Any]:
@@ -22,6 +24,18 @@ def tiny_endpoint() -> dict[str, Any]:
     made["spec"]["resources"]["memory"] = "4Gi"
     made["spec"]["upgrade"] = {"drainSeconds": DRAIN_SECONDS}
     return made
+
+
+def administered(endpoint: dict[str, Any]) -> dict[str, Any]:
+    """The endpoint with an admin key, for which admin_secret() must be there."""
+    spec = endpoint["spec"]
+    return {**endpoint, "spec": {**spec, "api": {**spec.get("api", {}), "adminKeySecret": ADMIN}}}
+
+
+def admin_secret() -> dict[str, Any]:
+    """Holds the admin key of administered()."""
+    metadata = {"name": ADMIN["name"]}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {ADMIN["key"]: ADMIN_KEY}}
 
 
 def engine_of(change: dict[str, Any]) -> dict[str, Any]:

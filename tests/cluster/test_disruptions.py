@@ -19,6 +19,7 @@ def test_an_evicted_worker_hands_over_first(serving: User) -> None:
     serving.run("scale", "sgl", serving.name, "--replicas=2")
     wait_until(lambda: serving.status["readyReplicas"] == 2, 300, lambda: json.dumps(serving.status))
     going = serving.workers()[0]
+    serving.slow_down()
     with load(serving.url()) as working:
         evict(serving, going)
         wait_until(lambda: going not in serving.workers(), 600, f"{going} to go")
@@ -30,6 +31,7 @@ def test_an_evicted_worker_hands_over_first(serving: User) -> None:
 
 def test_kuberay_is_away_for_a_minute(serving: User, cluster: LocalCluster) -> None:
     before = serving.serving
+    serving.slow_down()
     with load(serving.url()) as working:
         cluster.control_plane.kill("ray-operator")
         serving.edit("engine", colored("green"))

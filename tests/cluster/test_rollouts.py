@@ -44,6 +44,7 @@ def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
     with load(serving.url()) as working:
         for engine in (colored("green"), engine_of({"args": {"random_seed": 7}, "image": another_image})):
             before = serving.serving
+            serving.slow_down()
             serving.edit("engine", engine)
             serving.wait_for_rollout(before)
     assert serving.status["serving"]["image"] == another_image
@@ -54,6 +55,7 @@ def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
 def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     """1 to 2 to 1: no rollout, no pod of the first replica restarted, and each replica on a node of its own."""
     revision, first = serving.serving, serving.workers()
+    serving.slow_down()
     with load(serving.url()) as working:
         serving.run("scale", "sgl", serving.name, "--replicas=2")
         wait_until(lambda: serving.status["readyReplicas"] == 2, 300, lambda: json.dumps(serving.status))
@@ -68,6 +70,7 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
 
 def test_the_api_server_restarts_in_a_rollout(serving: User, cluster: LocalCluster) -> None:
     before = serving.serving
+    serving.slow_down()
     with load(serving.url()) as working:
         serving.edit("engine", colored("red"))
         wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
@@ -93,6 +96,7 @@ def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
     serving: User, operator: Operator, broken: dict[str, Any], reason: str
 ) -> None:
     before, engine = serving.serving, serving.read("sgl", serving.name)["spec"]["engine"]
+    serving.slow_down()
     with load(serving.url()) as working:
         serving.edit("engine", engine_of(broken))
         degraded = serving.wait_for("Degraded", "True", "RevisionFailing", FAILED_SECONDS)
@@ -120,6 +124,7 @@ def look_again(user: User, operator: Operator, passes: int) -> None:
 
 def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, operator: Operator) -> None:
     before = serving.serving
+    serving.slow_down()
     with load(serving.url()) as working, killed_again_and_again(operator):
         serving.edit("engine", colored("blue"))
         serving.wait_for_rollout(before)

@@ -37,6 +37,7 @@ def same(found: list[float], expected: list[float]) -> bool:
     return found == pytest.approx(expected, abs=TOLERANCE)
 
 
+@pytest.mark.long
 def test_embed(tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "embed", tiny_model, texts=DOCUMENTS)
     with ServeApp(endpoint(tiny_model, task="embed", engine=ENGINE), engine_python) as app:
@@ -46,6 +47,7 @@ def test_embed(tiny_model: Path, engine_python: Path) -> None:
         assert same(one.embedding, other)
 
 
+@pytest.mark.long
 def test_score(tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "score", tiny_model, query=QUERY, items=DOCUMENTS, labels=LABELS)
     with ServeApp(endpoint(tiny_model, task="score", engine=ENGINE), engine_python) as app:
@@ -54,6 +56,7 @@ def test_score(tiny_model: Path, engine_python: Path) -> None:
         assert same(one, other)
 
 
+@pytest.mark.long
 def test_rerank(engine_python: Path) -> None:
     model = made_by("tiny_reranker", engine_python)
     expected = reference(engine_python, "rerank", model, query=QUERY, documents=DOCUMENTS)
@@ -64,6 +67,7 @@ def test_rerank(engine_python: Path) -> None:
         assert one["score"] == pytest.approx(expected[one["index"]], abs=TOLERANCE)
 
 
+@pytest.mark.long
 def test_classify(engine_python: Path) -> None:
     model = made_by("tiny_classifier", engine_python)
     expected = reference(engine_python, "classify", model, texts=DOCUMENTS)
