@@ -91,7 +91,7 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 
 .PHONY: test
 test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but what is marked long
-	@echo "not in this run: what is marked long, 25 minutes more, most of it of the cluster tier: make test-cluster test-engine"
+	@echo "not in this run: what is marked long: make test-cluster test-engine (an hour and a half more)"
 	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
 
 .PHONY: test-unit

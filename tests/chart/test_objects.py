@@ -34,6 +34,7 @@ EVERYTHING: Json = {
     "metrics": {
         "service": {"port": 9090, "annotations": {"a": "b"}},
         "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     },
     "podAnnotations": {"a": "1"},
     "podLabels": {"team": "serving"},
@@ -57,7 +58,7 @@ CASES: dict[str, Json] = {
         "metrics": {"service": {"enabled": False}},
     },
 }
-WITHOUT_SCHEMA = {"ServiceMonitor"}  # of the Prometheus operator
+WITHOUT_SCHEMA = {"ServiceMonitor", "PrometheusRule"}  # of the Prometheus operator
 
 
 def kinds(objects: list[Json]) -> set[str]:
@@ -109,7 +110,7 @@ def test_what_is_there_by_default_and_at_least(chart: Chart) -> None:
         *("CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
         *("PodDisruptionBudget", "NetworkPolicy", "Service"),
     }
-    assert "ServiceMonitor" in kinds(chart.render(EVERYTHING))
+    assert {"ServiceMonitor", "PrometheusRule"} <= kinds(chart.render(EVERYTHING))
 
 
 def test_a_budget_only_where_it_leaves_a_pod_to_take(chart: Chart) -> None:

@@ -15,7 +15,10 @@ TOKENS = 24
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("axis", ["tensor", *(pytest.param(axis, marks=pytest.mark.long) for axis in ("pipeline", "data"))])
+@pytest.mark.parametrize(
+    "axis",
+    ["tensor", pytest.param("pipeline", marks=pytest.mark.long), pytest.param("data", marks=pytest.mark.long)],
+)
 def test_two_ranks_answer_as_one(axis: str, tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "complete", tiny_model, prompts=PROMPTS, tokens=TOKENS)
     accelerator = {"vendor": "cpu", "count": 2}

@@ -64,6 +64,12 @@ MODES = {
     "embed": Mode(("embed",), task="embed"),
     "smollm2": Mode(("smollm2",), model="smollm2"),
 }
+SHORT = {"open", "embed"}  # two minutes each; access is what test_access.py is about
+EACH_MODE = pytest.mark.parametrize(
+    "exchange",
+    [pytest.param(name, marks=[] if name in SHORT else [pytest.mark.long]) for name in MODES],
+    indirect=True,
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def _write_keys(directory: Path, keys: Keys) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("exchange", MODES, indirect=True)
+@EACH_MODE
 def test_answers_as_native_does(exchange: Exchange, subtests: pytest.Subtests) -> None:
     for ask in exchange.mode.asks:
         found, met = exchange.compared(ask)
@@ -184,13 +190,13 @@ def test_answers_as_native_does(exchange: Exchange, subtests: pytest.Subtests) -
             MET[exchange.name].update({allowed.FRONT.name, allowed.HELD})
 
 
-@pytest.mark.parametrize("exchange", MODES, indirect=True)
+@EACH_MODE
 def test_a_stream_differs_by_chance_only(exchange: Exchange) -> None:
     """Where native's stream does not change from one time to the next, ours may not either."""
     assert exchange.unsteady == []
 
 
-@pytest.mark.parametrize("exchange", MODES, indirect=True)
+@EACH_MODE
 def test_no_answer_holds_a_key(exchange: Exchange) -> None:
     keys = [key.encode() for key in (KEYS.api, KEYS.admin)]
     leaks = [name for name, answer in exchange.served.items() if any(key in answer.body for key in keys)]
@@ -208,6 +214,7 @@ def test_the_allowed_differences_are_the_documented_ones() -> None:
     assert documented == allowed.NAMES | allowed.SHOWN_ELSEWHERE.keys()
 
 
+@pytest.mark.long
 def test_every_allowed_difference_was_met() -> None:
     """One that is no longer there has no place in the table."""
     if missing := MODES.keys() - MET.keys():

@@ -10,7 +10,6 @@ from unit.api_objects import endpoint
 from sglang_operator.api import FieldError, InvalidEndpoint, parse_endpoint
 from sglang_operator.api.environment import ALWAYS, BY_VENDOR
 from sglang_operator.cluster.findings import accepted
-from sglang_operator.render import Platform
 from sglang_operator.render.environment import worker_environment
 
 RDMA = {"rdma": {"resourceName": "rdma/shared"}}
@@ -115,7 +114,7 @@ class TestEnvironment:
     @pytest.mark.parametrize("vendor", ["nvidia", "amd", "cpu"])
     def test_the_list_is_what_the_renderer_sets(self, vendor: str) -> None:
         parsed = parse_endpoint(endpoint(accelerator={"vendor": vendor}))
-        assert set(worker_environment(parsed, Platform())) == ALWAYS | BY_VENDOR[vendor]
+        assert set(worker_environment(parsed)) == ALWAYS | BY_VENDOR[vendor]
 
 
 def warned(*names: str, **spec: Any) -> tuple[FieldError, ...]:

@@ -95,12 +95,6 @@ class TestModels:
         mounted = volumes(template)[f"{env(template)[args.ENV_PVC_ROOT]}/claim"]
         assert mounted["persistentVolumeClaim"] == {"claimName": "claim", "readOnly": True}
 
-    def test_mirror_of_the_platform(self) -> None:
-        template = worker(render(Platform(model_mirror_claim="mirror")))
-        mounted = volumes(template)[env(template)[args.ENV_MODEL_MIRROR]]
-        assert mounted["persistentVolumeClaim"] == {"claimName": "mirror", "readOnly": True}
-        assert args.ENV_MODEL_MIRROR not in env(worker(render()))
-
 
 class TestAccess:
     def test_the_service_selects_the_workers_of_one_revision(self) -> None:

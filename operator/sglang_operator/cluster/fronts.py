@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sglang_operator.cluster import pods as of_pods
-from sglang_operator.cluster.metadata import unix
+from sglang_operator.cluster.metadata import condition_of, unix
 from sglang_operator.cluster.probe import Held, Report
 from sglang_operator.lifecycle.observed import Front
 
@@ -19,7 +19,7 @@ def may_hold_streams(pod: Pod) -> bool:
     One that the kubelet calls Ready no more, or that is on its way out, goes on with the streams that it has. One that
     was never Ready has had none, and a container that started anew has lost them.
     """
-    ready = _ready(pod)
+    ready = condition_of(pod, "Ready")
     if ready.get("status") == "True":
         return True
     started = [unix(began) for began in _started(pod)]
@@ -28,7 +28,7 @@ def may_hold_streams(pod: Pod) -> bool:
 
 def unready_since(pods: Iterable[Pod]) -> float | None:
     """Since when the kubelet calls none of them Ready; None if it calls one so, or there is none."""
-    said = [_ready(pod) for pod in pods]
+    said = [condition_of(pod, "Ready") for pod in pods]
     if any(one.get("status") == "True" for one in said):
         return None
     return max((unix(one.get("lastTransitionTime")) for one in said), default=None)
@@ -43,11 +43,6 @@ def front_of(pods: Iterable[Pod], reports: Iterable[Report], head: Held | None, 
         return None
     busy = sum(one.in_flight for one in told)
     return Front(busy, quiet_since=None if busy else now - min(one.idle_seconds for one in told))
-
-
-def _ready(pod: Pod) -> Mapping[str, Any]:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == "Ready"), {})
 
 
 def _started(pod: Pod) -> Iterable[str]:

@@ -72,6 +72,12 @@ def notes_of(live: Mapping[str, Any]) -> Mapping[str, str]:
     return live["metadata"].get("annotations") or {}
 
 
+def condition_of(live: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The entry of status.conditions of this type; empty while it has none."""
+    found = (live.get("status") or {}).get("conditions") or ()
+    return next((one for one in found if one.get("type") == name), {})
+
+
 def is_terminating(live: Mapping[str, Any]) -> bool:
     """It was deleted and is on its way out."""
     return "deletionTimestamp" in live["metadata"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
@@ -14,7 +14,7 @@ from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
-from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.silence import said_of, suspended, unheard
@@ -127,7 +127,7 @@ def _may_go_back(snapshot: Snapshot, asked: Mapping[str, _Workers], wanted: str)
 
 def _unanswered_since(snapshot: Snapshot) -> float | None:
     """Condition Ready is the memory of earlier looks: each pass writes it, and status says of which revision."""
-    ready, selection = _condition(snapshot, ConditionType.READY), read_selection(snapshot.service)
+    ready, selection = condition_of(snapshot.endpoint, ConditionType.READY.value), read_selection(snapshot.service)
     serving = (snapshot.endpoint.get("status") or {}).get("serving") or {}
     if ready.get("status") != Status.FALSE.value or serving.get("revision") != selection.revision:
         return None
@@ -136,13 +136,8 @@ def _unanswered_since(snapshot: Snapshot) -> float | None:
 
 def _resumed_at(snapshot: Snapshot, now: float) -> float:
     """Condition Progressing is unknown while the endpoint is paused or KubeRay silent, and then changes its time."""
-    going = _condition(snapshot, ConditionType.PROGRESSING)
+    going = condition_of(snapshot.endpoint, ConditionType.PROGRESSING.value)
     return now if going.get("status") == Status.UNKNOWN.value else unix(going.get("lastTransitionTime"))
-
-
-def _condition(snapshot: Snapshot, wanted: ConditionType) -> Mapping[str, Any]:
-    found = (snapshot.endpoint.get("status") or {}).get("conditions") or ()
-    return next((one for one in found if one["type"] == wanted.value), {})
 
 
 async def _ask_all(api: Api, prober: Prober, snapshot: Snapshot, generate: Mapping[str, bool]) -> dict[str, _Workers]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from sglang_operator.cluster.metadata import is_terminating, labels_of, unix
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, unix
 from sglang_operator.lifecycle.observed import Failure, Unschedulable
 from sglang_operator.render import names
 
@@ -55,7 +55,7 @@ def is_ray(pod: Pod) -> bool:
 
 def is_ready(pod: Pod) -> bool:
     """The kubelet says Ready, and it is not on its way out."""
-    return not is_terminating(pod) and _condition(pod, "Ready").get("status") == "True"
+    return not is_terminating(pod) and condition_of(pod, "Ready").get("status") == "True"
 
 
 def is_serving_head(pod: Pod) -> bool:
@@ -97,7 +97,7 @@ def volume_error(pod: Pod, since: float) -> str:
 
 
 def _unplaced(pod: Pod) -> Unschedulable | None:
-    said = _condition(pod, "PodScheduled")
+    said = condition_of(pod, "PodScheduled")
     if said.get("reason") != "Unschedulable" or is_terminating(pod):
         return None
     return Unschedulable(unix(said.get("lastTransitionTime")), said.get("message", ""))
@@ -105,7 +105,7 @@ def _unplaced(pod: Pod) -> Unschedulable | None:
 
 def stands_still(pod: Pod, since: float) -> bool:
     """It has had its node since `since`, and a container of it has never started."""
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition_of(pod, "PodScheduled")
     if is_terminating(pod) or scheduled.get("status") != "True" or unix(scheduled.get("lastTransitionTime")) > since:
         return False
     return any("waiting" in one.get("state", {}) and not one.get("restartCount") for one in _containers(pod))
@@ -173,8 +173,3 @@ def _changes(pod: Pod) -> Iterator[float]:
         yield unix(said.get("lastTransitionTime"))
     for container in _containers(pod):
         yield unix(container.get("state", {}).get("running", {}).get("startedAt"))
-
-
-def _condition(pod: Pod, name: str) -> Mapping[str, Any]:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == name), {})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
-from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.paths import RAY_SERVICE
 from sglang_operator.cluster.snapshot import Object, Snapshot
 from sglang_operator.lifecycle.observed import Unschedulable
@@ -48,19 +48,14 @@ def suspended(clusters: Sequence[Object]) -> Unschedulable | None:
 
 def _suspended_at(cluster: Object) -> float:
     """Since it was made, or since Kueue took its quota back."""
-    said = _condition(cluster, "RayClusterSuspended")
+    said = condition_of(cluster, "RayClusterSuspended")
     created = unix(cluster["metadata"].get("creationTimestamp"))
     return max(created, unix(said.get("lastTransitionTime"))) if said.get("status") == "True" else created
 
 
 def _refusal(service: Object) -> str:
-    said = _condition(service, "Ready")
+    said = condition_of(service, "Ready")
     return str(said.get("message", "")) if said.get("reason") == _REFUSED else ""
-
-
-def _condition(item: Object, name: str) -> Mapping[str, Any]:
-    found = (item.get("status") or {}).get("conditions") or ()
-    return next((one for one in found if one.get("type") == name), {})
 
 
 def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:

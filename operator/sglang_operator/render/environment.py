@@ -8,7 +8,6 @@ from typing import Any
 from sglang_operator.api import Endpoint
 from sglang_operator.api.rules_address import BUCKETS
 from sglang_operator.render import names
-from sglang_operator.render.platform import Platform
 from sglang_serve import args
 
 Env = dict[str, Any]  # name -> literal text, or the `valueFrom` of a Kubernetes EnvVar
@@ -42,14 +41,14 @@ def head_environment(endpoint: Endpoint) -> Env:
     }
 
 
-def worker_environment(endpoint: Endpoint, platform: Platform) -> Env:
+def worker_environment(endpoint: Endpoint) -> Env:
     """Environment of the workers. What the platform sets wins over `spec.engine.env`."""
     user = {variable.name: _user_value(variable) for variable in endpoint.spec.engine.env}
     return {
         **user,
         **head_environment(endpoint),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
-        **_places(endpoint, platform),
+        **_places(endpoint),
     }
 
 
@@ -88,14 +87,12 @@ def _serve_environment(drain_seconds: int) -> Env:
     }
 
 
-def _places(endpoint: Endpoint, platform: Platform) -> Env:
+def _places(endpoint: Endpoint) -> Env:
     """Where the pod mounts things, and the token of the hub."""
     model, api = endpoint.spec.model, endpoint.spec.api
     places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
     if model.uri.startswith(BUCKETS) or model.lora:
         places[args.ENV_OBJECTS_DIR] = names.OBJECTS_DIR
-    if platform.model_mirror_claim:
-        places[args.ENV_MODEL_MIRROR] = names.MIRROR_DIR
     if api.keys_secret:
         places[args.ENV_KEYS_DIR] = names.KEYS_DIR
     if api.admin_key_secret:

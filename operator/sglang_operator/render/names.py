@@ -27,7 +27,6 @@ AUTOSCALER_SCRIPT: Final = "/opt/sglang-serve/sglang_serve/autoscaler.sh"  # of 
 
 KEYS_DIR: Final = "/etc/sglang-serve/keys"
 ADMIN_DIR: Final = "/etc/sglang-serve/admin"
-MIRROR_DIR: Final = "/models/mirror"
 CACHE_DIR: Final = "/models/cache"
 OBJECTS_DIR: Final = "/models/cache/objects"
 PVC_ROOT: Final = "/models/pvc"

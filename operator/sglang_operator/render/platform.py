@@ -45,8 +45,6 @@ class Platform:
     """Serving image by vendor, for endpoints without `spec.engine.image`."""
     ray_version: str = field(default_factory=lambda: str(versions()["ray"]))
     """What is in those images; KubeRay picks probes and flags by it."""
-    model_mirror_claim: str = ""
-    """PersistentVolumeClaim that holds `<org>/<name>` directories, asked before the hub. Default: no mirror."""
     kuberay_namespace: str = ""
     """Where KubeRay's operator runs; "": pods that call themselves so may be anywhere."""
     amd_groups: tuple[int, ...] = (44, 109, 110)

@@ -8,7 +8,6 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.render import names
-from sglang_operator.render.platform import Platform
 
 PVC_SCHEME = "pvc://"
 
@@ -23,9 +22,9 @@ class Volume:
     read_only: bool = True
 
 
-def worker_volumes(endpoint: Endpoint, platform: Platform) -> tuple[Volume, ...]:
+def worker_volumes(endpoint: Endpoint) -> tuple[Volume, ...]:
     """Everything a worker mounts besides /dev/shm."""
-    return (_cache(endpoint), *_models(endpoint, platform), *_keys(endpoint))
+    return (_cache(endpoint), *_models(endpoint), *_keys(endpoint))
 
 
 def _cache(endpoint: Endpoint) -> Volume:
@@ -37,15 +36,13 @@ def _cache(endpoint: Endpoint) -> Volume:
     return Volume("model-cache", source, names.CACHE_DIR, read_only=False)
 
 
-def _models(endpoint: Endpoint, platform: Platform) -> Iterator[Volume]:
+def _models(endpoint: Endpoint) -> Iterator[Volume]:
     uri = endpoint.spec.model.uri
     if uri.startswith(PVC_SCHEME):
         yield _mounted("model", uri.removeprefix(PVC_SCHEME).partition("/")[0])
     lora = endpoint.spec.model.lora
     if lora and lora.claim_name and not f"{uri}/".startswith(f"{PVC_SCHEME}{lora.claim_name}/"):
         yield _mounted("adapters", lora.claim_name)
-    if platform.model_mirror_claim:
-        yield Volume("model-mirror", _claim(platform.model_mirror_claim, read_only=True), names.MIRROR_DIR)
 
 
 def _mounted(name: str, claim: str) -> Volume:

@@ -1,0 +1,55 @@
+"""The alerts of the chart: expressions that Prometheus can read, over series that the operator has."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from chart.conftest import ROOT, Chart
+
+from sglang_operator.app.metrics import Metrics
+
+pytestmark = pytest.mark.chart
+
+PAGE = ROOT / "docs" / "operations" / "operator.md"
+GROUPS: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "sglang-operator" / "alerts.yaml").read_text("utf-8"))
+RULES = {rule["alert"]: rule for group in GROUPS["groups"] for rule in group["rules"]}
+SERIES = re.compile(r"sglang_operator_\w+")
+
+
+def families() -> set[str]:
+    """Names of the operator's metrics, as its page has them."""
+    return set(re.findall(r"^# TYPE (\S+) ", Metrics().text().decode(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_an_expression_that_prometheus_reads_over_series_that_exist(name: str) -> None:
+    expression = RULES[name]["expr"]
+    promql_parser.parse(expression)
+    used = set(SERIES.findall(expression))
+    assert used
+    assert used <= families()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_text_names_only_labels_that_the_expression_leaves(name: str) -> None:
+    rule = RULES[name]
+    named = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+    kept = re.match(r"\w+ by \(([^)]*)\)", rule["expr"])
+    assert named <= set(kept[1].split(", ") if kept else ())
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+def test_the_page_says_what_to_do_about_each() -> None:
+    rows = re.findall(r"^\| `(SGLang\w+)` \| (\d+) min \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert rows == [(name, rule["for"].removesuffix("m")) for name, rule in RULES.items()]
+
+
+def test_helm_leaves_them_as_they_are(chart: Chart) -> None:
+    values = {"metrics": {"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}}}
+    (made,) = (one for one in chart.render(values) if one["kind"] == "PrometheusRule")
+    assert made["spec"] == GROUPS
+    assert made["metadata"]["labels"]["release"] == "prometheus"
