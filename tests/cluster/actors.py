@@ -188,7 +188,7 @@ class Working:
 
 @contextmanager
 def load(
-    url: str, *, kept: int = 1, fresh: int = 1, long: int = 1, long_tokens: int = LONG_TOKENS
+    url: str, *, kept: int = 2, fresh: int = 2, long: int = 1, long_tokens: int = LONG_TOKENS
 ) -> Iterator[Working]:
     """Clients at work while the body runs. Their streams are read to the end before `count` is there."""
     command = [sys.executable, LOAD, url, f"--kept={kept}", f"--fresh={fresh}", f"--long={long}"]

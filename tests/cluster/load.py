@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 import aiohttp  # kopf brings it; less CPU than httpx, and the engine shares the machine
 
 TOKENS = 100  # of a short stream
-LONG_TOKENS = 2000  # of one that is to live through whatever happens
+LONG_TOKENS = 1000  # of one that is to live through whatever happens
 SILENT_SECONDS = 120.0  # without a byte: lost
 THINK_SECONDS = 0.5  # between two requests: the node has two cores, and the next revision loads on them
 

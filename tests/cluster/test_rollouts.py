@@ -68,6 +68,7 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     assert len(nodes) == min(2, len(cluster.nodes))
 
 
+@pytest.mark.long  # tests/apiserver has it in seconds, with the pods played
 def test_the_api_server_restarts_in_a_rollout(serving: User, cluster: LocalCluster) -> None:
     before = serving.serving
     serving.slow_down()
