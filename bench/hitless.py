@@ -74,7 +74,10 @@ def parse_options() -> argparse.Namespace:
 
 def ours(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
     """Upgrades of an SGLangEndpoint, in peace and with an operator that is killed again and again."""
-    with tempfile.TemporaryDirectory() as scratch, endpoint(cluster, Path(scratch)) as (user, operator):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        endpoint(cluster, Path(scratch), tiny_endpoint()) as (user, operator),
+    ):
         for numbers in batched(range(given.upgrades)):
             with under_load(user.url(), given) as count:
                 for number in numbers:
@@ -94,7 +97,7 @@ def batched(numbers: range) -> Iterator[range]:
 
 
 @contextmanager
-def endpoint(cluster: LocalCluster, scratch: Path) -> Iterator[tuple[User, Operator]]:
+def endpoint(cluster: LocalCluster, scratch: Path, manifest: Object) -> Iterator[tuple[User, Operator]]:
     """An endpoint that answers, and its operator; both are removed."""
     operator = Operator(cluster.control_plane.kubeconfig, scratch / "operator.log", PORT)
     user = User(cluster.control_plane.kubectl, f"hitless-{os.getpid()}")
@@ -102,7 +105,7 @@ def endpoint(cluster: LocalCluster, scratch: Path) -> Iterator[tuple[User, Opera
     operator.start()
     user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
     try:
-        user.apply(administered(tiny_endpoint()))
+        user.apply(administered(manifest))
         user.wait_for("Ready", "True", seconds=READY_SECONDS)
         yield user, operator
     finally:

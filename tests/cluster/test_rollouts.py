@@ -39,17 +39,26 @@ def test_rays_job_api_wants_its_token(serving: User) -> None:
     assert answers == {"none": 401, "wrong": 403, "right": 200}
 
 
-def test_upgrades_lose_nothing(serving: User, another_image: str) -> None:
-    """Environment, then argument and image."""
+def test_upgrades_lose_nothing(serving: User, another_image: str, cluster: LocalCluster) -> None:
+    """Environment; then argument and image, while the API server restarts."""
     with load(serving.url()) as working:
-        for engine in (colored("green"), engine_of({"args": {"random_seed": 7}, "image": another_image})):
-            before = serving.serving
-            serving.slow_down()
-            serving.edit("engine", engine)
-            serving.wait_for_rollout(before)
+        before = begin_upgrade(serving, colored("green"))
+        serving.wait_for_rollout(before)
+        before = begin_upgrade(serving, engine_of({"args": {"random_seed": 7}, "image": another_image}))
+        wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
+        cluster.control_plane.restart("kube-apiserver")
+        serving.wait_for_rollout(before)
     assert serving.status["serving"]["image"] == another_image
     assert working.count.lost == [], str(working.count)
     assert working.count.requests > 20, str(working.count)
+
+
+def begin_upgrade(user: User, engine: dict[str, Any]) -> str:
+    """What serves before it."""
+    before = user.serving
+    user.slow_down()
+    user.edit("engine", engine)
+    return before
 
 
 def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
@@ -66,18 +75,6 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     assert serving.serving == revision
     assert len(first) == 1
     assert len(nodes) == min(2, len(cluster.nodes))
-
-
-@pytest.mark.long  # tests/apiserver has it in seconds, with the pods played
-def test_the_api_server_restarts_in_a_rollout(serving: User, cluster: LocalCluster) -> None:
-    before = serving.serving
-    serving.slow_down()
-    with load(serving.url()) as working:
-        serving.edit("engine", colored("red"))
-        wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
-        cluster.control_plane.restart("kube-apiserver")
-        serving.wait_for_rollout(before)
-    assert working.count.lost == [], str(working.count)
 
 
 @pytest.mark.parametrize(
