@@ -21,7 +21,7 @@ SMOLLM2 = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
 ENDPOINTS = 40  # each gets a head and a worker from KubeRay, which takes longer than the operator
 QUIET_SECONDS = 5.0  # longer than KubeRay and the garbage collector take from one step to the next
 STOPPED_SECONDS = 30.0
-SECONDS = 120.0
+SECONDS = 240.0
 Object = dict[str, Any]
 Start = Callable[..., OperatorProcess]
 

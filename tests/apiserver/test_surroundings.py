@@ -15,7 +15,7 @@ from localcluster.kubectl import until
 
 SMOLLM2 = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
 RESYNC_SECONDS = 3600
-SECONDS = 120.0
+SECONDS = 240.0
 NAMESPACE = "default"
 
 

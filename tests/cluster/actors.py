@@ -164,7 +164,7 @@ class User:
         wait_until(holds, seconds, lambda: f"{name}={status} {reason}: {json.dumps(self.status, indent=1)}")
         return self.condition(name)
 
-    def wait_for_rollout(self, before: str, seconds: float = 400) -> str:
+    def wait_for_rollout(self, before: str, seconds: float = 800) -> str:
         """Wait until another revision than `before` serves and nothing else is left; returns its name."""
 
         def done() -> bool:

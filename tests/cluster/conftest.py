@@ -101,7 +101,7 @@ def endpoint(cluster: LocalCluster, operator: Operator, request: pytest.FixtureR
 @pytest.fixture(scope="module")
 def serving(endpoint: User) -> User:
     """The endpoint, answering."""
-    endpoint.wait_for("Ready", "True", seconds=600)
+    endpoint.wait_for("Ready", "True", seconds=900)
     return endpoint
 
 

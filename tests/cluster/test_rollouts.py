@@ -12,8 +12,8 @@ from cluster.actors import Operator, User, killed_again_and_again, load, wait_un
 from cluster.endpoints import colored, engine_of
 from localcluster.cluster import LocalCluster
 
-DEADLINE = 900
-FAILED_SECONDS = 600  # an engine that ends after its start is started three times
+DEADLINE = 1800
+FAILED_SECONDS = 900  # an engine that ends after its start is started three times
 PASSES = 20  # after a failure: none of them tries again
 pytestmark = pytest.mark.timeout(DEADLINE)
 
@@ -67,7 +67,7 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     serving.slow_down()
     with load(serving.url()) as working:
         serving.run("scale", "sgl", serving.name, "--replicas=2")
-        wait_until(lambda: serving.status["readyReplicas"] == 2, 300, lambda: json.dumps(serving.status))
+        wait_until(lambda: serving.status["readyReplicas"] == 2, 600, lambda: json.dumps(serving.status))
         nodes = serving.nodes()
         serving.run("scale", "sgl", serving.name, "--replicas=1")
         wait_until(lambda: len(serving.workers()) == 1, 600, lambda: json.dumps(serving.status))

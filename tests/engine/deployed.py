@@ -13,7 +13,7 @@ import psutil
 from engine.apps import ServeApp
 
 SCRIPT = Path(__file__).parent / "scale.py"
-SCALE_SECONDS = 200  # another replica loads its engine beside a running one
+SCALE_SECONDS = 400  # another replica loads its engine beside a running one
 
 
 def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:

@@ -35,8 +35,6 @@ ALICE = {"Authorization": "Bearer alice-key"}
 ADMIN = {"Authorization": "Bearer admin-key"}
 PROMPT = {"model": "tiny", "prompt": "License", "max_tokens": 2}
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -91,7 +91,6 @@ def env(hub: Hub) -> Iterator[dict[str, str]]:
         yield {**os.environ, **ray, **places, "PYTHONPATH": f"{ROOT}/images"}
 
 
-@pytest.mark.timeout(240)
 def test_all_replicas_and_nodes_serve_the_commit_of_the_first(
     engine_python: Path, hub: Hub, env: dict[str, str]
 ) -> None:

@@ -18,7 +18,7 @@ from engine.traces import no_trace
 from sglang_operator.cli.local_process import Event, LocalProcess, import_path
 
 HERE = Path(__file__).parent
-START_SECONDS = 120
+START_SECONDS = 240
 
 
 class Runner(LocalProcess):

@@ -44,7 +44,6 @@ def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
         yield serve
 
 
-@pytest.mark.timeout(900)
 def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_python: Path) -> None:
     slow_down(app)
     began = time.monotonic()
@@ -65,7 +64,6 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     assert time.monotonic() - changed > RAYS_DEFAULT + 10, "Ray's default would have cut it"
 
 
-@pytest.mark.timeout(300)
 def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
     wait_until(lambda: len(reports(app)) == 1, 180, "the other replica has gone")
     (before,) = reports(app).values()
@@ -80,7 +78,6 @@ def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
     assert after["in_flight"] == 0
 
 
-@pytest.mark.timeout(300)
 def test_the_documented_series_are_there(app: ServeApp) -> None:
     """But for Ray's, which without a cluster has no page."""
     page = METRICS_PAGE.read_text()
@@ -91,7 +88,6 @@ def test_the_documented_series_are_there(app: ServeApp) -> None:
     assert any(proxy <= names_at(port) for port in listening(app, "haproxy"))
 
 
-@pytest.mark.timeout(300)
 def test_new_weights_reach_every_replica(app: ServeApp, engine_python: Path, tiny_model: Path) -> None:
     deploy(app, engine_python, num_replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
@@ -100,7 +96,6 @@ def test_new_weights_reach_every_replica(app: ServeApp, engine_python: Path, tin
     assert all("Weight version updated to next" in one["body"]["message"] for one in told["replicas"]), told
 
 
-@pytest.mark.timeout(300)
 def test_what_waits_for_a_killed_replica_is_answered_by_another(app: ServeApp, engine_python: Path) -> None:
     deploy(app, engine_python, num_replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
@@ -112,7 +107,6 @@ def test_what_waits_for_a_killed_replica_is_answered_by_another(app: ServeApp, e
     wait_until(lambda: len(reports(app)) == 2, 200, "another replica comes, and sweeps what the killed one left")
 
 
-@pytest.mark.timeout(300)
 def test_a_stop_lets_streams_finish_and_leaves_nothing(app: ServeApp) -> None:
     stream = Stream(app.url, max_tokens=50)
     processes = app.processes()

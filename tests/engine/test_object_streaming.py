@@ -31,7 +31,6 @@ def storage(tiny_model: Path) -> Iterator[str]:
     server.stop()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.long
 def test_the_engine_streams_the_weights(engine_python: Path, tiny_model: Path, storage: str, tmp_path: Path) -> None:
     env = {

@@ -14,7 +14,6 @@ PROMPTS = ["License", "You may reproduce and distribute", "Copyright owner"]
 TOKENS = 24
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "axis",
     ["tensor", pytest.param("pipeline", marks=pytest.mark.long), pytest.param("data", marks=pytest.mark.long)],

@@ -24,7 +24,7 @@ from engine.clients import Request, answers, load, requests_in_engine, wait_unti
 from sglang_serve.args import ENV_STATE_DIR
 from sglang_serve.health import PROBE_SECONDS
 
-RESTART_SECONDS = 200  # of a replica, on two busy cores
+RESTART_SECONDS = 400  # of a replica, on two busy cores
 FAILURES = 3  # of the health check in a row, until Serve replaces a replica
 ADMIN = "admin-key-of-this-test"
 LONG = {"max_tokens": 30_000, "ignore_eos": True}
@@ -92,7 +92,6 @@ def test_a_replica_that_stands_still_for_a_while_keeps_its_place(app: ServeApp) 
     assert app.find("ServeReplica") == [replica]
 
 
-@pytest.mark.timeout(300)
 def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, tiny_model: Path, tmp_path: Path) -> None:
     """Its processes are as silent as those of a hung one; here they are stopped, as no tiny model loads so slowly."""
     engine, before = scheduler(app), said(app)
@@ -112,7 +111,6 @@ def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, ti
     assert said(app) != before, "it has the new weights"
 
 
-@pytest.mark.timeout(600)
 def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
     hung = scheduler(app)
     hung.suspend()
@@ -128,7 +126,6 @@ def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
     assert max(seen) == 1, "the resources of one replica are enough"
 
 
-@pytest.mark.timeout(600)
 def test_a_dead_engine_is_replaced_at_once(app: ServeApp) -> None:
     dead, replica = scheduler(app), replica_process(app)
     dead.send_signal(signal.SIGKILL)
@@ -137,7 +134,6 @@ def test_a_dead_engine_is_replaced_at_once(app: ServeApp) -> None:
     assert '"event": "engine_died"' in app.log.read_text(errors="replace")
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_replica_leaves_nothing_for_long(app: ServeApp) -> None:
     replica = replica_process(app)
     state = Path(replica.environ()[ENV_STATE_DIR])

@@ -29,7 +29,7 @@ SMOLLM2 = ROOT / "examples" / "smollm2.yaml"
 SCALE_TO_ZERO = ROOT / "examples" / "scale-to-zero.yaml"
 QUESTION = "What is the capital of France?"
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
-SECONDS = 280
+SECONDS = 560
 
 
 @pytest.fixture(autouse=True)

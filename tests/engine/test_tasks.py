@@ -24,7 +24,6 @@ QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of t
 ANSWER_TOKENS = 12
 LABELS = [300, 400, 500]
 ENGINE = {"args": {**TINY_ENGINE, "dtype": "float32"}}  # by itself SGLang takes half of it
-pytestmark = pytest.mark.timeout(600)
 
 
 def post(app: ServeApp, path: str, **body: Any) -> Any:
