@@ -8,6 +8,7 @@ then and takes no middleware afterwards.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
-from sglang_serve.auth import AuthMiddleware, Policy
+from sglang_serve.auth import AuthMiddleware, Policy, rings_from
 from sglang_serve.endings import EndWithBodyMiddleware
 from sglang_serve.fan_out import Broadcast, FanOutMiddleware
 from sglang_serve.hold import HoldMiddleware
@@ -76,4 +77,5 @@ class DropHeaderMiddleware:
 
 def serve_middlewares() -> list[Middleware]:
     """What Ray Serve puts before its own handling (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function)."""
-    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED), Middleware(HoldMiddleware)]
+    hold = Middleware(HoldMiddleware, rings=rings_from(os.environ))
+    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED), hold]

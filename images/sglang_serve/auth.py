@@ -15,6 +15,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sglang_serve import args
 from sglang_serve.keys import KeyRing
 from sglang_serve.replies import error_body, send_json
 
@@ -59,6 +60,12 @@ def policy_from(
         keys=KeyRing(Path(keys_dir)) if require_keys else None,
         admin=KeyRing(Path(admin_key_file)) if admin else None,
     )
+
+
+def rings_from(env: Mapping[str, str]) -> tuple[KeyRing, ...]:
+    """Of keys and of the admin key, of those that are mounted here."""
+    paths = (env.get(name) for name in (args.ENV_KEYS_DIR, args.ENV_ADMIN_KEY_FILE))
+    return tuple(KeyRing(Path(path)) for path in paths if path)
 
 
 def decide(policy: Policy, scope: Scope) -> Decision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -17,6 +17,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve import auth, fan_out
+from sglang_serve.keys import KeyRing
 from sglang_serve.limits import BodyLimitMiddleware
 from sglang_serve.replies import error_body, send_json
 from sglang_serve.report import PATH, UNCOUNTED
@@ -107,7 +108,10 @@ class _Held:
 
 
 class HoldMiddleware:
-    """Around the head's proxy; `look` asks the controller, `is_replica` tells whether this process is a replica."""
+    """Around the head's proxy; `look` asks the controller, `is_replica` tells whether this process is a replica.
+
+    A key on none of the `rings` starts no replica. Without rings any key does, and the replica refuses it.
+    """
 
     def __init__(
         self,
@@ -115,8 +119,10 @@ class HoldMiddleware:
         look: Callable[[], Awaitable[Situation | None]] = ask_controller,
         is_replica: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rings: Sequence[KeyRing] = (),
     ) -> None:
         self._app = app
+        self._rings = rings
         self._controller = Controller(look, clock)
         self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
         self._room = _Room()
@@ -155,7 +161,7 @@ class HoldMiddleware:
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = await self._controller.settings()
-        if settings.require_keys and not auth.is_open(scope) and not auth.presented_key(scope):
+        if settings.require_keys and not auth.is_open(scope) and not self._may_wake(scope):
             return await auth.refuse(scope, send, HTTPStatus.UNAUTHORIZED)
         if len(self._waiting()) >= MOST_HELD:
             return await _refuse(scope, send, TOO_MANY)
@@ -173,6 +179,11 @@ class HoldMiddleware:
         if one.given_up.is_set():
             await _refuse(scope, send, one.why)
         return None
+
+    def _may_wake(self, scope: Scope) -> bool:
+        """A replica, once there, looks again, and for the admin key on admin routes alone."""
+        key = auth.presented_key(scope)
+        return bool(key) and (not self._rings or any(ring.name_of(key) is not None for ring in self._rings))
 
     async def _watch(self) -> None:
         """While requests wait: end those that have waited too long, if still no replica runs."""

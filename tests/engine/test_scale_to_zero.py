@@ -47,9 +47,11 @@ def test_checks_and_the_operator_wake_nobody(app: ServeApp) -> None:
     assert replicas(app) == 0
 
 
-def test_who_brings_no_key_is_refused_and_wakes_nobody(app: ServeApp) -> None:
+def test_who_brings_no_key_or_a_wrong_one_is_refused_and_wakes_nobody(app: ServeApp) -> None:
     reply = httpx.post(f"{app.url}/v1/completions", json=ASK, timeout=60)
     assert (reply.status_code, reply.json()) == (httpx.codes.UNAUTHORIZED, {"error": "Unauthorized"})
+    wrong = httpx.post(f"{app.url}/v1/completions", json=ASK, headers={"Authorization": "Bearer wrong"}, timeout=60)
+    assert wrong.status_code == httpx.codes.UNAUTHORIZED
     with pytest.raises(InvalidStatus) as refused:
         open_websocket(app.url, headers={})
     assert refused.value.response.status_code == httpx.codes.FORBIDDEN

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +14,12 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from sglang_operator.api.spec_scaling import Scaling
-from sglang_serve import hold
+from sglang_serve import args, hold
 from sglang_serve import situation as situations
 from sglang_serve.args import LiveArgs, live_args, to_wire
+from sglang_serve.auth import rings_from
 from sglang_serve.hold import HoldMiddleware
+from sglang_serve.keys import KeyRing
 from sglang_serve.replies import send_json
 from sglang_serve.situation import UNKNOWN, Situation, read_details
 
@@ -49,13 +52,13 @@ class Proxy:
 class Head:
     """The middleware with a clock and a controller of the test's."""
 
-    def __init__(self, situation: Situation = ASLEEP) -> None:
+    def __init__(self, situation: Situation = ASLEEP, rings: Sequence[KeyRing] = ()) -> None:
         self.now = 0.0
         self.situation: Situation | None = situation
         self.looked = asyncio.Event()
         self.is_silent = False  # Ray lets calls of a controller that starts anew wait for it
         self.proxy = Proxy()
-        self.app = HoldMiddleware(self.proxy, self.look, lambda: False, lambda: self.now)
+        self.app = HoldMiddleware(self.proxy, self.look, lambda: False, lambda: self.now, rings)
 
     async def look(self) -> Situation | None:
         if self.is_silent:
@@ -75,9 +78,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(situations, "ANSWER_SECONDS", 0.005)
 
 
-def run(work: Callable[[Head, httpx.AsyncClient], Coroutine[Any, Any, None]], situation: Situation = ASLEEP) -> None:
+def run(
+    work: Callable[[Head, httpx.AsyncClient], Coroutine[Any, Any, None]],
+    situation: Situation = ASLEEP,
+    rings: Sequence[KeyRing] = (),
+) -> None:
     async def main() -> None:
-        head = Head(situation)
+        head = Head(situation, rings)
         async with head.client() as client:
             await asyncio.wait_for(work(head, client), 5)
 
@@ -256,6 +263,23 @@ def test_who_brings_no_key_where_one_is_needed_wakes_nobody() -> None:
         assert (await client.options("/v1/chat/completions")).status_code == 200, "a browser's question has no key"
 
     run(work, replace(ASLEEP, require_keys=True))
+
+
+def test_a_wrong_key_wakes_nobody_where_the_head_knows_the_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "team").write_text("right")
+    (tmp_path / "admin").write_text("admin")
+    env = {args.ENV_KEYS_DIR: str(tmp_path / "keys"), args.ENV_ADMIN_KEY_FILE: str(tmp_path / "admin")}
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        head.proxy.up.set()
+        said = {
+            key: (await client.post("/flush_cache", headers={"Authorization": f"Bearer {key}"})).status_code
+            for key in ("wrong", "right", "admin")
+        }
+        assert said == {"wrong": 401, "right": 200, "admin": 200}
+
+    run(work, replace(ASLEEP, require_keys=True), rings_from(env))
 
 
 @pytest.mark.parametrize("path", ["/-/x", "/-/healthz/x", "/-/healthz\n"])

@@ -17,7 +17,7 @@ from sglang_operator.render.quantity import object_store_bytes
 from sglang_operator.render.revision import revision_name
 from sglang_operator.render.serve_config import graceful_shutdown_seconds
 from sglang_operator.render.shape import shape_of
-from sglang_operator.render.volumes import Volume, worker_volumes
+from sglang_operator.render.volumes import Volume, head_volumes, worker_volumes
 
 HEAD_SHARED_MEMORY = "1Gi"
 KILL_SECONDS = 60
@@ -78,6 +78,7 @@ class HeadPod:
     shared_memory: str
     object_store_bytes: int
     env: list[dict[str, Any]]
+    volumes: tuple[Volume, ...]
     serves: bool
     """It holds requests at zero replicas, by an HAProxy of its own."""
     drain_seconds: int
@@ -208,6 +209,7 @@ def head_pod(endpoint: Endpoint, platform: Platform, of: Names) -> HeadPod:
         shared_memory=HEAD_SHARED_MEMORY,
         object_store_bytes=object_store_bytes(HEAD_SHARED_MEMORY),
         env=env_list(head_environment(endpoint)),
+        volumes=head_volumes(endpoint),
         serves=endpoint.spec.holds_requests,
         drain_seconds=graceful_shutdown_seconds(endpoint) + KILL_SECONDS,
         grace_seconds=graceful_shutdown_seconds(endpoint) + 2 * KILL_SECONDS,

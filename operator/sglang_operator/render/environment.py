@@ -38,6 +38,7 @@ def head_environment(endpoint: Endpoint) -> Env:
         # statistics, a hundred lines a minute.
         "RAY_LOG_TO_STDERR": "1",
         "RAY_BACKEND_LOG_LEVEL": "warning",
+        **(_keys(endpoint) if endpoint.spec.holds_requests else {}),
     }
 
 
@@ -49,6 +50,7 @@ def worker_environment(endpoint: Endpoint) -> Env:
         **head_environment(endpoint),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
         **_places(endpoint),
+        **_keys(endpoint),
     }
 
 
@@ -89,16 +91,22 @@ def _serve_environment(drain_seconds: int) -> Env:
 
 def _places(endpoint: Endpoint) -> Env:
     """Where the pod mounts things, and the token of the hub."""
-    model, api = endpoint.spec.model, endpoint.spec.api
+    model = endpoint.spec.model
     places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
     if model.uri.startswith(BUCKETS) or model.lora:
         places[args.ENV_OBJECTS_DIR] = names.OBJECTS_DIR
+    if model.token_secret:
+        places["HF_TOKEN"] = {"secretKeyRef": {"name": model.token_secret.name, "key": model.token_secret.key}}
+    return places
+
+
+def _keys(endpoint: Endpoint) -> Env:
+    """Where the Secrets with keys are mounted."""
+    api, places = endpoint.spec.api, Env()
     if api.keys_secret:
         places[args.ENV_KEYS_DIR] = names.KEYS_DIR
     if api.admin_key_secret:
         places[args.ENV_ADMIN_KEY_FILE] = f"{names.ADMIN_DIR}/{api.admin_key_secret.key}"
-    if model.token_secret:
-        places["HF_TOKEN"] = {"secretKeyRef": {"name": model.token_secret.name, "key": model.token_secret.key}}
     return places
 
 

@@ -1,4 +1,4 @@
-"""Volumes of worker pods: where models lie, and Secrets as directories."""
+"""Volumes of pods: where models lie, and Secrets as directories."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ class Volume:
 def worker_volumes(endpoint: Endpoint) -> tuple[Volume, ...]:
     """Everything a worker mounts besides /dev/shm."""
     return (_cache(endpoint), *_models(endpoint), *_keys(endpoint))
+
+
+def head_volumes(endpoint: Endpoint) -> tuple[Volume, ...]:
+    """What a head mounts that holds requests: it knows the keys, so that no wrong one starts a replica."""
+    return tuple(_keys(endpoint)) if endpoint.spec.holds_requests else ()
 
 
 def _cache(endpoint: Endpoint) -> Volume:
