@@ -151,7 +151,9 @@ def test_status_is_written_while_a_write_fails(run: Run) -> None:
                     await on.on.edit(key, **spec)
                 with pytest.raises(ApiError, match=NO_ANSWER):
                     await on.on.settle(key)
-                assert (await on.on.condition(key, "Progressing"))["reason"] == "StartingRevision"
+                found = await on.on.condition(key, "Progressing")
+                assert found["reason"] == "RefusedByCluster"
+                assert 'webhook "kueue.example.com"' in found["message"]
                 assert (await status_of(on, key))["observedGeneration"] == generation
         await on.serve(key)
         assert (await on.on.condition(key, "Progressing"))["reason"] == "RolloutComplete"

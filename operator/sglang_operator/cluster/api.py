@@ -30,6 +30,7 @@ USER_AGENT: Final = "sglang-operator"
 # The server says no more of it than this; what it refuses by the schema has the name of the object in front.
 _FAILED_TEST: Final = "the server rejected our request due to an error in our request"
 # Of a server-side apply, with 500: a field that the schema does not have, which the server drops from what is POSTed.
+_NO_WEBHOOK: Final = "failed calling webhook"  # apiserver/pkg/admission/plugin/webhook
 _UNKNOWN_FIELD: Final = "field not declared in schema"
 # In the words of the server's authorizer, and of the check who may make objects that block their owner's deletion.
 _NO_RIGHT: Final = re.compile(r"\bcannot (\w+ resource\b|set blockOwnerDeletion)")
@@ -82,6 +83,11 @@ class ApiError(Exception):
         if self.is_of_any_write or self.is_conflict:
             return True
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _UNKNOWN_FIELD not in self.message
+
+    @property
+    def is_of_webhook(self) -> bool:
+        """A webhook that must be asked does not answer. It may soon, or somebody has to start it."""
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _NO_WEBHOOK in self.message
 
     @property
     def is_of_any_write(self) -> bool:

@@ -134,9 +134,10 @@ class Reconciler:
             return await self._stand_still(key, live, error)
         try:
             trouble, again = await self._write(this)
-        except ApiError:  # what was read is true all the same, and status is what users and later passes go by
+        except ApiError as error:  # what was read is true all the same; users and later passes go by status
+            found = findings.blocked(error) if error.is_of_webhook else None  # anything else is gone in seconds
             with suppress(ApiError):
-                await self._write_status(key, live, this.status, this.conditions(None))
+                await self._write_status(key, live, this.status, this.conditions(found))
             raise
         await self._write_status(key, live, this.status, this.conditions(trouble))
         seen = Seen(this.endpoint, this.wanted, this.view, this.now)
