@@ -32,6 +32,7 @@ def serves(kubectl: Kubectl) -> bool:
     return bool(found and found[0].get("status", {}).get("numServeEndpoints"))
 
 
+@pytest.mark.long
 def test_pod_answers_a_chat_through_its_service(cluster: LocalCluster) -> None:
     if not (cluster.models / MODEL).is_dir():
         pytest.fail(f"no model in {cluster.models}: run `make model`")

@@ -41,11 +41,12 @@ def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
     (deployment,) = serve.serve_config["applications"][0]["deployments"]
     deployment["ray_actor_options"]["num_cpus"] = 1  # Ray is started for one replica, and two must find room
     with serve:
+        slow_down(serve)
         yield serve
 
 
+@pytest.mark.long
 def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_python: Path) -> None:
-    slow_down(app)
     began = time.monotonic()
     stream = Stream(app.url, max_tokens=int(STREAM_SECONDS / STEP_SECONDS))
     deploy(app, engine_python, num_replicas=2)

@@ -64,7 +64,7 @@ MODES = {
     "embed": Mode(("embed",), task="embed"),
     "smollm2": Mode(("smollm2",), model="smollm2"),
 }
-SHORT = {"open", "embed"}  # two minutes each; access is what test_access.py is about
+SHORT = {"open"}  # two minutes; access is what test_access.py is about, embeddings are in test_tasks.py
 EACH_MODE = pytest.mark.parametrize(
     "exchange",
     [pytest.param(name, marks=[] if name in SHORT else [pytest.mark.long]) for name in MODES],

@@ -92,6 +92,7 @@ def test_a_replica_that_stands_still_for_a_while_keeps_its_place(app: ServeApp) 
     assert app.find("ServeReplica") == [replica]
 
 
+@pytest.mark.long
 def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, tiny_model: Path, tmp_path: Path) -> None:
     """Its processes are as silent as those of a hung one; here they are stopped, as no tiny model loads so slowly."""
     engine, before = scheduler(app), said(app)

@@ -95,6 +95,7 @@ def test_newcomer_gets_an_answer() -> None:
     assert [line.split()[0] for line in done.stderr.splitlines()] == sorted_steps(done.stderr)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("smollm2")
 def test_the_first_question_wakes_what_scales_to_zero() -> None:
     require_answer(run("-f", str(SCALE_TO_ZERO), "--once", QUESTION, "--port", str(free_port())))
@@ -112,6 +113,7 @@ def sorted_steps(progress: str) -> list[str]:
     return sorted((line.split()[0] for line in progress.splitlines()), key=order.index)
 
 
+@pytest.mark.long
 def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> None:
     manifest = write(tmp_path / "two.yaml", endpoint(tiny_model, "two", replicas=2))
     port = free_port()

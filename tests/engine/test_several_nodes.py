@@ -110,6 +110,7 @@ def test_two_nodes_answer_as_one(app: ServeApp, nodes: TwoRaylets, engine_python
     assert set(schedulers(nodes)) == {"replica", "follower"}
 
 
+@pytest.mark.long
 def test_a_follower_that_hangs_takes_the_replica_with_it_and_another_comes(app: ServeApp, nodes: TwoRaylets) -> None:
     before, raylets_before = schedulers(nodes), raylets(nodes)
     before["follower"].send_signal(signal.SIGSTOP)

@@ -36,7 +36,6 @@ def same(found: list[float], expected: list[float]) -> bool:
     return found == pytest.approx(expected, abs=TOLERANCE)
 
 
-@pytest.mark.long
 def test_embed(tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "embed", tiny_model, texts=DOCUMENTS)
     with ServeApp(endpoint(tiny_model, task="embed", engine=ENGINE), engine_python) as app:
@@ -90,6 +89,7 @@ def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
     assert refused["error"]["code"] == "not_supported", "once SGLang can, compare its transcript too"
 
 
+@pytest.mark.long
 def test_images(engine_python: Path, tmp_path: Path) -> None:
     model, image = made_by("tiny_vision", engine_python), tmp_path / "a.png"
     image.write_bytes(stripes(31))
