@@ -1,6 +1,6 @@
 """What upgrades and kills lose under streaming load: ours, and KubeRay's own blue/green on the same work.
 
-    make soak        # 100 upgrades, 20 of them with the operator killed all the time, 10 of KubeRay's own; hours
+    make soak        # 100 upgrades, 20 more with the operator killed all the time, 10 of KubeRay's own; half a day
     PYTHONPATH=tests:hack/cluster python bench/hitless.py --upgrades 4 --kills 2 --kuberay 4 --json hitless.json
 
 On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine.
@@ -34,8 +34,9 @@ from sglang_operator.render import render_endpoint
 Object = dict[str, Any]
 PORT = 18099
 SERVE_PORT = 8000  # of KubeRay's own Service
-READY_SECONDS = 900
+READY_SECONDS = 1800  # it includes the drain of the revision before
 EVENTS = 10  # of one part
+DRAIN_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def ours(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
     """Upgrades of an SGLangEndpoint, in peace and with an operator that is killed again and again."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        endpoint(cluster, Path(scratch), tiny_endpoint()) as (user, operator),
+        endpoint(cluster, Path(scratch), patient()) as (user, operator),
     ):
         for numbers in batched(range(given.upgrades)):
             with under_load(user.url(), given) as count:
@@ -89,6 +90,13 @@ def ours(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]:
                     with killed_again_and_again(operator, number):
                         upgrade(user, f"kill-{number}")
             yield Part("upgrade with the operator killed every 2 to 12 s", len(numbers), count)
+
+
+def patient() -> Object:
+    """The tiny endpoint, which lets the longest stream end."""
+    made = tiny_endpoint()
+    made["spec"]["upgrade"]["drainSeconds"] = DRAIN_SECONDS
+    return made
 
 
 def batched(numbers: range) -> Iterator[range]:
@@ -141,7 +149,7 @@ def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]
 
 def own_upgrades(color: str) -> Object:
     """Our RayService, but with `upgradeStrategy: NewCluster`."""
-    manifest = administered(tiny_endpoint())
+    manifest = administered(patient())
     manifest["spec"]["engine"] = engine_of({"env": [{"name": "COLOR", "value": color}]})
     objects = render_endpoint(parse_endpoint(manifest))
     made: Object = json.loads(json.dumps(next(one for one in objects if one["kind"] == "RayService")))
