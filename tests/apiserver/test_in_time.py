@@ -18,6 +18,8 @@ from apiserver.operator_process import REAL, OperatorProcess
 from apiserver.test_real_process import SMOLLM2
 from localcluster.kubectl import until
 
+from sglang_operator.cluster.metadata import stamp
+
 if TYPE_CHECKING:
     from localcluster import ControlPlane
 
@@ -60,11 +62,15 @@ def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize("case", CASES)
 def test_status_says_it_within_15_seconds(control_plane: ControlPlane, namespace: str, case: str) -> None:
-    status, text = CASES[case]
+    said, text = CASES[case]
     kubectl = control_plane.kubectl
     manifest = yaml.safe_load(SMOLLM2.read_text(encoding="utf-8"))
     kubectl.apply([{**manifest, "metadata": {"name": "e", "namespace": namespace}}])
     (worker,) = until(lambda: kubectl.objects("pods", f"-n{namespace}", WORKER), START_SECONDS, "KubeRay's worker pod")
+    status = {
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(time.time())}],
+        **said,
+    }
     patch = ("--subresource=status", "--type=merge", f"--patch={json.dumps({'status': status})}")
     kubectl("patch", "pod", worker["metadata"]["name"], f"-n{namespace}", *patch)
     began = time.monotonic()

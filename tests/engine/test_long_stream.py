@@ -81,6 +81,7 @@ def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
 
 def test_the_documented_series_are_there(app: ServeApp) -> None:
     """But for Ray's, which without a cluster has no page."""
+    Stream(app.url, max_tokens=4).require_complete(30)  # one token alone has no time per token
     page = METRICS_PAGE.read_text()
     engine, proxy = (set(re.findall(rf"^\| `([a-z0-9_:]+)` \| {port}", page, re.MULTILINE)) for port in (8081, 9101))
     assert engine

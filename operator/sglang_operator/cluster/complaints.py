@@ -15,7 +15,7 @@ from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of,
 from sglang_operator.cluster.paths import EVENT
 
 Object = Mapping[str, Any]
-STUCK_SECONDS: Final = 10.0  # a first mount may fail for a moment, and KubeRay takes seconds to make pods
+STUCK_SECONDS: Final = 6.0  # a first mount may fail for a moment, and KubeRay takes seconds to make pods
 RECENT_SECONDS: Final = 900.0
 ASKED: Final = 2  # objects whose events are read in one pass
 LONGEST: Final = 800
