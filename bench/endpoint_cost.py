@@ -100,18 +100,13 @@ def cost(user: User) -> Cost:
 
 def used(user: User) -> dict[str, tuple[str, int, int]]:
     """Of each pod: head or worker, bytes of its working set, nanoseconds of processor time since its start."""
-    kinds = {pod["metadata"]["name"]: pod["metadata"]["labels"]["ray.io/node-type"] for pod in ray_pods(user)}
+    found = [pod["metadata"] for pod in user.pods("ray.io/node-type")]
+    kinds = {one["name"]: one["labels"]["ray.io/node-type"] for one in found}
     return {
         name: (kinds[name], pod["memory"]["workingSetBytes"], pod["cpu"]["usageCoreNanoSeconds"])
         for pod in summaries(user)
         if (name := pod["podRef"]["name"]) in kinds and pod["podRef"]["namespace"] == user.namespace
     }
-
-
-def ray_pods(user: User) -> list[dict[str, Any]]:
-    """Those that are not on their way out."""
-    found = user.read("pods", "--selector=ray.io/node-type")["items"]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
 def summaries(user: User) -> Iterator[dict[str, Any]]:

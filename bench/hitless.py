@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
-from cluster.endpoints import admin_secret, administered, engine_of, put_tiny_model, tiny_endpoint
+from cluster.endpoints import administered, engine_of, put_tiny_model, tiny_endpoint
 from cluster.load import Count
 from localcluster import tools
 from localcluster.cluster import LocalCluster
@@ -111,8 +111,8 @@ def endpoint(cluster: LocalCluster, scratch: Path, manifest: Object) -> Iterator
     user = User(cluster.control_plane.kubectl, f"hitless-{os.getpid()}")
     cluster.control_plane.make_namespace(user.namespace)
     operator.start()
-    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
     try:
+        user.make_admin_key()
         user.apply(administered(manifest))
         user.wait_for("Ready", "True", seconds=READY_SECONDS)
         yield user, operator
@@ -135,8 +135,8 @@ def kuberays(cluster: LocalCluster, given: argparse.Namespace) -> Iterator[Part]
         return
     user = User(cluster.control_plane.kubectl, f"baseline-{os.getpid()}", "tiny-serve-svc")
     cluster.control_plane.make_namespace(user.namespace)
-    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
     try:
+        user.make_admin_key()
         user.run("apply", "--filename=-", stdin=json.dumps(own_upgrades("first")))
         wait_until(lambda: serves(user), READY_SECONDS, "KubeRay's RayService to serve")
         with under_load(f"{user.url()}:{SERVE_PORT}", given) as count:

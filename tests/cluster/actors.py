@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cluster.endpoints import ADMIN_KEY
+from cluster.endpoints import ADMIN_KEY, admin_secret
 from cluster.load import LONG_TOKENS, Count, Lost
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +113,10 @@ class User:
         self.name = manifest["metadata"]["name"]
         self.run("apply", "--filename=-", stdin=json.dumps(manifest))
 
+    def make_admin_key(self) -> None:
+        """The Secret of endpoints that are administered()."""
+        self.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
+
     def edit(self, field: str, value: Any) -> None:
         """Replace a field of the spec as a whole."""
         operations = json.dumps([{"op": "add", "path": f"/spec/{field}", "value": value}])
@@ -135,13 +139,16 @@ class User:
 
     def workers(self) -> list[str]:
         """Names of the endpoint's worker pods, without those that are on their way out."""
-        found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
-        return sorted(item["metadata"]["name"] for item in found if "deletionTimestamp" not in item["metadata"])
+        return sorted(pod["metadata"]["name"] for pod in self.pods("ray.io/node-type=worker"))
 
     def nodes(self) -> set[str]:
         """Those that the endpoint's worker pods are on."""
-        found = self.read("pods", "--selector=ray.io/node-type=worker")["items"]
-        return {item["spec"]["nodeName"] for item in found if "deletionTimestamp" not in item["metadata"]}
+        return {pod["spec"]["nodeName"] for pod in self.pods("ray.io/node-type=worker")}
+
+    def pods(self, selector: str) -> list[Object]:
+        """Those that are not on their way out."""
+        found = self.read("pods", f"--selector={selector}")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def url(self) -> str:
         return f"http://{self.read('service', self.name)['spec']['clusterIP']}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster.actors import COUNTED, Operator, User, wait_until
-from cluster.endpoints import admin_secret, administered, put_tiny_model, tiny_endpoint
+from cluster.endpoints import administered, put_tiny_model, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
@@ -90,7 +89,7 @@ def endpoint(cluster: LocalCluster, operator: Operator, request: pytest.FixtureR
     module = request.node.path.stem.replace("test_", "").replace("_", "-")
     user = User(cluster.control_plane.kubectl, f"{module}-{os.getpid()}")  # a kept cluster has those of earlier runs
     cluster.control_plane.make_namespace(user.namespace)
-    user.run("apply", "--filename=-", stdin=json.dumps(admin_secret()))
+    user.make_admin_key()
     user.apply(administered(tiny_endpoint()))
     yield user
     user.run("delete", "sgl", user.name)

@@ -50,7 +50,6 @@ def worker_environment(endpoint: Endpoint) -> Env:
         **head_environment(endpoint),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
         **_places(endpoint),
-        **_keys(endpoint),
     }
 
 
@@ -95,6 +94,7 @@ def _places(endpoint: Endpoint) -> Env:
     places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
     if model.uri.startswith(BUCKETS) or model.lora:
         places[args.ENV_OBJECTS_DIR] = names.OBJECTS_DIR
+    places |= _keys(endpoint)
     if model.token_secret:
         places["HF_TOKEN"] = {"secretKeyRef": {"name": model.token_secret.name, "key": model.token_secret.key}}
     return places
