@@ -78,9 +78,10 @@ def measure(user: User) -> Round:
     at_zero = cost(user)
     began = time.monotonic()
     with httpx.stream("POST", f"{user.url()}/v1/completions", json=ASK, timeout=READY_SECONDS) as reply:
-        next(line for line in reply.iter_lines() if line.startswith("data: "))
+        lines = reply.iter_lines()
+        next(line for line in lines if line.startswith("data: "))
         found = Round(serving, at_zero, round(time.monotonic() - began, 1))
-        reply.read()
+        assert "data: [DONE]" in lines
     user.wait_for("Ready", "True", seconds=READY_SECONDS)
     print(json.dumps(asdict(found)), flush=True)
     return found
