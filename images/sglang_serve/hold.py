@@ -150,9 +150,10 @@ class HoldMiddleware:
         """To the operator, which must not wake anybody: as a replica reports, but nobody is there to generate."""
         idle = 0.0 if self._held else round(self._clock() - self._idle_since, 3)
         said = {"held": len(self._waiting()), "in_flight": len(self._held), "idle_seconds": idle}
-        target = (await self._controller.situation()).target
-        wish = {"target": target, "wished_seconds": round(self._controller.wished_seconds, 3)}
-        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, **wish})
+        now = await self._controller.situation()
+        wish = {"target": now.target, "wished_seconds": round(self._controller.wished_seconds, 3)}
+        settings = {"hold_seconds": now.hold_seconds}
+        await send_json(send, HTTPStatus.SERVICE_UNAVAILABLE, {**said, **wish, **settings})
 
     async def _answer_watcher(self, send: Send) -> None:
         """A check or a scrape that comes every few seconds is no reason to load a model."""

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from waiting import wait_until
+
 from sglang_operator.app import logs
 from sglang_operator.app.options import Options, parse_namespaces
 from sglang_operator.app.runtime import Surroundings, run
@@ -140,10 +142,7 @@ def operators(kubeconfig: Path, directory: Path, namespace: str) -> Iterator[Cal
 
 def until(condition: Callable[[], object], seconds: float = SECONDS, story: Callable[[], str] = lambda: "") -> None:
     """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {story()}"
-        time.sleep(POLL)
+    wait_until(condition, seconds, story, POLL)
 
 
 def _options() -> Options:

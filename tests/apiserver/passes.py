@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
+from waiting import PATIENCE
 
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.paths import ENDPOINT, KINDS, Kind
@@ -66,7 +67,7 @@ class Passes:
     async def remove(self, key: Key) -> None:
         """Delete the endpoint, and wait until all that it owned is gone: what only goes still has its name."""
         await self.api.delete(ENDPOINT.of(*key))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * PATIENCE):
             while await self._left():  # noqa: ASYNC110 - the garbage collector makes it true
                 await asyncio.sleep(0.1)
 

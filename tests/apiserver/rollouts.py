@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from apiserver.kubelet import Clock, Engines, Kubelet
 from apiserver.passes import Passes, open_api, passes
+from waiting import PATIENCE
 
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import APPLIED
@@ -61,7 +62,7 @@ class Stage:
 
     async def until(self, check: Check, key: Key, operator: Reconciler | None = None) -> None:
         """Turn after turn until `check` holds."""
-        operator, limit = operator or self.on.operator(), time.monotonic() + SECONDS
+        operator, limit = operator or self.on.operator(), time.monotonic() + SECONDS * PATIENCE
         while not await check():
             assert time.monotonic() < limit, await self._story(key)
             if not await self.turn(key, operator):

@@ -19,7 +19,8 @@ import yaml
 from chart.conftest import CHART, ROOT
 from chart.test_rbac import committed
 from localcluster import ControlPlane
-from localcluster.kubectl import Refused, until
+from localcluster.kubectl import Refused
+from waiting import wait_until
 
 Json = dict[str, Any]
 CRD = "sglangendpoints.serve.sglang.io"
@@ -134,7 +135,7 @@ def other_chart(tmp_path: Path) -> Path:
 def test_install(release: Release) -> None:
     """Everything is accepted, and pods are made: admitted as `restricted`, with the account and the ConfigMap named."""
     release.install()
-    until(lambda: len(release.get("pods")) == 2, SECONDS, "two pods of the operator")
+    wait_until(lambda: len(release.get("pods")) == 2, SECONDS, "two pods of the operator")
     assert len(release.get("networkpolicies,poddisruptionbudgets,services")) == 3
     apply(release, endpoint(release))
     assert [one["metadata"]["name"] for one in release.get("sglangendpoints")] == ["smollm2"]
@@ -206,4 +207,4 @@ def test_uninstalled_with_everything(release: Release) -> None:
     release.install(crds={"keep": False})
     apply(release, endpoint(release))
     release.uninstall()
-    until(lambda: not release.plane.kubectl.objects("crds", CRD), SECONDS, "the CRD to be gone")
+    wait_until(lambda: not release.plane.kubectl.objects("crds", CRD), SECONDS, "the CRD to be gone")

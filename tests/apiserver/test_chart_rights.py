@@ -16,7 +16,7 @@ import pytest
 import yaml
 from chart.conftest import CHART, ROOT
 from localcluster import ControlPlane
-from localcluster.kubectl import until
+from waiting import wait_until
 
 Json = dict[str, Any]
 SECONDS = 120
@@ -95,8 +95,8 @@ def test_nothing_that_the_operator_asks_for_is_refused(plane: ControlPlane, tmp_
 def wait_for_everything(plane: ControlPlane, namespace: str, log: Path) -> None:
     kinds = {"RayService", "NetworkPolicy", "ControllerRevision", "PersistentVolumeClaim"}
     names = ",".join(f"{kind.lower()}s" for kind in sorted(kinds)).replace("policys", "policies")
-    until(lambda: here(plane, namespace, names) == kinds, SECONDS, f"{names}: {log.read_text()}")
-    until(lambda: conditions(plane, namespace), SECONDS, "the status of the endpoint")
+    wait_until(lambda: here(plane, namespace, names) == kinds, SECONDS, f"{names}: {log.read_text()}")
+    wait_until(lambda: conditions(plane, namespace), SECONDS, "the status of the endpoint")
 
 
 def here(plane: ControlPlane, namespace: str, kinds: str) -> set[str]:

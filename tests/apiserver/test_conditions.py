@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from apiserver.rollouts import Object, Stage, stage
+from waiting import PATIENCE
 
 from sglang_operator.cluster.capacity import Nodes
 from sglang_operator.cluster.metadata import name_of, stamp
@@ -189,7 +190,7 @@ def test_a_quota_on_rayservices(run: Run) -> None:
         async def counted() -> bool:
             return "hard" in (await on.api.get(f"{path}/none")).get("status", {})
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * PATIENCE):
             while not await counted():  # noqa: ASYNC110 - the quota controller makes it true
                 await asyncio.sleep(0.1)
         assert "exceeded quota" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from localcluster import ControlPlane
-from localcluster.kubectl import Refused, until
+from localcluster.kubectl import Refused
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -62,10 +63,10 @@ def test_kuberay_makes_a_ray_cluster_and_the_owner_takes_all_with_it(
     kubectl.apply(objects)
 
     kinds = "rayservice,raycluster,service,pod"
-    until(lambda: kubectl.objects("raycluster", f"-n{namespace}"), SECONDS, "KubeRay to make a RayCluster")
-    until(lambda: len(kubectl.objects("pod", f"-n{namespace}")) >= 2, SECONDS, "KubeRay to make head and worker")
+    wait_until(lambda: kubectl.objects("raycluster", f"-n{namespace}"), SECONDS, "KubeRay to make a RayCluster")
+    wait_until(lambda: len(kubectl.objects("pod", f"-n{namespace}")) >= 2, SECONDS, "KubeRay to make head and worker")
     kubectl("delete", "sglangendpoint", "smollm2", f"-n{namespace}")
-    until(lambda: not kubectl.objects(kinds, f"-n{namespace}"), SECONDS, f"{kinds} to be collected")
+    wait_until(lambda: not kubectl.objects(kinds, f"-n{namespace}"), SECONDS, f"{kinds} to be collected")
 
 
 def test_audit_log_tells_who_wrote(control_plane: ControlPlane, namespace: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from apiserver.passes import Passes, passes
+from waiting import PATIENCE
 
 from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster.api import JSON_PATCH, ApiError
@@ -139,7 +140,7 @@ async def highest(on: Passes) -> int:
 
 def test_bounds_that_somebody_changed_meanwhile_are_read_anew(run: Callable[[Body], None]) -> None:
     async def body(on: Passes, key: Key, _revision: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * PATIENCE):
             while not await on.api.list(RAY_CLUSTER.of(on.namespace)):  # noqa: ASYNC110 - KubeRay makes it
                 await asyncio.sleep(0.1)
         await bound(on, 5)

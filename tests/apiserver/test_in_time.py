@@ -16,7 +16,7 @@ import yaml
 from apiserver.kubelet import NO_IMAGE
 from apiserver.operator_process import REAL, OperatorProcess
 from apiserver.test_real_process import SMOLLM2
-from localcluster.kubectl import until
+from waiting import wait_until
 
 from sglang_operator.cluster.metadata import stamp
 
@@ -66,14 +66,16 @@ def test_status_says_it_within_15_seconds(control_plane: ControlPlane, namespace
     kubectl = control_plane.kubectl
     manifest = yaml.safe_load(SMOLLM2.read_text(encoding="utf-8"))
     kubectl.apply([{**manifest, "metadata": {"name": "e", "namespace": namespace}}])
-    (worker,) = until(lambda: kubectl.objects("pods", f"-n{namespace}", WORKER), START_SECONDS, "KubeRay's worker pod")
+    (worker,) = wait_until(
+        lambda: kubectl.objects("pods", f"-n{namespace}", WORKER), START_SECONDS, "KubeRay's worker pod"
+    )
     status = {
         "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(time.time())}],
         **said,
     }
     patch = ("--subresource=status", "--type=merge", f"--patch={json.dumps({'status': status})}")
     kubectl("patch", "pod", worker["metadata"]["name"], f"-n{namespace}", *patch)
-    until(lambda: text in conditions(control_plane, namespace), SECONDS, f"{text!r} in a condition")
+    wait_until(lambda: text in conditions(control_plane, namespace), SECONDS, f"{text!r} in a condition")
 
 
 def conditions(plane: ControlPlane, namespace: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
+from waiting import PATIENCE
 
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.leadership import Timing
@@ -51,7 +52,7 @@ Body = Callable[[Election], Awaitable[None]]
 @pytest.fixture
 def run(control_plane: ControlPlane) -> Callable[[Body], None]:
     async def main(body: Body) -> None:
-        async with _api(control_plane) as api, asyncio.timeout(SECONDS):
+        async with _api(control_plane) as api, asyncio.timeout(SECONDS * PATIENCE):
             election = Election(api)
             try:
                 await body(election)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from apiserver.passes import Passes, passes
+from waiting import PATIENCE
 
 from sglang_operator.cluster.paths import EVENT, POD
 from sglang_operator.cluster.types import Key
@@ -25,7 +26,7 @@ async def restricted(on: Passes) -> None:
 async def until_pods_or_refusals(on: Passes, key: Key) -> tuple[set[str], list[str]]:
     """Types of the Ray nodes that have pods, and what the API server said of those that it refused."""
     await on.settle(key)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * PATIENCE):
         while True:
             pods = {pod["metadata"]["labels"]["ray.io/node-type"] for pod in await on.api.list(POD.of(on.namespace))}
             events: list[dict[str, Any]] = await on.api.list(EVENT.of(on.namespace))

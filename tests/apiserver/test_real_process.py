@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from apiserver.operator_process import REAL, OperatorProcess, until
-from localcluster.kubectl import until as wait_for
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from localcluster import ControlPlane
@@ -85,8 +85,8 @@ def test_a_restart_writes_nothing(control_plane: ControlPlane, namespace: str, s
     def is_quiet() -> bool:
         return at(writes(control_plane, namespace, "operator")[-1]) < time.time() - QUIET_SECONDS
 
-    wait_for(is_made, SECONDS, "KubeRay to make all pods")
-    wait_for(is_quiet, SECONDS, "the operator to have said all")
+    wait_until(is_made, SECONDS, "KubeRay to make all pods")
+    wait_until(is_quiet, SECONDS, "the operator to have said all")
     first.send(signal.SIGTERM)
     assert first.wait()[0] == 0
     before = len(writes(control_plane, namespace, "operator"))

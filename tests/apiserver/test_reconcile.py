@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from apiserver.passes import KilledError, Passes, passes
+from waiting import PATIENCE
 
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.paths import (
@@ -47,7 +48,7 @@ def run(control_plane: ControlPlane) -> Run:
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(seconds * PATIENCE):
         while not await check():  # noqa: ASYNC110 - the cluster, not a task of ours, makes it true
             await asyncio.sleep(0.1)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from apiserver.rollouts import POLL, SECONDS, Object, Stage, stage
+from waiting import PATIENCE
 
 from sglang_operator.cluster.api import JSON_PATCH
 from sglang_operator.cluster.metadata import name_of, notes_of
@@ -107,7 +108,7 @@ def test_another_version_of_kuberay_keeps_cluster_and_bounds(serving: Run) -> No
         await on.api.patch(status, {"status": active})
         await on.api.patch(path, {"metadata": {"annotations": {KUBERAY_VERSION: "v1.0.0"}}})
 
-        async with asyncio.timeout(SECONDS):  # no pass meanwhile: one would put bounds back
+        async with asyncio.timeout(SECONDS * PATIENCE):  # no pass meanwhile: one would put bounds back
             while notes_of(await on.api.get(path))[KUBERAY_VERSION] != version:  # noqa: ASYNC110 - KubeRay makes it true
                 await asyncio.sleep(POLL)
         assert await has_bounds(on, (3, 3))

@@ -11,7 +11,7 @@ import yaml
 from apiserver.operator_process import REAL, OperatorProcess
 from localcluster import ControlPlane, tools
 from localcluster.controlplane import OUR_CRDS
-from localcluster.kubectl import until
+from waiting import wait_until
 
 SMOLLM2 = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
 RESYNC_SECONDS = 3600
@@ -59,7 +59,7 @@ def condition(plane: ControlPlane, name: str, kind: str) -> dict[str, Any]:
 
 def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
     create(plane, "early")
-    until(lambda: progressing(plane, "early")["reason"] == "KubeRayAbsent", SECONDS, "the condition")
+    wait_until(lambda: progressing(plane, "early")["reason"] == "KubeRayAbsent", SECONDS, "the condition")
     assert "helm install kuberay-operator" in progressing(plane, "early")["message"]
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('ray')}")
 
@@ -67,15 +67,15 @@ def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: Ope
         return bool(plane.kubectl.objects("rayservices", f"-n{NAMESPACE}", "-lserve.sglang.io/endpoint=early"))
 
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
-    until(is_made, SECONDS, "a RayService of the same process")
-    until(lambda: progressing(plane, "early")["reason"] == "StartingRevision", SECONDS, "the condition to go")
+    wait_until(is_made, SECONDS, "a RayService of the same process")
+    wait_until(lambda: progressing(plane, "early")["reason"] == "StartingRevision", SECONDS, "the condition to go")
 
 
 def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
     """After the test above: KubeRay's CRDs are there."""
     route = {"parentRefs": [{"name": "public"}], "hostnames": ["a.example.com"]}
     create(plane, "routed", api={"route": route, "allowAnonymous": True})
-    until(lambda: condition(plane, "routed", "Accepted")["reason"] == "GatewayApiAbsent", SECONDS, "the condition")
+    wait_until(lambda: condition(plane, "routed", "Accepted")["reason"] == "GatewayApiAbsent", SECONDS, "the condition")
     assert "Gateway API" in condition(plane, "routed", "Accepted")["message"]
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('gateway-api')}")
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
@@ -83,15 +83,15 @@ def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operato
     def is_made() -> bool:
         return bool(plane.kubectl.objects("httproutes", f"-n{NAMESPACE}", "-lserve.sglang.io/endpoint=routed"))
 
-    until(is_made, SECONDS, "an HTTPRoute of the same process")
-    until(lambda: condition(plane, "routed", "Accepted")["reason"] == "Valid", SECONDS, "the condition to go")
+    wait_until(is_made, SECONDS, "an HTTPRoute of the same process")
+    wait_until(lambda: condition(plane, "routed", "Accepted")["reason"] == "Valid", SECONDS, "the condition to go")
 
 
 def test_an_edit_after_the_watches_were_dropped_is_seen(plane: ControlPlane, operator: OperatorProcess) -> None:
     create(plane, "watched")
-    until(lambda: status(plane, "watched").get("observedGeneration") == 1, SECONDS, "a first pass")
+    wait_until(lambda: status(plane, "watched").get("observedGeneration") == 1, SECONDS, "a first pass")
     plane.kill("kube-apiserver")
     plane.start("kube-apiserver")
     patch = '{"spec": {"replicas": 2}}'
     plane.kubectl("patch", "sglangendpoint", "watched", f"-n{NAMESPACE}", "--type=merge", f"--patch={patch}")
-    until(lambda: status(plane, "watched").get("observedGeneration") == 2, SECONDS, "a pass over the edit")
+    wait_until(lambda: status(plane, "watched").get("observedGeneration") == 2, SECONDS, "a pass over the edit")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,23 +19,13 @@ from typing import Any
 import httpx
 from cluster.endpoints import ADMIN_KEY, admin_secret
 from cluster.load import LONG_TOKENS, Count, Lost
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
 STEP_SECONDS = 0.02  # as a real model's
-KUBECTL_SECONDS = 240  # on two cores on which an engine serves and another one loads
 Object = dict[str, Any]
-
-
-def wait_until(holds: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
-    """Wait until something holds, and return it. Fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
-        time.sleep(2)
-    return found
 
 
 @dataclass
@@ -103,7 +92,7 @@ class User:
     name: str = ""
 
     def run(self, *words: str, stdin: str = "") -> str:
-        return self.kubectl("--namespace", self.namespace, *words, stdin=stdin, seconds=KUBECTL_SECONDS)
+        return self.kubectl("--namespace", self.namespace, *words, stdin=stdin)
 
     def read(self, kind: str, *words: str) -> Object:
         found: Object = json.loads(self.run("get", kind, *words, "--output=json"))

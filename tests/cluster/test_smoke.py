@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from localcluster.cluster import LocalCluster
-from localcluster.kubectl import Kubectl, until
+from localcluster.kubectl import Kubectl
+from waiting import wait_until
 
 ENDPOINT = Path(__file__).parent / "endpoint.yaml"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -40,6 +41,6 @@ def test_pod_answers_a_chat_through_its_service(cluster: LocalCluster) -> None:
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kubectl = cluster.control_plane.kubectl
     kubectl.apply(rendered)
-    until(lambda: serves(kubectl), SECONDS, "KubeRay to see a serve endpoint")
+    wait_until(lambda: serves(kubectl), SECONDS, "KubeRay to see a serve endpoint")
     (service,) = kubectl.objects("service", "smollm2")
     assert "Paris" in ask(f"http://{service['spec']['clusterIP']}", "What is the capital of France?")

@@ -6,22 +6,13 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-
-
-def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait until something holds; returns how long it took. Fails with `what` after `seconds`."""
-    began = time.monotonic()
-    while not holds():
-        waited = time.monotonic() - began
-        assert waited < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
-    return time.monotonic() - began
+from waiting import wait_until
 
 
 def requests_in_engine(url: str) -> int:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import httpx
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from engine.parity.coverage import routes
+from waiting import wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
@@ -58,13 +58,6 @@ def client(app: ServeApp) -> Iterator[httpx.Client]:
         yield client
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
-        time.sleep(0.1)
-
-
 def test_admin_routes_are_closed_until_there_is_an_admin_key(
     client: httpx.Client, engine_python: Path, secrets: Path
 ) -> None:
@@ -75,7 +68,7 @@ def test_admin_routes_are_closed_until_there_is_an_admin_key(
             for headers in ({}, ALICE, ADMIN):
                 assert client.request(method, route.path, headers=headers).status_code == 403, (method, route.path)
     (secrets / "admin").write_text("admin-key")
-    wait_until(lambda: client.post("/flush_cache", headers=ADMIN).status_code == 200, "the admin key opens")
+    wait_until(lambda: client.post("/flush_cache", headers=ADMIN).status_code == 200, SECONDS, "the admin key opens")
     assert client.post("/flush_cache", headers=ALICE).status_code == 401
     assert client.get("/v1/models", headers=ADMIN).status_code == 401
 
@@ -84,9 +77,11 @@ def test_a_key_counts_from_when_its_file_is_there_until_it_is_gone(client: httpx
     bob = {"Authorization": "Bearer bob-key"}
     assert client.get("/v1/models", headers=bob).status_code == 401
     (secrets / "keys" / "bob").write_text("bob-key")
-    wait_until(lambda: client.get("/v1/models", headers=bob).status_code == 200, "the new key opens")
+    wait_until(lambda: client.get("/v1/models", headers=bob).status_code == 200, SECONDS, "the new key opens")
     (secrets / "keys" / "bob").unlink()
-    wait_until(lambda: client.get("/v1/models", headers=bob).status_code == 401, "the withdrawn key is refused")
+    wait_until(
+        lambda: client.get("/v1/models", headers=bob).status_code == 401, SECONDS, "the withdrawn key is refused"
+    )
     assert client.get("/v1/models", headers=ALICE).status_code == 200
 
 
@@ -133,7 +128,9 @@ def test_each_request_is_one_line_without_what_was_said(app: ServeApp, client: h
     body = {**PROMPT, "prompt": SENTINEL, "stream": True, "stream_options": {"include_usage": True}}
     response = client.post("/v1/completions", json=body, headers={**ALICE, "X-Request-Id": "id-1"})
     assert response.headers.get_list("x-request-id") == ["id-1"]
-    wait_until(lambda: any(line["request_id"] == "id-1" for line in request_lines(app)), "the line is in the log")
+    wait_until(
+        lambda: any(line["request_id"] == "id-1" for line in request_lines(app)), SECONDS, "the line is in the log"
+    )
     (line,) = [line for line in request_lines(app) if line["request_id"] == "id-1"]
     expected = {"endpoint": "tiny", "key": "alice", "method": "POST", "path": "/v1/completions", "status": 200}
     assert expected.items() <= line.items()
@@ -156,7 +153,7 @@ def test_a_client_cannot_make_serve_forget_that_it_left(client: httpx.Client) ->
     body = {**PROMPT, "max_tokens": 3500, "ignore_eos": True, "stream": True}
     with client.stream("POST", "/v1/completions", json=body, headers=headers) as response:
         next(response.iter_raw())
-    wait_until(lambda: running(client) == 0, "its generation has ended")
+    wait_until(lambda: running(client) == 0, SECONDS, "its generation has ended")
 
 
 def running(client: httpx.Client) -> int:

@@ -14,9 +14,10 @@ import httpx
 import openai
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
-from engine.clients import Stream, wait_until
+from engine.clients import Stream
 from engine.deployed import deploy
 from tiny_models import made_by
+from waiting import wait_until
 
 from sglang_operator.cli.local_process import import_path
 

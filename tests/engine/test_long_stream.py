@@ -18,8 +18,9 @@ import httpx
 import psutil
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
-from engine.clients import Request, Stream, wait_until
+from engine.clients import Request, Stream
 from engine.deployed import deploy, reports
+from waiting import wait_until
 
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
 

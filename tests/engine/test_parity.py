@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 from engine.apps import ServeApp, endpoint
-from engine.clients import requests_in_engine, wait_until
+from engine.clients import requests_in_engine
 from engine.parity import allowed
 from engine.parity.ask import Answer, Ask, Keys, connect, load
 from engine.parity.compare import is_unsteady
 from engine.parity.coverage import NOT_SENT, routes
 from engine.parity.native import NativeServer
+from waiting import wait_until
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "parity.md"
 ENGINE = {

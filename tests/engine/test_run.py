@@ -19,9 +19,9 @@ import psutil
 import pytest
 import yaml
 from engine.apps import endpoint, free_port
-from engine.clients import wait_until
 from engine.traces import no_trace
 from openai import OpenAI
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 CLI = Path(sys.executable).parent / "kubectl-sglang"

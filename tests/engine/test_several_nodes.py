@@ -17,8 +17,9 @@ import httpx
 import psutil
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, command_line, endpoint
-from engine.clients import answers, wait_until
+from engine.clients import answers
 from engine.transformers_says import reference
+from waiting import wait_until
 
 from sglang_serve.health import PROBE_SECONDS
 

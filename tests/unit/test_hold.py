@@ -24,7 +24,7 @@ from sglang_serve.replies import send_json
 from sglang_serve.situation import UNKNOWN, Situation, read_details
 
 ASLEEP = Situation(running=0, target=0, hold_seconds=10, may_sleep=True)
-AT_ZERO = {"target": 0, "wished_seconds": 0.0}  # in what it reports
+AT_ZERO = {"target": 0, "wished_seconds": 0.0, "hold_seconds": 10}  # in what it reports
 
 
 @dataclass

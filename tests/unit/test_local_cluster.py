@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import yaml
 from localcluster import ports, tools
 from localcluster.network import NODES, Network
 from localcluster.processes import Failed, Process
+from waiting import wait_until
 
 from sglang_operator.render.platform import versions
 
@@ -105,13 +104,6 @@ def test_nothing_survives_a_killed_parent(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(tools.__file__).parents[1])}
     with subprocess.Popen([sys.executable, "-c", STARTS_ONE, str(tmp_path)], env=environment) as parent:
         child = Process("child", [], tmp_path)
-        wait_until(lambda: child.pid is not None)
+        wait_until(lambda: child.pid is not None, SECONDS, "the child to run")
         parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: child.pid is None)
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    limit = time.monotonic() + SECONDS
-    while not ready():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    wait_until(lambda: child.pid is None, SECONDS, "the child to end")

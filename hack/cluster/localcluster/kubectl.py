@@ -15,7 +15,7 @@ import yaml
 
 from localcluster.tools import program
 
-SECONDS: Final = 60.0
+SECONDS: Final = 240.0  # two cores on which one engine serves and another one loads
 STEP_SECONDS: Final = 0.1
 T = TypeVar("T")
 
