@@ -4,8 +4,8 @@
 set -euo pipefail
 
 declare -A package=(
-  [containerd]=containerd [runc]=runc [ip]=iproute2 [nft]=nftables [buildah]=buildah [mmdebstrap]=mmdebstrap
-  [busybox]=busybox-static [unshare]=util-linux [openssl]=openssl
+  [containerd]=containerd [runc]=runc [ip]=iproute2 [nft]=nftables [buildah]=buildah [skopeo]=skopeo
+  [mmdebstrap]=mmdebstrap [busybox]=busybox-static [unshare]=util-linux [openssl]=openssl
 )
 missing=()
 for tool in "${!package[@]}"; do

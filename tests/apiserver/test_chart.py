@@ -105,8 +105,18 @@ def release(request: pytest.FixtureRequest, plane: ControlPlane, tmp_path: Path)
     yield Release(plane, request.param, namespace, tmp_path)
     if plane.kubectl.objects("deployments", f"--namespace={namespace}"):
         Release(plane, request.param, namespace, tmp_path).uninstall()
-    plane.kubectl("delete", "crd", CRD, "--ignore-not-found")
+    if plane.kubectl.objects("crds", CRD):
+        wait_until(lambda: has_storage(plane), SECONDS, "the storage of the CRD")
+        plane.kubectl("delete", "crd", CRD)
     plane.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def has_storage(plane: ControlPlane) -> bool:
+    """Of our resources. The API server's finalizer fails on a CRD that goes before, and tries again after a minute."""
+    try:
+        return bool(plane.kubectl("get", "--raw", "/apis/serve.sglang.io/v1alpha1/sglangendpoints"))
+    except Refused:
+        return False
 
 
 def endpoint(release: Release, **spec: Any) -> Json:

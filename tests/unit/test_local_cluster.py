@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from localcluster import ports, tools
+from localcluster import images, ports, tools
 from localcluster.network import NODES, Network
 from localcluster.processes import Failed, Process
 from waiting import wait_until
@@ -107,3 +108,34 @@ def test_nothing_survives_a_killed_parent(tmp_path: Path) -> None:
         wait_until(lambda: child.pid is not None, SECONDS, "the child to run")
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: child.pid is None, SECONDS, "the child to end")
+
+
+def test_a_layout_is_written_over_the_one_before(tmp_path: Path) -> None:
+    """Gigabytes of layers stay; what no manifest names goes, also if a build was killed in between."""
+    layouts = tmp_path / "layouts"
+    for name in ("oldest", "before.partial"):
+        write_layout(layouts / name, config="c1", layers=["large", f"small-{name}"])
+        os.utime(layouts / name, (name != "oldest", name != "oldest"))
+    partial = images.taken_over(layouts / "now")
+    assert partial == layouts / "now.partial"
+    assert list(layouts.iterdir()) == [partial]
+    write_layout(partial, config="c2", layers=["large", "small-now"])
+    images.prune(partial)
+    assert {blob.name for blob in (partial / images.BLOBS).iterdir()} == {"manifest-c2", "c2", "large", "small-now"}
+
+
+def test_a_first_layout_has_nothing_to_take_over(tmp_path: Path) -> None:
+    assert not images.taken_over(tmp_path / "layouts" / "now").exists()
+
+
+def write_layout(path: Path, config: str, layers: list[str]) -> None:
+    """As skopeo does: beside the manifests that its index has already."""
+    blobs = path / images.BLOBS
+    blobs.mkdir(parents=True, exist_ok=True)
+    for name in (config, *layers):
+        (blobs / name).touch()
+    parts = [{"digest": f"sha256:{name}"} for name in (config, *layers)]
+    (blobs / f"manifest-{config}").write_text(json.dumps({"config": parts[0], "layers": parts[1:]}))
+    index = path / "index.json"
+    known = json.loads(index.read_text())["manifests"] if index.is_file() else []
+    index.write_text(json.dumps({"manifests": [*known, {"digest": f"sha256:manifest-{config}"}]}))

@@ -22,7 +22,19 @@ from localcluster.nodefiles import CNI_PLUGINS, NodeFiles, node_name
 from localcluster.processes import Process
 from localcluster.say import step
 
-NEEDED: Final = ("containerd", "ctr", "runc", "ip", "nft", "nsenter", "unshare", "buildah", "mmdebstrap", "busybox")
+NEEDED: Final = (
+    "containerd",
+    "ctr",
+    "runc",
+    "ip",
+    "nft",
+    "nsenter",
+    "unshare",
+    "buildah",
+    "skopeo",
+    "mmdebstrap",
+    "busybox",
+)
 REMEDY: Final = "run `make cluster-tools` as root on Debian or Ubuntu"
 DNS_SECONDS: Final = 60.0
 COREFILE: Final = """\
@@ -182,8 +194,7 @@ class LocalCluster:
                 imagestore.clone(store, node.storage)
             node.start(self.models)
             node.wait_for_runtime()
-            for image in imagestore.bring(wanted, imagestore.contents(node.storage), node.ctr):
-                imagestore.record(node.storage, image)
+            imagestore.bring(wanted, node.storage, node.ctr)
 
 
 def _require_all() -> None:

@@ -7,6 +7,7 @@ costs seconds, and an image that has not changed nothing.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ CHART: Final = ROOT / "charts" / "sglang-operator"
 DEBIAN: Final = "localhost/debian:bookworm"
 SUITE: Final = "bookworm"  # of the Debian that our Dockerfiles are FROM
 BUILD_SECONDS: Final = 1800.0
+BLOBS: Final = "blobs/sha256"  # in an OCI layout
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,11 @@ class Image:
     """An OCI layout with it, layers not compressed: they are never sent anywhere."""
 
     @contextmanager
-    def archive(self) -> Iterator[IO[bytes]]:
-        """The layout as a stream of tar, so that it never lies on the disk twice."""
-        with subprocess.Popen(["tar", "-C", str(self.layout), "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
+    def archive(self, but: Collection[str] = ()) -> Iterator[IO[bytes]]:
+        """The layout as a tar stream, so that it never lies on the disk twice; without the blobs of these digests."""
+        left_out = [f"--exclude=./{BLOBS}/{digest}" for digest in but]
+        command = ["tar", "-C", str(self.layout), *left_out, "-cf", "-", "."]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as packing:
             assert packing.stdout  # noqa: S101 - it was asked for
             yield packing.stdout
 
@@ -135,13 +139,50 @@ def _built_alone(name: str, make: Callable[[], None]) -> Image:
     identity = _identity(name)
     layout = home() / "layouts" / re.sub(r"[/:]", "_", name) / identity.removeprefix("sha256:")
     if not layout.is_dir():
-        partial = layout.with_suffix(".partial")
-        shutil.rmtree(partial.parent, ignore_errors=True)  # the one before: gigabytes that nobody asks for again
-        partial.parent.mkdir(parents=True)
-        _buildah("push", "--quiet", "--disable-compression", "--format=oci", name, f"oci:{partial}:{name}")
+        partial = taken_over(layout)
+        _copy(name, partial)
+        prune(partial)
         partial.rename(layout)
     say(f"image {name}: built in {time.monotonic() - began:.0f} s")
     return Image(name, identity, layout)
+
+
+def _copy(name: str, layout: Path) -> None:
+    """By skopeo: what buildah pushes into a layout is always compressed, which takes minutes, and each time anew."""
+    store = f"containers-storage:[overlay@{home()}/storage+{home()}/run]"
+    how = ("copy", "--quiet", "--insecure-policy", "--dest-oci-accept-uncompressed-layers")
+    run("skopeo", *how, f"{store}{name}", f"oci:{layout}:{name}", seconds=BUILD_SECONDS, environment=_environment())
+
+
+def taken_over(layout: Path) -> Path:
+    """Where `layout` is written: over the one before, whose large layers are the same. What is broken off there, or was
+    begun by a killed build, is a layout all the same: each blob is put into its place when it is whole."""
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    partial = layout.with_suffix(".partial")
+    newest, *older = sorted(layout.parent.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True) or [partial]
+    for one in older:
+        shutil.rmtree(one)
+    if newest.is_dir():
+        newest.rename(partial)
+        (partial / "index.json").unlink(missing_ok=True)  # else the image before stays in it, without a name
+    return partial
+
+
+def prune(layout: Path) -> None:
+    """Remove the blobs that only the image before had."""
+    index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+    wanted = {digest for manifest in index["manifests"] for digest in _digests(layout, manifest["digest"])}
+    for blob in (layout / BLOBS).iterdir():
+        if blob.name not in wanted:
+            blob.unlink()
+
+
+def _digests(layout: Path, manifest: str) -> Iterator[str]:
+    """Of a manifest, its config and its layers, without "sha256:"."""
+    name = manifest.removeprefix("sha256:")
+    found = json.loads((layout / BLOBS / name).read_text(encoding="utf-8"))
+    yield name
+    yield from (part["digest"].removeprefix("sha256:") for part in (found["config"], *found["layers"]))
 
 
 def _bud(name: str, dockerfile: Path, context: Path, *options: str) -> None:
@@ -158,7 +199,11 @@ def _identity(name: str) -> str:
 
 
 def _buildah(*arguments: str) -> str:
-    return run(*buildah(), *arguments, seconds=BUILD_SECONDS, environment={"TMPDIR": str(scratch())})
+    return run(*buildah(), *arguments, seconds=BUILD_SECONDS, environment=_environment())
+
+
+def _environment() -> dict[str, str]:
+    return {"TMPDIR": str(scratch())}
 
 
 def buildah() -> Sequence[str]:

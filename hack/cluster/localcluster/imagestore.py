@@ -9,12 +9,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from localcluster.images import Image, home, locked
+from localcluster.images import BLOBS, Image, home, locked
 from localcluster.processes import Process
 from localcluster.say import step
 from localcluster.shell import Broken, run
@@ -63,21 +63,26 @@ def clone(store: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def bring(images: Sequence[Image], contained: Mapping[str, str], ctr: Sequence[str]) -> Iterator[Image]:
-    """Import those of `images` that are not `contained` (name to identity); each is yielded once it is there."""
+def bring(images: Sequence[Image], store: Path, ctr: Sequence[str]) -> None:
+    """Import those of `images` that the storage does not have, by its containerd."""
     for image in images:
-        if contained.get(image.name) != image.identity:
+        if contents(store).get(image.name) != image.identity:
             with step(f"image {image.name}: unpacked"):
                 try:
-                    _import(image, ctr)
+                    _import(image, ctr, _blobs(store))
                 except Broken:  # its collector took a layer that the image before had too, between load and unpacking
                     _import(image, ctr)
-            yield image
+            record(store, image)
 
 
-def _import(image: Image, ctr: Sequence[str]) -> None:
-    with image.archive() as archive:
+def _import(image: Image, ctr: Sequence[str], there: Collection[str] = ()) -> None:
+    """Gigabytes of layers that are `there` already are not read again."""
+    with image.archive(but=there) as archive:
         run(*ctr, "images", "import", "-", source=archive, seconds=IMPORT_SECONDS)
+
+
+def _blobs(store: Path) -> list[str]:
+    return [blob.name for blob in store.glob(f"io.containerd.content.v1.content/{BLOBS}/*")]
 
 
 def contents(store: Path) -> dict[str, str]:
@@ -97,8 +102,7 @@ def record(store: Path, image: Image) -> None:
 
 def _bring(wanted: Sequence[Image], store: Path) -> None:
     with _containerd(store) as ctr:
-        for image in bring(wanted, contents(store), ctr):
-            record(store, image)
+        bring(wanted, store, ctr)
 
 
 @contextmanager
