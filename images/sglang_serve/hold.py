@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve import auth, fan_out
@@ -32,6 +34,12 @@ TOO_LATE: Final = "no replica was up in time (spec.scaling.holdSeconds); one is 
 TOO_MANY: Final = f"{MOST_HELD} requests already wait for a replica; one is being started, try again"
 TOO_MANY_BYTES: Final = "the requests that wait for a replica are too large together; one is being started, try again"
 RAYS_OWN: Final = frozenset({"/-/healthz", "/-/routes"})  # of the proxy itself: what HAProxy checks
+CORS: Final[Mapping[str, Any]] = {  # as SGLang's app answers browsers
+    "allow_origins": ["*"],
+    "allow_credentials": True,
+    "allow_methods": ["*"],
+    "allow_headers": ["*"],
+}
 DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
@@ -126,6 +134,7 @@ class HoldMiddleware:
         self._controller = Controller(look, clock)
         self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
         self._room = _Room()
+        self._cors = CORSMiddleware(app, **CORS)
         self._is_replica = is_replica or in_replica
         self._clock = clock
         self._held: set[_Held] = set()
@@ -134,14 +143,14 @@ class HoldMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] not in ("http", "websocket") or self._is_replica():
+        if scope["type"] not in ("http", "websocket") or scope["path"] in RAYS_OWN or self._is_replica():
             return await self._app(scope, receive, send)
         if scope["path"] == PATH:
             return await self._report(send)
         if scope["path"].startswith(fan_out.PREFIX):
             return await _refuse(scope, send, "no replica runs: there is nothing to administer")
-        if scope["path"] in RAYS_OWN:
-            return await self._app(scope, receive, send)
+        if _is_preflight(scope):
+            return await self._cors(scope, receive, send)
         if scope["path"] in UNCOUNTED and scope["path"] != "/health_generate":
             return await self._answer_watcher(send)
         return await self._hold(scope, receive, send)
@@ -162,8 +171,9 @@ class HoldMiddleware:
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = await self._controller.settings()
-        if settings.require_keys and not auth.is_open(scope) and not self._may_wake(scope):
-            return await auth.refuse(scope, send, HTTPStatus.UNAUTHORIZED)
+        needs_no_key = auth.is_open(scope) and settings.running
+        if settings.require_keys and not needs_no_key and not self._may_wake(scope):
+            return await self._let_sleep(scope, send)
         if len(self._waiting()) >= MOST_HELD:
             return await _refuse(scope, send, TOO_MANY)
         self._room.most_bytes = max(MOST_HELD_BYTES, settings.max_body_bytes)
@@ -180,6 +190,12 @@ class HoldMiddleware:
         if one.given_up.is_set():
             await _refuse(scope, send, one.why)
         return None
+
+    async def _let_sleep(self, scope: Scope, send: Send) -> None:
+        """Answer for who has no key; a check of the engine is told what the other checks are."""
+        if scope["path"] in UNCOUNTED:
+            return await self._answer_watcher(send)
+        return await auth.refuse(scope, send, HTTPStatus.UNAUTHORIZED)
 
     def _may_wake(self, scope: Scope) -> bool:
         """A replica, once there, looks again, and for the admin key on admin routes alone."""
@@ -199,6 +215,11 @@ class HoldMiddleware:
 
     def _waiting(self) -> list[_Held]:
         return [one for one in self._held if not one.begun and not one.given_up.is_set()]
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """A browser's question, before the request itself, whether its page may send it: it has no key."""
+    return scope.get("method") == "OPTIONS" and "access-control-request-method" in Headers(scope=scope)
 
 
 async def _refuse(scope: Scope, send: Send, message: str) -> None:

@@ -260,7 +260,30 @@ def test_who_brings_no_key_where_one_is_needed_wakes_nobody() -> None:
         with_key = {"Authorization": "Bearer any"}
         head.proxy.up.set()
         assert (await client.post("/v1/chat/completions", json={}, headers=with_key)).status_code == 200
-        assert (await client.options("/v1/chat/completions")).status_code == 200, "a browser's question has no key"
+        assert (await client.options("/v1/chat/completions")).status_code == 401
+
+    run(work, replace(ASLEEP, require_keys=True))
+
+
+@pytest.mark.parametrize(("running", "of"), [(0, "head"), (1, "replica")])
+def test_a_check_of_the_engine_without_a_key_wakes_nobody(running: int, of: str) -> None:
+    """Natively it needs no key: once a replica runs, it is let through."""
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        head.proxy.up.set()
+        answer = await client.get("/health_generate")
+        assert (answer.status_code, answer.json()) == (200, {"replicas": 0} if of == "head" else {})
+
+    run(work, replace(ASLEEP, require_keys=True, running=running))
+
+
+def test_a_browsers_question_is_answered_as_by_a_replica_and_wakes_nobody() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        asks = {"origin": "https://page.example", "access-control-request-method": "POST"}
+        wants = {"access-control-request-headers": "authorization"}
+        answer = await client.options("/v1/chat/completions", headers=asks | wants)
+        assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, "authorization")
+        assert answer.headers["access-control-allow-origin"] == "https://page.example"
 
     run(work, replace(ASLEEP, require_keys=True))
 
