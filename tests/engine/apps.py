@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from free_port import free_port
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cli.local_process import Event, LocalProcess
@@ -40,12 +40,6 @@ def endpoint(model: Path | str, name: str = "tiny", **spec: Any) -> dict[str, An
             **copy.deepcopy(spec),
         },
     }
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class NotServing(AssertionError):  # noqa: N818 - what the application is

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from engine.apps import free_port
 from engine.traces import no_trace
+from free_port import free_port
 
 from sglang_operator.cli.local_process import Event, LocalProcess, import_path
 

@@ -17,9 +17,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from engine.apps import TINY_ENGINE, ServeApp, endpoint, free_port
+from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from engine.clients import Request, Stream
 from engine.deployed import deploy, reports
+from free_port import free_port
 from waiting import wait_until
 
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR

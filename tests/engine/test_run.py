@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from engine.apps import endpoint, free_port
+from engine.apps import endpoint
 from engine.traces import no_trace
+from free_port import free_port
 from openai import OpenAI
 from waiting import wait_until
 

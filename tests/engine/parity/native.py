@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import httpx
 import psutil
-from engine.apps import free_port
+from free_port import free_port
 
 START_SECONDS = 600  # cold caches on two busy cores
 POLL_SECONDS = 0.3
