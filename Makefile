@@ -153,7 +153,7 @@ crds: venv ## crds/*.yaml and docs/reference/{api,engine-args}.md from the pydan
 
 .PHONY: chart
 chart: venv ## What the chart repeats: the CRD, the schema of its defaults, versions, the table of its values
-	$(BIN)/python hack/chart.py
+	$(BIN)/python hack/chart_files.py
 
 .PHONY: engine-args
 engine-args: venv engine ## The table of SGLang's server arguments, from the pinned SGLang

@@ -66,7 +66,7 @@ def test_taken(chart: Chart, values: Json) -> None:
 
 def test_generated_files_are_fresh() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "hack" / "chart.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "hack" / "chart_files.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

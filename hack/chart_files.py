@@ -1,7 +1,7 @@
-"""Writes what the chart repeats: the CRD, the schema of `defaults:`, versions and the table of values.
+"""Writes what the chart repeats: the CRD, the schema of `defaults:`, versions the dashboard and the table of values.
 
-python hack/chart.py            # make chart
-python hack/chart.py --check    # exit 1 if a file is stale
+python hack/chart_files.py            # make chart
+python hack/chart_files.py --check    # exit 1 if a file is stale
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from dashboard import dashboard
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "charts" / "sglang-operator"
@@ -44,6 +45,7 @@ def files() -> dict[Path, str]:
         CHART / "files" / "crds" / CRD: crd,
         CHART / "values.schema.json": json.dumps(_values_schema(crd), indent=1) + "\n",
         CHART / "Chart.yaml": _with_version(chart),
+        CHART / "dashboard.json": dashboard(),
         PAGE: _TITLE + "".join(f"| `{path}` | {default} | {text} |\n" for path, default, text in described(values)),
     }
 
