@@ -58,6 +58,10 @@ def test_who_brings_no_key_or_a_wrong_one_is_refused_and_wakes_nobody(app: Serve
     with pytest.raises(InvalidStatus) as refused:
         open_websocket(app.url, headers={})
     assert refused.value.response.status_code == httpx.codes.FORBIDDEN
+    assert httpx.get(f"{app.url}/health_generate", timeout=60).json() == {"replicas": 0}
+    asks = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+    preflight = httpx.options(f"{app.url}/v1/completions", headers=asks, timeout=60)
+    assert preflight.headers["access-control-allow-origin"] == "https://page.example"
     assert told(app) == {**NOBODY, "target": 0}
     assert replicas(app) == 0
 
