@@ -152,7 +152,7 @@ crds: venv ## crds/*.yaml and docs/reference/{api,engine-args}.md from the pydan
 	@$(MAKE) chart
 
 .PHONY: chart
-chart: venv ## What the chart repeats: the CRD, the schema of its defaults, versions, the table of its values
+chart: venv ## What the chart repeats: the CRD, the schema of its defaults, versions, the table of its values; its dashboard
 	$(BIN)/python hack/chart_files.py
 
 .PHONY: engine-args

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cluster.actors import User
+from cluster.actors import User, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from hitless import READY_SECONDS, endpoint
 from localcluster import tools
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 SETTLE_SECONDS = 30.0  # after a start: Ray's workers that nobody uses end
 LOOK_SECONDS = 60.0

@@ -22,12 +22,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cluster.actors import Operator, User, killed_again_and_again, load
+from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import administered, engine_of, put_tiny_model, tiny_endpoint
 from cluster.load import Count
 from localcluster import tools
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint

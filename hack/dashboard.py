@@ -20,16 +20,34 @@ HEIGHT: Final = 8
 COLUMNS: Final = 3  # panels beside one another; Grafana has 24 units
 PROMETHEUS: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-# How each page of metrics tells endpoints apart (docs/operations/metrics.md).
 READY: Final = "sglang_operator_endpoint_ready"
-OURS: Final = 'namespace=~"$namespace",name=~"$endpoint"'
-ENGINE: Final = 'namespace=~"$namespace",endpoint=~"$endpoint"'
-POD: Final = 'namespace=~"$namespace",serve_sglang_io_endpoint=~"$endpoint"'
-_NAME: Final = "{{namespace}}/{{name}}"
-_ENDPOINT: Final = "{{namespace}}/{{endpoint}}"
-_POD: Final = "{{namespace}}/{{serve_sglang_io_endpoint}}"
-BY_POD: Final = "namespace, serve_sglang_io_endpoint"
-BY_ENGINE: Final = "namespace, endpoint"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of metrics, by the label that tells endpoints apart there (docs/operations/metrics.md)."""
+
+    label: str
+
+    @property
+    def chosen(self) -> str:
+        """Matches what the user has chosen."""
+        return f'namespace=~"$namespace",{self.label}=~"$endpoint"'
+
+    @property
+    def by(self) -> str:
+        """The labels of one endpoint."""
+        return f"namespace, {self.label}"
+
+    @property
+    def name(self) -> str:
+        """What lines of one endpoint are called."""
+        return f"{{{{namespace}}}}/{{{{{self.label}}}}}"
+
+
+OURS: Final = Page("name")
+ENGINE: Final = Page("endpoint")
+POD: Final = Page("serve_sglang_io_endpoint")
 
 
 @dataclass(frozen=True)
@@ -49,23 +67,23 @@ def _rate(series: str, labels: str, by: str) -> str:
 
 def _quantiles(series: str) -> dict[str, str]:
     """Median and 99th percentile of a histogram of the engines, over the replicas of each endpoint."""
-    rate = _rate(f"{series}_bucket", ENGINE, f"le, {BY_ENGINE}")
-    return {f"{_ENDPOINT} p{name}": f"histogram_quantile({share}, {rate})" for name, share in ((50, 0.5), (99, 0.99))}
+    rate = _rate(f"{series}_bucket", ENGINE.chosen, f"le, {ENGINE.by}")
+    return {f"{ENGINE.name} p{name}": f"histogram_quantile({share}, {rate})" for name, share in ((50, 0.5), (99, 0.99))}
 
 
 ROWS: Final[Mapping[str, tuple[Graph, ...]]] = {
     "Are they up": (
-        Graph("Ready", "bool_yes_no", {_NAME: f"max by (namespace, name) ({READY}{{{OURS}}})"}),
+        Graph("Ready", "bool_yes_no", {OURS.name: f"max by ({OURS.by}) ({READY}{{{OURS.chosen}}})"}),
         Graph(
             "Replicas that answer",
             "none",
-            {_POD: f"sum by ({BY_POD}) (ray_serve_deployment_replica_healthy{{{POD}}})"},
+            {POD.name: f"sum by ({POD.by}) (ray_serve_deployment_replica_healthy{{{POD.chosen}}})"},
             "By Ray Serve's health check.",
         ),
         Graph(
             "Accelerators",
             "none",
-            {_NAME + " {{state}}": f"max by (namespace, name, state) (sglang_operator_accelerators{{{OURS}}})"},
+            {OURS.name + " {{state}}": f"max by ({OURS.by}, state) (sglang_operator_accelerators{{{OURS.chosen}}})"},
             "Held by the serving revision, and by a rollout beside it.",
         ),
     ),
@@ -73,7 +91,7 @@ ROWS: Final[Mapping[str, tuple[Graph, ...]]] = {
         Graph(
             "Answers by class",
             "reqps",
-            {_POD + " {{code}}": _rate("haproxy_backend_http_responses_total", POD, f"{BY_POD}, code")},
+            {POD.name + " {{code}}": _rate("haproxy_backend_http_responses_total", POD.chosen, f"{POD.by}, code")},
         ),
         Graph("Time to first token", "s", _quantiles("sglang:time_to_first_token_seconds")),
         Graph("Time per output token", "s", _quantiles("sglang:request_time_per_output_token_seconds")),
@@ -81,12 +99,12 @@ ROWS: Final[Mapping[str, tuple[Graph, ...]]] = {
         Graph(
             "Requests on their way",
             "none",
-            {_POD: f"sum by ({BY_POD}) (haproxy_backend_current_sessions{{{POD}}})"},
+            {POD.name: f"sum by ({POD.by}) (haproxy_backend_current_sessions{{{POD.chosen}}})"},
         ),
         Graph(
             "Sent again to another replica",
             "reqps",
-            {_POD: _rate("haproxy_backend_retry_warnings_total", POD, BY_POD)},
+            {POD.name: _rate("haproxy_backend_retry_warnings_total", POD.chosen, POD.by)},
             "A replica has died under them; clients have seen nothing.",
         ),
     ),
@@ -95,8 +113,8 @@ ROWS: Final[Mapping[str, tuple[Graph, ...]]] = {
             "Tokens",
             "short",
             {
-                f"{_ENDPOINT} read": _rate("sglang:prompt_tokens_total", ENGINE, BY_ENGINE),
-                f"{_ENDPOINT} generated": _rate("sglang:generation_tokens_total", ENGINE, BY_ENGINE),
+                f"{ENGINE.name} read": _rate("sglang:prompt_tokens_total", ENGINE.chosen, ENGINE.by),
+                f"{ENGINE.name} generated": _rate("sglang:generation_tokens_total", ENGINE.chosen, ENGINE.by),
             },
             "Per second.",
         ),
@@ -104,15 +122,15 @@ ROWS: Final[Mapping[str, tuple[Graph, ...]]] = {
             "Requests",
             "none",
             {
-                f"{_ENDPOINT} running": f"sum by ({BY_ENGINE}) (sglang:num_running_reqs{{{ENGINE}}})",
-                f"{_ENDPOINT} waiting": f"sum by ({BY_ENGINE}) (sglang:num_queue_reqs{{{ENGINE}}})",
+                f"{ENGINE.name} running": f"sum by ({ENGINE.by}) (sglang:num_running_reqs{{{ENGINE.chosen}}})",
+                f"{ENGINE.name} waiting": f"sum by ({ENGINE.by}) (sglang:num_queue_reqs{{{ENGINE.chosen}}})",
             },
             "Waiting above zero for long: more replicas.",
         ),
         Graph(
             "Key-value cache in use",
             "percentunit",
-            {_ENDPOINT + " {{replica}}": f"max by ({BY_ENGINE}, replica) (sglang:token_usage{{{ENGINE}}})"},
+            {ENGINE.name + " {{replica}}": f"max by ({ENGINE.by}, replica) (sglang:token_usage{{{ENGINE.chosen}}})"},
             "Near 1 requests wait.",
         ),
     ),
@@ -146,10 +164,8 @@ def dashboard() -> str:
         .time("now-1h", "now")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(DatasourceVariable("datasource").type("prometheus"))
-        .with_variable(_choice("namespace", "label_values(sglang_operator_endpoint_ready, namespace)"))
-        .with_variable(
-            _choice("endpoint", 'label_values(sglang_operator_endpoint_ready{namespace=~"$namespace"}, name)')
-        )
+        .with_variable(_choice("namespace", f"label_values({READY}, namespace)"))
+        .with_variable(_choice("endpoint", f'label_values({READY}{{namespace=~"$namespace"}}, {OURS.label})'))
     )
     ids = itertools.count(1)
     for title, graphs in ROWS.items():

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -34,12 +34,6 @@ TOO_LATE: Final = "no replica was up in time (spec.scaling.holdSeconds); one is 
 TOO_MANY: Final = f"{MOST_HELD} requests already wait for a replica; one is being started, try again"
 TOO_MANY_BYTES: Final = "the requests that wait for a replica are too large together; one is being started, try again"
 RAYS_OWN: Final = frozenset({"/-/healthz", "/-/routes"})  # of the proxy itself: what HAProxy checks
-CORS: Final[Mapping[str, Any]] = {  # as SGLang's app answers browsers
-    "allow_origins": ["*"],
-    "allow_credentials": True,
-    "allow_methods": ["*"],
-    "allow_headers": ["*"],
-}
 DENIAL: Final = "websocket.http.response"  # ASGI extension: it can
 BEGUN: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
@@ -134,7 +128,10 @@ class HoldMiddleware:
         self._controller = Controller(look, clock)
         self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
         self._room = _Room()
-        self._cors = CORSMiddleware(app, **CORS)
+        # As SGLang's app answers browsers.
+        self._cors = CORSMiddleware(
+            app, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
+        )
         self._is_replica = is_replica or in_replica
         self._clock = clock
         self._held: set[_Held] = set()

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from apiserver.kubelet import JSON
+from apiserver.passes import until
 from apiserver.rollouts import SECONDS, Object, Stage
 from apiserver.test_ownership import THEIRS
-from apiserver.test_reconcile import until
 
 from sglang_operator.cluster.api import JSON_PATCH, ApiError
 from sglang_operator.cluster.metadata import labels_of, name_of

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,13 @@ WRITES = ("POST", "PATCH", "PUT", "DELETE")
 # What the operator makes.
 MADE = {name: kind for name, kind in KINDS.items() if name not in ("SGLangEndpoint", "Pod", "RayCluster")}
 Object = dict[str, Any]
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    """Wait for what the cluster makes true, and no task of ours. TimeoutError after `seconds`, times PATIENCE."""
+    async with asyncio.timeout(seconds * PATIENCE):
+        while not await check():  # noqa: ASYNC110 - as said
+            await asyncio.sleep(0.1)
 
 
 class KilledError(BaseException):
@@ -67,12 +74,10 @@ class Passes:
     async def remove(self, key: Key) -> None:
         """Delete the endpoint, and wait until all that it owned is gone: what only goes still has its name."""
         await self.api.delete(ENDPOINT.of(*key))
-        async with asyncio.timeout(60 * PATIENCE):
-            while await self._left():  # noqa: ASYNC110 - the garbage collector makes it true
-                await asyncio.sleep(0.1)
+        await until(self._is_gone)
 
-    async def _left(self) -> list[Object]:
-        return [item for kind in MADE.values() for item in await self._listed(kind)]
+    async def _is_gone(self) -> bool:
+        return not [item for kind in MADE.values() for item in await self._listed(kind)]
 
     async def settle(self, key: Key, operator: Reconciler | None = None) -> Result:
         """Pass after pass until one writes nothing."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from apiserver.passes import Passes
-from apiserver.test_reconcile import Run, run, until
+from apiserver.passes import Passes, until
+from apiserver.test_reconcile import Run, run
 
 from sglang_operator.cluster.paths import CLAIM, ENDPOINT
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from apiserver.passes import until
 from apiserver.rollouts import Object, Stage, stage
-from waiting import PATIENCE
 
 from sglang_operator.cluster.capacity import Nodes
 from sglang_operator.cluster.metadata import name_of, stamp
@@ -190,9 +190,7 @@ def test_a_quota_on_rayservices(run: Run) -> None:
         async def counted() -> bool:
             return "hard" in (await on.api.get(f"{path}/none")).get("status", {})
 
-        async with asyncio.timeout(60 * PATIENCE):
-            while not await counted():  # noqa: ASYNC110 - the quota controller makes it true
-                await asyncio.sleep(0.1)
+        await until(counted)
         assert "exceeded quota" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
         await on.api.delete(f"{path}/none")
         await on.serve(key)

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from apiserver.passes import Passes, passes
-from waiting import PATIENCE
+from apiserver.passes import Passes, passes, until
 
 from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster.api import JSON_PATCH, ApiError
@@ -140,9 +139,10 @@ async def highest(on: Passes) -> int:
 
 def test_bounds_that_somebody_changed_meanwhile_are_read_anew(run: Callable[[Body], None]) -> None:
     async def body(on: Passes, key: Key, _revision: str) -> None:
-        async with asyncio.timeout(60 * PATIENCE):
-            while not await on.api.list(RAY_CLUSTER.of(on.namespace)):  # noqa: ASYNC110 - KubeRay makes it
-                await asyncio.sleep(0.1)
+        async def is_made() -> bool:
+            return bool(await on.api.list(RAY_CLUSTER.of(on.namespace)))
+
+        await until(is_made)
         await bound(on, 5)
         writer = await slow_writer(on, key)
         await bound(on, 7)

@@ -22,6 +22,7 @@ from sglang_operator.cluster.metadata import stamp
 
 if TYPE_CHECKING:
     from localcluster import ControlPlane
+from localcluster.kubectl import until
 
 SECONDS: Final = 15.0
 START_SECONDS: Final = 120.0
@@ -75,7 +76,7 @@ def test_status_says_it_within_15_seconds(control_plane: ControlPlane, namespace
     }
     patch = ("--subresource=status", "--type=merge", f"--patch={json.dumps({'status': status})}")
     kubectl("patch", "pod", worker["metadata"]["name"], f"-n{namespace}", *patch)
-    wait_until(lambda: text in conditions(control_plane, namespace), SECONDS, f"{text!r} in a condition")
+    until(lambda: text in conditions(control_plane, namespace), SECONDS, f"{text!r} in a condition")
 
 
 def conditions(plane: ControlPlane, namespace: str) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from apiserver.interference import gone, hold, of_revision, release, status_of
+from apiserver.passes import until
 from apiserver.rollouts import SECONDS, Object, Stage, stage
 from apiserver.test_conditions import said
 from apiserver.test_ownership import without_status
-from apiserver.test_reconcile import until
 
 from sglang_operator.cluster.metadata import is_terminating, name_of
 from sglang_operator.cluster.paths import CLAIM, ENDPOINT, POD, RAY_CLUSTER, RAY_SERVICE, RECORD

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from apiserver.interference import cluster_of, hold, of_revision, release, status_of
+from apiserver.passes import until
 from apiserver.rollouts import SECONDS, Object, Stage, stage
 from apiserver.test_conditions import said
-from apiserver.test_reconcile import until
 
 from sglang_operator.cluster.metadata import is_terminating, name_of, stamp
 from sglang_operator.cluster.paths import POD, RAY_CLUSTER, RAY_SERVICE

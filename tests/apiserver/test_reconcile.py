@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from apiserver.passes import KilledError, Passes, passes
-from waiting import PATIENCE
+from apiserver.passes import KilledError, Passes, passes, until
 
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.paths import (
@@ -45,12 +44,6 @@ def run(control_plane: ControlPlane) -> Run:
         asyncio.run(main())
 
     return run_in
-
-
-async def until(check: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds * PATIENCE):
-        while not await check():  # noqa: ASYNC110 - the cluster, not a task of ours, makes it true
-            await asyncio.sleep(0.1)
 
 
 def test_an_endpoint_becomes_its_objects_and_then_nothing_is_written(run: Run) -> None:

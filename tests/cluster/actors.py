@@ -17,15 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import waiting
 from cluster.endpoints import ADMIN_KEY, admin_secret
 from cluster.load import LONG_TOKENS, Count, Lost
-from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
 STEP_SECONDS = 0.02  # as a real model's
 Object = dict[str, Any]
+
+
+def wait_until(holds: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+    """As in all tiers, but seldom: each look is a kubectl, on the cores that an engine loads on."""
+    return waiting.wait_until(holds, seconds, what, step=2)
 
 
 @dataclass

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.actors import COUNTED, Operator, User
+from cluster.actors import COUNTED, Operator, User, wait_until
 from cluster.endpoints import administered, put_tiny_model, tiny_endpoint
 from free_port import free_port
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.shell import run
-from waiting import wait_until
 
 HERE = Path(__file__).parent
 OPEN: list[LocalCluster] = []

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cluster.actors import wait_until
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"

@@ -6,10 +6,9 @@ import json
 import time
 
 import pytest
-from cluster.actors import User, load
+from cluster.actors import User, load, wait_until
 from cluster.endpoints import colored
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 SILENCE_SECONDS = 60
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]

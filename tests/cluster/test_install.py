@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster.actors import wait_until
 from cluster.endpoints import ENDPOINT
 from helm import VERSIONS, binary
 from localcluster import tools
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = "sglang-system"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cluster.actors import wait_until
 from localcluster import network, tools
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 600

@@ -11,12 +11,11 @@ from itertools import count
 from typing import Any
 
 import pytest
-from cluster.actors import Operator, User
+from cluster.actors import Operator, User, wait_until
 from cluster.conftest import GONE_SECONDS
 from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.kubectl import Refused
-from waiting import wait_until
 
 Object = dict[str, Any]
 SECONDS = 60  # two busy cores; what a container or an engine takes to fail comes on top

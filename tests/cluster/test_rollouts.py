@@ -8,10 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from cluster.actors import Operator, User, killed_again_and_again, load
+from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import colored, engine_of
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 DEADLINE = 1800
 FAILED_SECONDS = 900  # an engine that ends after its start is started three times

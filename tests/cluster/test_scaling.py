@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from cluster.actors import Operator, User, load
+from cluster.actors import Operator, User, load, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 SCALING = {
     "min": 0,

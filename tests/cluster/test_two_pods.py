@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from cluster.actors import Operator, User
+from cluster.actors import Operator, User, wait_until
 from cluster.conftest import GONE_SECONDS
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
-from waiting import wait_until
 
 BODY = {"model": "any", "prompt": "License", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from engine.apps import ServeApp, endpoint
 from engine.clients import Request, answers, load, requests_in_engine
+from localcluster.kubectl import until
 from waiting import wait_until
 
 from sglang_serve.args import ENV_STATE_DIR
@@ -134,7 +135,7 @@ def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
 def test_a_dead_engine_is_replaced_at_once(app: ServeApp) -> None:
     dead, replica = scheduler(app), replica_process(app)
     dead.send_signal(signal.SIGKILL)
-    wait_until(lambda: not replica.is_running(), 5, "the replica ends with its engine")
+    until(lambda: not replica.is_running(), 5, "the replica to end with its engine")
     wait_until(lambda: replaced(app, dead), RESTART_SECONDS, lambda: app.describe("another replica serves"))
     assert '"event": "engine_died"' in app.log.read_text(errors="replace")
 

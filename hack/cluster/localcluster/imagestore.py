@@ -44,7 +44,8 @@ def prepare(wanted: Sequence[Image]) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             stores.mkdir(parents=True, exist_ok=True)
             clone(before[0], partial) if before else partial.mkdir()
-            _bring(wanted, partial)
+            with _containerd(partial) as ctr:
+                bring(wanted, partial, ctr)
             partial.rename(stores / key)
             for old in before:
                 shutil.rmtree(old)
@@ -98,11 +99,6 @@ def record(store: Path, image: Image) -> None:
     fresh = store / "images.json.new"
     fresh.write_text(json.dumps({**contents(store), image.name: image.identity}), encoding="utf-8")
     fresh.rename(listed)
-
-
-def _bring(wanted: Sequence[Image], store: Path) -> None:
-    with _containerd(store) as ctr:
-        bring(wanted, store, ctr)
 
 
 @contextmanager

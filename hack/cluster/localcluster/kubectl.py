@@ -54,11 +54,12 @@ class Kubectl:
         return items
 
 
-def until(look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first value of `look()` that is true. AssertionError after `seconds`, with `what` was waited for."""
+def until(look: Callable[[], T], seconds: float, what: str | Callable[[], str], step: float = STEP_SECONDS) -> T:
+    """The first value of `look()` that is true. AssertionError after `seconds`, with `what` was waited for: a callable
+    says it at that time."""
     limit = time.monotonic() + seconds
     while not (value := look()):
         if time.monotonic() > limit:
-            raise AssertionError(f"waited {seconds:.0f} s for {what}")
-        time.sleep(STEP_SECONDS)
+            raise AssertionError(f"waited {seconds:.0f} s for {what if isinstance(what, str) else what()}")
+        time.sleep(step)
     return value
