@@ -1,12 +1,7 @@
-"""An operator process with a simple reconciler, for tests of what drives passes. Run as a script, it is that process.
-
-A pass applies one ConfigMap, named after endpoint and process, which counts the passes: so the API server itself tells
-who wrote, how often, and until when.
-"""
+"""Operator processes, as tests start, signal and read them."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -21,55 +16,12 @@ from typing import Any
 
 from waiting import wait_until
 
-from sglang_operator.app import logs
-from sglang_operator.app.options import Options, parse_namespaces
-from sglang_operator.app.runtime import Surroundings, run
-from sglang_operator.cluster.paths import ENDPOINT
-from sglang_operator.cluster.types import Key, Result
-from sglang_operator.cluster.workers import Reconcile
-
 TESTS = Path(__file__).parents[1]
 SECONDS = 60.0
 POLL = 0.05
-COUNTS_PASSES = (sys.executable, "-m", "apiserver.operator_process")
+COUNTS_PASSES = (sys.executable, "-m", "apiserver.counting_operator")
 REAL = (str(Path(sys.executable).with_name("sglang-operator")), "run")
 """The command of the chart. Its options are SGLANG_OPERATOR_… in the environment."""
-
-
-def make_reconcile(given: Surroundings) -> Reconcile:
-    """Counts passes in a ConfigMap; `AGAIN` seconds later it wants to look again, `SLOW` seconds it takes."""
-    passes: dict[Key, int] = {}
-    writing: list[asyncio.Task[None]] = []
-    again = float(os.environ["AGAIN"]) if os.environ.get("AGAIN") else None
-
-    async def reconcile(key: Key) -> Result:
-        if await given.api.find(ENDPOINT.of(*key)) is None:
-            given.report(key, None)
-            return Result()
-        # It cannot be cancelled, and the process waits for it: when the lease is lost, only the guard is in its way.
-        writing.append(asyncio.create_task(count(key)))
-        await asyncio.shield(writing[-1])
-        given.report(key, {"conditions": [{"type": "Ready", "status": "True"}]})
-        return Result(again)
-
-    async def end() -> None:
-        await asyncio.gather(*writing, return_exceptions=True)
-
-    given.stack.push_async_callback(end)
-
-    async def count(key: Key) -> None:
-        await asyncio.sleep(float(os.environ.get("SLOW", "0")))
-        passes[key] = passes.get(key, 0) + 1
-        name = counter_of(key.name, os.environ["POD_NAME"])
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": key.namespace}}
-        path = f"/api/v1/namespaces/{key.namespace}/configmaps/{name}"
-        await given.api.apply(path, {**body, "data": {"passes": str(passes[key])}})
-
-    return reconcile
-
-
-def counter_of(endpoint: str, identity: str) -> str:
-    return f"{endpoint}-{identity}"
 
 
 class OperatorProcess:
@@ -88,8 +40,9 @@ class OperatorProcess:
         return self._process.pid
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has logged."""
+        """What it has logged. AssertionError with all of it where Python said why it does not even start."""
         complete, _, _ = self._log.read_text().rpartition("\n")
+        assert "Traceback (most recent call last)" not in complete.splitlines()[:1], complete
         return [json.loads(line) for line in complete.splitlines()]
 
     def says(self, text: str) -> bool:
@@ -143,18 +96,3 @@ def operators(kubeconfig: Path, directory: Path, namespace: str) -> Iterator[Cal
 def until(condition: Callable[[], object], seconds: float = SECONDS, story: Callable[[], str] = lambda: "") -> None:
     """Wait until `condition` holds."""
     wait_until(condition, seconds, story, POLL)
-
-
-def _options() -> Options:
-    return Options(
-        namespaces=parse_namespaces(os.environ["SERVES"]),
-        lease_namespace=os.environ["LEASE_IN"],
-        leader_election=os.environ.get("ELECTION", "yes") == "yes",
-        http_port=0,
-        resync_seconds=float(os.environ.get("RESYNC", "3600")),
-    )
-
-
-if __name__ == "__main__":
-    logs.configure("json", "info")
-    sys.exit(asyncio.run(run(_options(), {}, make_reconcile)))

@@ -130,9 +130,14 @@ def _essence(item: Object) -> Object:
 
 async def open_api(kubeconfig: Path, *hooks: Any) -> Api:
     """Requests as its user. `hooks`: see Api."""
+    return Api(await configuration_of(kubeconfig), *hooks)
+
+
+async def configuration_of(kubeconfig: Path) -> Configuration:
+    """Where its API server is, and who its user."""
     configuration = Configuration()
     await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    return Api(configuration, *hooks)
+    return configuration
 
 
 @asynccontextmanager

@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kubernetes.aio import config
-from kubernetes.aio.client import Configuration
+from apiserver.passes import open_api
 from waiting import PATIENCE
 
 from sglang_operator.cluster.api import Api
@@ -64,9 +63,7 @@ def run(control_plane: ControlPlane) -> Callable[[Body], None]:
 
 @asynccontextmanager
 async def _api(control_plane: ControlPlane) -> AsyncIterator[Api]:
-    configuration = Configuration()
-    await config.load_kube_config(config_file=str(control_plane.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    api = Api(configuration)
+    api = await open_api(control_plane.kubeconfig)
     try:
         yield api
     finally:

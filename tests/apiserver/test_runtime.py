@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
-from apiserver.operator_process import OperatorProcess, counter_of, operators, until
+from apiserver.counting_operator import counter_of
+from apiserver.operator_process import OperatorProcess, operators, until
 
 from sglang_operator.cluster import paths
 

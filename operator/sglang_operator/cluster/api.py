@@ -17,6 +17,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
+from sglang_operator.cluster.guarded import GuardedBody
+
 FIELD_MANAGER: Final = "sglang-operator"
 APPLY: Final = "application/apply-patch+yaml"  # without it the server takes an apply for a merge patch
 JSON_PATCH: Final = "application/json-patch+json"
@@ -104,8 +106,8 @@ def _no_observer(_verb: str, _path: str, _status: int, _seconds: float) -> None:
 
 
 class Api:
-    """Requests with the credentials of `configuration`. `guard` is called right before each write and raises to refuse
-    it; `observe(verb, path, status, seconds)` after each request. Every method raises ApiError."""
+    """Requests with the credentials of `configuration`. `guard` is called right before the bytes of a write leave
+    and raises to refuse it; `observe(verb, path, status, seconds)` after each request. Every method raises ApiError."""
 
     def __init__(
         self, configuration: Configuration, guard: Callable[[], None] = _no_guard, observe: Observe = _no_observer
@@ -197,13 +199,17 @@ class Api:
         return answer
 
     async def _request(self, verb: str, path: str, body: bytes | None, content_type: str) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", **({"Content-Type": content_type} if content_type else {})}
+        headers = {"Accept": "application/json"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
         url = f"{self._client.configuration.host}{path}"
-        if verb != "GET":
-            self._guard()  # here, because what comes before may take a while; so may the connection, up to its limit
-        async with self._connections().request(verb, url, data=body, headers=headers) as answer:
-            return answer.status, await answer.read()
+        guarded = None if body is None else GuardedBody(body, self._guard, content_type)
+        try:
+            async with self._connections().request(verb, url, data=guarded, headers=headers) as answer:
+                return answer.status, await answer.read()
+        except aiohttp.ClientError:
+            if guarded and guarded.refusal:
+                raise guarded.refusal from None
+            raise
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
