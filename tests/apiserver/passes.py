@@ -50,6 +50,8 @@ class Passes:
     written: list[str]
     kill_after: list[int]
     """Writes until the next one ends the process; empty: never."""
+    asked: list[str] = field(default_factory=list)
+    """All requests, those of the test as well."""
     prober: Prober = field(default_factory=Prober)
     clock: Callable[[], float] = time.time
     options: dict[str, Any] = field(default_factory=dict)
@@ -144,6 +146,7 @@ async def configuration_of(kubeconfig: Path) -> Configuration:
 async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
     """A namespace of its own, removed at the end."""
     written: list[str] = []
+    asked: list[str] = []
     kill_after: list[int] = []
 
     def guard() -> None:
@@ -153,13 +156,14 @@ async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
             kill_after[0] -= 1
 
     def observe(verb: str, path: str, status: int, _seconds: float) -> None:
+        asked.append(f"{verb} {path}")
         if verb in WRITES and not path.startswith("/api/v1/namespaces/own") and status < 400:
             written.append(f"{verb} {path}")
 
     api = await open_api(kubeconfig, guard, observe)
     namespace = f"t-{uuid.uuid4().hex[:8]}"
     await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    made = Passes(api, namespace, written, kill_after, options=options)
+    made = Passes(api, namespace, written, kill_after, asked, options=options)
     try:
         yield made
     finally:

@@ -20,7 +20,7 @@ from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SER
 from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.refusals import NameTakenError, attempt, raise_first
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
-from sglang_operator.cluster.snapshot import PRUNED, Snapshot
+from sglang_operator.cluster.snapshot import PRUNED, Snapshot, with_others
 from sglang_operator.lifecycle.observed import Selection
 from sglang_operator.render.revision import short_hash
 
@@ -95,6 +95,7 @@ class Children:
     async def sync(self, rendered: tuple[Object, ...]) -> None:
         """Write what differs and remove what is not wanted. Raises NameTakenError and ApiError after all else is done,
         or an ApiError that all else would meet as well."""
+        self._snapshot = await with_others(self._api, self._owner.key, self._snapshot)
         ways = {SERVICE.name: self._sync_service, CLAIM.name: self._ensure_claim}
         items = [item for item in rendered if item["kind"] != RAY_SERVICE.name]
         writes = (ways.get(item["kind"], self._sync)(item) for item in items)

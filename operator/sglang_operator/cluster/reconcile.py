@@ -19,10 +19,10 @@ from sglang_operator.cluster.children import Children, ray_service_of
 from sglang_operator.cluster.claim import differences
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
-from sglang_operator.cluster.metadata import Owner, is_terminating, name_of
+from sglang_operator.cluster.metadata import Owner, is_terminating
 from sglang_operator.cluster.observe import View, observe
 from sglang_operator.cluster.pace import Seen, look_again, soonest
-from sglang_operator.cluster.paths import CLAIM, ENDPOINT, EVENT, RAY_SERVICE
+from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
 from sglang_operator.cluster.refusals import NameTakenError, StalePassError, attempt, is_outdated, raise_first
@@ -165,7 +165,7 @@ class Reconciler:
 
     async def _read(self, key: Key, live: Object, understood: Understood) -> Pass:
         endpoint = understood.endpoint
-        snapshot = await take_snapshot(self.api, key, live, _claim_of(understood.rendered))
+        snapshot = await take_snapshot(self.api, key, live, understood.rendered)
         recorded = find_record(endpoint, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
@@ -230,11 +230,6 @@ class Reconciler:
         owner = Owner(key, live["metadata"]["uid"])
         for one in transitions(known, made):
             await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
-
-
-def _claim_of(rendered: tuple[Object, ...]) -> str:
-    """Name of the claim that is made for the endpoint, "" for none."""
-    return next((name_of(item) for item in rendered if item["kind"] == CLAIM.name), "")
 
 
 def _name(action: object) -> str:

@@ -28,8 +28,11 @@ from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
 
 Object = Mapping[str, Any]
+Lists = dict[str, tuple[Object, ...] | None]
+"""By name of the kind; None: the cluster does not have it."""
 # What is made beside the revisions and goes when the spec does not ask for it any more.
 PRUNED: Final = (BUDGET, INGRESS, POLICY, ROUTE)
+TOLD: Final = (ROUTE,)  # of which a condition says that the cluster does not have them
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Snapshot:
     claim: Object | None = None
     """Of the model cache, if the endpoint has one of its own."""
     others: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
-    """The kinds in PRUNED, by name of the kind."""
+    """The kinds in PRUNED, by name of the kind: all of them `with_others`, else at most those that status tells of."""
     unlabelled: tuple[Object, ...] = ()
     """Records and RayServices that have lost the label by which they are listed. They are among the others, too."""
     absent: frozenset[str] = frozenset()
@@ -57,37 +60,57 @@ class Snapshot:
         return next((item for item in self.others.get(kind, ()) if item["metadata"]["name"] == name), None)
 
 
-async def take_snapshot(api: Api, key: Key, endpoint: Object, claim: str = "") -> Snapshot:
-    """Read all of it, at once: a handful of lists by label, and the `claim` of this name. Raises ApiError."""
-    uid = endpoint["metadata"]["uid"]
-    stored, service, cache = await asyncio.gather(
+async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence[Object] = ()) -> Snapshot:
+    """Read at once what decisions need: a handful of lists by label. Of `rendered` it takes names. Raises ApiError."""
+    stored, service, claim, lists = await asyncio.gather(
         api.list(RECORD.of(key.namespace), _labels(key)),
         api.find(SERVICE.of(key.namespace, key.name)),
-        _find_claim(api, key, claim),
+        _find_claim(api, key, rendered),
+        # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
+        _lists(api, key, (RAY_SERVICE, POD, *(kind for kind in TOLD if _of_kind(rendered, kind)))),
     )
-    records = tuple(read_record(item) for item in stored if _is_owned(item, uid))
-    own = service if _is_owned(service, uid) else None
-    first = Snapshot(endpoint=endpoint, records=records, service=own, claim=cache)
-    # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
-    return await _with_unlabelled(api, key, await _with_lists(api, key, first))
+    uid = endpoint["metadata"]["uid"]
+    first = Snapshot(
+        endpoint=endpoint,
+        records=tuple(read_record(item) for item in stored if _is_owned(item, uid)),
+        service=service if _is_owned(service, uid) else None,
+        claim=claim,
+    )
+    if stored or service or lists[RAY_SERVICE.name] or lists[POD.name]:  # else no RayCluster matters
+        lists |= await _lists(api, key, (RAY_CLUSTER,))
+    return await _with_unlabelled(api, key, _with_lists(first, lists))
 
 
-async def _with_lists(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
-    kinds = (RAY_SERVICE, RAY_CLUSTER, POD, *PRUNED)
-    lists = await asyncio.gather(*(_list(api, kind, key) for kind in kinds))
-    found = {kind.name: items or () for kind, items in zip(kinds, lists, strict=True)}
+async def with_others(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
+    """Read what nothing but a comparison with the rendered objects needs. Raises ApiError."""
+    known, uid = {*snapshot.others, *snapshot.absent}, snapshot.endpoint["metadata"]["uid"]
+    lists = await _lists(api, key, [kind for kind in PRUNED if kind.name not in known])
+    others = {**snapshot.others, **_others(lists, uid)}
+    return replace(snapshot, others=others, absent=snapshot.absent | _absent(lists))
+
+
+def _with_lists(snapshot: Snapshot, lists: Lists) -> Snapshot:
     uid = snapshot.endpoint["metadata"]["uid"]
+    services, clusters = lists[RAY_SERVICE.name] or (), lists.get(RAY_CLUSTER.name) or ()
     # KubeRay copies labels from a RayService to what it makes of it.
-    clusters = _not_of(found[RAY_CLUSTER.name], [item for item in found[RAY_SERVICE.name] if not _is_owned(item, uid)])
-    strange = [item for item in found[RAY_CLUSTER.name] if item not in clusters]
+    own_clusters = _not_of(clusters, [item for item in services if not _is_owned(item, uid)])
+    strange = [item for item in clusters if item not in own_clusters]
     return replace(
         snapshot,
-        ray_services=tuple(item for item in found[RAY_SERVICE.name] if _is_owned(item, uid)),
-        ray_clusters=clusters,
-        pods=_not_of(found[POD.name], strange),
-        others={kind.name: tuple(item for item in found[kind.name] if _is_owned(item, uid)) for kind in PRUNED},
-        absent=frozenset(kind.name for kind, items in zip(kinds, lists, strict=True) if items is None),
+        ray_services=_own(services, uid),
+        ray_clusters=own_clusters,
+        pods=_not_of(lists[POD.name] or (), strange),
+        others=_others(lists, uid),
+        absent=_absent(lists),
     )
+
+
+def _others(lists: Lists, uid: str) -> dict[str, tuple[Object, ...]]:
+    return {kind.name: _own(items, uid) for kind in PRUNED if (items := lists.get(kind.name)) is not None}
+
+
+def _absent(lists: Lists) -> frozenset[str]:
+    return frozenset(kind for kind, items in lists.items() if items is None)
 
 
 async def _with_unlabelled(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
@@ -118,14 +141,28 @@ def _is_unlabelled(item: Object, key: Key) -> bool:
     return labels_of(item).get(names.ENDPOINT) != key.name
 
 
-async def _find_claim(api: Api, key: Key, name: str) -> Object | None:
-    return await api.find(CLAIM.of(key.namespace, name)) if name else None
+async def _find_claim(api: Api, key: Key, rendered: Sequence[Object]) -> Object | None:
+    claims = _of_kind(rendered, CLAIM)
+    return await api.find(CLAIM.of(key.namespace, name_of(claims[0]))) if claims else None
+
+
+def _of_kind(rendered: Sequence[Object], kind: Kind) -> list[Object]:
+    return [item for item in rendered if item["kind"] == kind.name]
+
+
+def _own(items: Sequence[Object], uid: str) -> tuple[Object, ...]:
+    return tuple(item for item in items if _is_owned(item, uid))
 
 
 def _not_of(items: tuple[Object, ...], owners: Sequence[Object]) -> tuple[Object, ...]:
     """Those that none of `owners` owns."""
     uids = [owner["metadata"]["uid"] for owner in owners]
     return tuple(item for item in items if not any(_is_owned(item, uid) for uid in uids))
+
+
+async def _lists(api: Api, key: Key, kinds: Sequence[Kind]) -> Lists:
+    found = await asyncio.gather(*(_list(api, kind, key) for kind in kinds))
+    return {kind.name: items for kind, items in zip(kinds, found, strict=True)}
 
 
 async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:

@@ -102,7 +102,9 @@ class Writer:
                 await self._annotate(action.revision, note_failure(action.failure))
 
     async def _record(self, action: do.RecordRevision, endpoint: Endpoint) -> None:
-        if await self._newest_number() != action.number - 1:
+        # The first one of an endpoint was decided on at once, by nothing but what was read: another look is no later.
+        is_first = not (self._recorded or self._snapshot.pods)
+        if not is_first and await self._newest_number() != action.number - 1:
             raise StalePassError("another revision was recorded since this pass read them")
         self._refuse_foreign_claim(action.revision)
         if action.revision in self._recorded:
