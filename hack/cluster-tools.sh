@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs what nodes of the local cluster are made of. Elsewhere than on Debian or Ubuntu as root it says so and goes on:
-# the tests then fail in CI, and are skipped with the same reason on a laptop.
+# Installs what nodes of the local cluster are made of, and Prometheus, which reads what the operator says of itself. Elsewhere
+# than on Debian or Ubuntu as root it says so and goes on: the tests then fail in CI, and are skipped with the same reason on a
+# laptop.
 set -euo pipefail
 
 declare -A package=(
   [containerd]=containerd [runc]=runc [ip]=iproute2 [nft]=nftables [buildah]=buildah [skopeo]=skopeo
   [mmdebstrap]=mmdebstrap [busybox]=busybox-static [unshare]=util-linux [openssl]=openssl
+  [prometheus]=prometheus
 )
 missing=()
 for tool in "${!package[@]}"; do
@@ -15,7 +17,7 @@ done
 ((${#missing[@]})) || exit 0
 
 if [[ $(id -u) != 0 ]] || ! command -v apt-get > /dev/null; then
-  echo "cluster tools: ${missing[*]} cannot be installed here (needs Debian or Ubuntu, and root): NO PODS CAN RUN" >&2
+  echo "cluster tools: ${missing[*]} cannot be installed here (needs Debian or Ubuntu, and root): NO PODS CAN RUN, OR NO PROMETHEUS" >&2
   exit 0
 fi
 echo "cluster tools: installing ${missing[*]} from the distribution"

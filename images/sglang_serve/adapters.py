@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sglang_serve.errors import StartError
 
 RETRY_SECONDS = 60.0  # until a failed adapter is tried again
 FIRST_SECONDS = 300.0  # that a starting replica waits for its adapters; what is still on its way then goes on
+FETCHES = 16  # at a time; more of them wait
 LONGEST_TEXT = 1000
 State = Literal["Loading", "Loaded", "Failed"]
 
@@ -87,10 +89,12 @@ class Adapters:
         self._fetch = fetch
         self._say = say
         self._clock = clock
+        # Not the loop's own threads, which are few: SGLang prepares every request in one of them.
+        self._threads = ThreadPoolExecutor(FETCHES, "adapters")
         self._wanted: tuple[AdapterArgs, ...] = ()
         self._loaded: dict[str, AdapterArgs] = {}
         self._failed: dict[AdapterArgs, _Failure] = {}
-        self._fetching: dict[AdapterArgs, asyncio.Task[Path]] = {}
+        self._fetching: dict[AdapterArgs, asyncio.Future[Path]] = {}
         self._dropping: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
@@ -185,9 +189,9 @@ class Adapters:
             await self._load(load.adapter, path)
         return None
 
-    def _begin(self, one: AdapterArgs) -> asyncio.Task[Path]:
+    def _begin(self, one: AdapterArgs) -> asyncio.Future[Path]:
         self._say(f"adapter {one.name}: looking for {one.uri}")
-        task = asyncio.create_task(asyncio.to_thread(self._fetch, one))
+        task = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, one))
         task.add_done_callback(lambda _: self._wake.set())
         self._fetching[one] = task
         return task

@@ -154,13 +154,14 @@ def kill_children() -> None:
     psutil.wait_procs(children, timeout=10)
 
 
-def ignore_quit_signals() -> None:
-    """Keep SIGQUIT from ending this process.
+def survive_quit_signals() -> None:
+    """Keep SIGQUIT from ending this process, and from nothing else.
 
     SGLang's processes send it to their parent when they fail, and SGLang's handler needs the main thread, which is
     Ray's in a replica: the process would end with a core dump and without a reason. `on_exit` stands in for it. Done in
-    C: Python changes the handling of signals in the main thread only.
+    C: Python changes the handling of signals in the main thread only. A handler that does nothing, because what is
+    ignored is ignored by every child, too: SGLang's data parallel controller has to die of it when a rank fails.
     """
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    libc.signal(signal.SIGQUIT, signal.SIG_IGN.value)
+    libc.signal(signal.SIGQUIT, ctypes.cast(libc.abs, ctypes.c_void_p).value)

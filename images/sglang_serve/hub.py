@@ -105,8 +105,17 @@ def _complete(repository: str, found: _Listing, load_format: str, say: Say) -> P
     cache, total = _cache(repository), Bytes(sum(file.size for file in wanted))
     cache.remove_leftovers()
     arrived = cache.arrived({file.blob for file in wanted})  # on disk: versions of the client count differently
-    with following(repository, total, arrived, say):
+    with following(repository, total, arrived, say), _of_xet():
         return Path(snapshot_download(repository, revision=found.commit, ignore_patterns=_escaped(leave)))
+
+
+@contextmanager
+def _of_xet() -> Iterator[None]:
+    """hf_xet, by which the hub's own server sends large files, has no errors but RuntimeError: connections mostly."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def _cached(repository: str, revision: str, load_format: str, error: Exception, say: Say) -> Path:

@@ -106,7 +106,7 @@ class Part:
         for name, value in engine_environment(self._args, cores, has_compiler=has_compiler).items():
             os.environ.setdefault(name, value)  # the pod's own, from spec.engine.env, count more
         leftovers.use_for_temporary_files(self.directory)
-        health.ignore_quit_signals()
+        health.survive_quit_signals()
 
     def failed(self, error: BaseException) -> StartError:
         """The reason why it could not start: reported, and all that is left of it."""

@@ -205,12 +205,14 @@ class Replica:
         """The engine has lost a process, and so do we end: Serve replaces a dead replica at once, a sick one later."""
         if self._is_stopped or not self._ending.acquire(blocking=False):  # the first cause counts, others follow it
             return
-        why = self._part.why_ended(what)
-        told = {"message": why.message, "reason": why.reason, "remedy": why.remedy}
-        write_line(log_line("engine_died", **vars(self._origin), **told))
-        health.kill_children()
-        self._part.directory.remove()
-        os._exit(1)
+        try:
+            why = self._part.why_ended(what)
+            told = {"message": why.message, "reason": why.reason, "remedy": why.remedy}
+            write_line(log_line("engine_died", **vars(self._origin), **told))
+            health.kill_children()
+            self._part.directory.remove()
+        finally:  # whatever goes wrong here: nobody else ends a replica without an engine at once
+            os._exit(1)
 
     @property
     def _running(self) -> Engine:

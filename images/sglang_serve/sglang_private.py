@@ -11,7 +11,6 @@ import logging
 import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +38,10 @@ WARM_UP_TOKENS = 8  # as SGLang's own warm-up: the first comes from prefill, the
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:
     """SGLang's scheduler process. What breaks it SGLang only logs; here it is also kept for the replica to read."""
-    handler = RotatingFileHandler(
-        Path(os.environ[ENV_ERRORS]) / str(os.getpid()), maxBytes=ERROR_BYTES, backupCount=1, delay=True
-    )
+    path = Path(os.environ[ENV_ERRORS]) / str(os.getpid())
+    handler = logging.FileHandler(path, delay=True)
     handler.setLevel(logging.ERROR)
+    handler.addFilter(lambda _: not path.exists() or path.stat().st_size < ERROR_BYTES)  # the first error explains all
     logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log
     run_scheduler_process(*args, **kwargs)
 

@@ -156,7 +156,7 @@ def test_the_notes_lead_to_an_endpoint(release: Release) -> None:
     notes = release.notes()
     assert "helm install kuberay-operator" in notes, "this cluster has no KubeRay"
     assert f"kubectl --namespace {release.namespace} rollout status deployment/sglang-operator" in notes
-    (manifest,) = re.findall(r"-f - <<YAML\n(.*?)^  YAML$", notes, re.DOTALL | re.MULTILINE)
+    (manifest,) = re.findall(r"-f - <<YAML\n(.*?)^YAML$", notes, re.DOTALL | re.MULTILINE)
     written = yaml.safe_load(manifest)
     written["metadata"]["namespace"] = release.namespace
     apply(release, written)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from apiserver.passes import Passes, passes
 
 from sglang_operator.api import parse_endpoint
+from sglang_operator.cluster.children import Children
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.paths import BUDGET, ENDPOINT, INGRESS, POLICY, RAY_SERVICE, RECORD, SERVICE, Kind
-from sglang_operator.cluster.refusals import NameTakenError
+from sglang_operator.cluster.refusals import NameTakenError, StalePassError
 from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.writer import Writer
@@ -145,6 +147,26 @@ def test_the_switch_leaves_a_foreign_service_alone(run: Run) -> None:
         with pytest.raises(NameTakenError):
             await switch(on, key)
         assert (await on.one(SERVICE))["spec"]["selector"] == {"app": "theirs"}
+
+    run(body)
+
+
+def test_a_service_that_came_meanwhile_keeps_what_it_selects(run: Run) -> None:
+    """It may be what this very pass has switched before something else of it was refused."""
+
+    async def body(on: Passes) -> None:
+        key = await on.create()
+        await on.settle(key)
+        live = await on.api.get(ENDPOINT.of(*key))
+        late = replace(await take_snapshot(on.api, key, live), service=None)
+        selected = {"spec": {"selector": {names.ENDPOINT: key.name, names.REVISION: "r1"}}}
+        await on.api.patch(SERVICE.of(*key), selected)
+        endpoint = parse_endpoint(live)
+        children = Children(on.api, Owner(key, live["metadata"]["uid"]), late, None, 0.0)
+        with pytest.raises(StalePassError):
+            await children.sync(render_endpoint(endpoint))
+        service = await on.api.get(SERVICE.of(*key))
+        assert service["spec"]["selector"][names.REVISION] == "r1"
 
     run(body)
 

@@ -142,6 +142,24 @@ def test_a_ray_service_that_takes_no_apply_still_gets_its_bounds(run: Run, monke
     run(body)
 
 
+def test_a_spec_that_is_wrong_hides_nothing_of_what_serves(run: Run) -> None:
+    """Who is called at night goes by Ready, whatever somebody wrote in the evening."""
+
+    async def body(on: Stage) -> None:
+        key, name = await serve(on)
+        await on.on.edit(key, engine={"args": {"no_such_argument": 1}})
+        await said(on, key, "Accepted", "InvalidSpec")
+        assert (await on.on.condition(key, "Ready"))["status"] == "True"
+        on.engines.proven.discard(name)
+        on.engines.loading = True
+        ready = await said(on, key, "Ready", "NotServing")
+        assert name in ready["message"]
+        assert (await status_of(on, key))["readyReplicas"] == 0
+        assert (await on.on.condition(key, "Progressing"))["observedGeneration"] == 1, "nothing is planned"
+
+    run(body)
+
+
 def test_status_is_written_while_a_write_fails(run: Run) -> None:
     async def body(on: Stage) -> None:
         async with unanswered(on, RAY_SERVICE):

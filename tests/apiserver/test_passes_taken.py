@@ -15,6 +15,7 @@ from apiserver.test_ownership import without_status
 
 from sglang_operator.cluster.metadata import is_terminating, name_of
 from sglang_operator.cluster.paths import CLAIM, ENDPOINT, POD, RAY_CLUSTER, RAY_SERVICE, RECORD
+from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.render import names
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ async def only_goes(on: Stage, name: str) -> bool:
     objects = [one for kind in (RAY_SERVICE, RAY_CLUSTER) for one in await of_revision(on, kind, name)]
     pods = await of_revision(on, POD, name)
     return not objects and bool(pods) and all(map(is_terminating, pods)) and not await on.on.objects(RECORD)
+
+
+def test_the_ray_cluster_that_an_earlier_endpoint_left_with_redis_is_seen(run: Run) -> None:
+    """KubeRay ends its pods before the job that empties Redis: nothing else may be left of it then."""
+    head = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "head", "image": "none"}]}}}
+    left = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "spec": {"suspend": True, "headGroupSpec": head}}
+
+    async def body(on: Stage) -> None:
+        key = await on.on.create(highAvailability={"redis": {"address": "redis:6379"}})
+        labels = {names.ENDPOINT: key.name, names.REVISION: "r1"}
+        await on.api.create(RAY_CLUSTER.of(key.namespace), {**left, "metadata": {"name": "r1-x", "labels": labels}})
+        seen = await take_snapshot(on.api, key, await on.api.get(ENDPOINT.of(*key)))
+        assert [name_of(one) for one in seen.ray_clusters] == ["r1-x"]
+
+    run(body)
 
 
 def test_an_endpoint_that_is_made_again_waits_for_the_pods_of_the_earlier_one(run: Run) -> None:

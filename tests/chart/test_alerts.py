@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
 import yaml
-from chart.conftest import ROOT, Chart
+from chart.conftest import CHART, ROOT, Chart
+from monitoring import program
 
 from sglang_operator.app.metrics import Metrics
 
 pytestmark = pytest.mark.chart
 
 PAGE = ROOT / "docs" / "operations" / "operator.md"
-GROUPS: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "sglang-operator" / "alerts.yaml").read_text("utf-8"))
+CASES = Path(__file__).with_name("alerts_test.yaml")
+GROUPS: dict[str, Any] = yaml.safe_load((CHART / "alerts.yaml").read_text("utf-8"))
 RULES = {rule["alert"]: rule for group in GROUPS["groups"] for rule in group["rules"]}
 SERIES = re.compile(r"sglang_operator_\w+")
 
@@ -41,6 +46,17 @@ def test_a_text_names_only_labels_that_the_expression_leaves(name: str) -> None:
     kept = re.match(r"\w+ by \(([^)]*)\)", rule["expr"])
     assert named <= set(kept[1].split(", ") if kept else ())
     assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+def test_each_fires_when_it_should_and_not_else(tmp_path: Path) -> None:
+    """By Prometheus itself, over the series and times in alerts_test.yaml."""
+    for file in (CHART / "alerts.yaml", CASES):
+        shutil.copy(file, tmp_path)
+    command = (program("promtool"), "test", "rules", CASES.name)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = [check for one in yaml.safe_load(CASES.read_text("utf-8"))["tests"] for check in one["alert_rule_test"]]
+    assert {check["alertname"] for check in checks if "exp_alerts" in check} == set(RULES)
 
 
 def test_the_page_says_what_to_do_about_each() -> None:

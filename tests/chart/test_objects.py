@@ -36,6 +36,7 @@ EVERYTHING: Json = {
         "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "dashboard": {"enabled": True},
+        "podMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
     },
     "podAnnotations": {"a": "1"},
     "podLabels": {"team": "serving"},
@@ -44,6 +45,9 @@ EVERYTHING: Json = {
     "affinity": {"podAntiAffinity": {}},
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
     "priorityClassName": "system-cluster-critical",
+    "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None, "supplementalGroups": [1]},
+    "securityContext": {"runAsUser": 7},
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
 }
 CASES: dict[str, Json] = {
     "default": {},
@@ -59,7 +63,7 @@ CASES: dict[str, Json] = {
         "metrics": {"service": {"enabled": False}},
     },
 }
-WITHOUT_SCHEMA = {"ServiceMonitor", "PrometheusRule"}  # of the Prometheus operator
+WITHOUT_SCHEMA = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}  # of the Prometheus operator
 
 
 def kinds(objects: list[Json]) -> set[str]:
@@ -202,6 +206,32 @@ def test_series_keep_the_labels_that_the_operator_gave_them(chart: Chart) -> Non
     """Prometheus would rename `namespace`, the endpoint's, to `exported_namespace`."""
     (endpoint,) = one(chart.render(EVERYTHING), "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint == {"port": "http", "path": "/metrics", "honorLabels": True, "interval": "1m"}
+
+
+def test_the_pod_monitor_is_the_one_of_the_page(chart: Chart) -> None:
+    page = (ROOT / "docs" / "operations" / "metrics.md").read_text("utf-8")
+    (block,) = (text for text in page.split("```yaml\n") if "kind: PodMonitor" in text)
+    spec = yaml.safe_load(block.partition("```")[0])["spec"]
+    made = one(chart.render(EVERYTHING), "PodMonitor")
+    assert made["metadata"]["labels"]["release"] == "prometheus"
+    assert [one.pop("interval") for one in made["spec"]["podMetricsEndpoints"]] == ["1m"] * 3
+    assert made["spec"] == spec
+    some = chart.render({**EVERYTHING, "watchNamespaces": ["a", "b"]})
+    assert one(some, "PodMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["a", "b"]}
+
+
+def test_security_contexts_are_merged_and_a_null_takes_a_key_away(chart: Chart) -> None:
+    """OpenShift chooses user and groups itself."""
+    objects = chart.render(EVERYTHING)
+    kept = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod(objects)["spec"]["securityContext"] == {**kept, "supplementalGroups": [1]}
+    assert container(objects)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsUser": 7,
+    }
+    assert container(objects)["env"][-1] == {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
 
 
 def test_everything_selects_the_operator_pods(chart: Chart) -> None:

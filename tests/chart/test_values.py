@@ -77,9 +77,12 @@ def test_versions_are_the_projects() -> None:
     assert chart["appVersion"] == chart["version"] == project["version"]
 
 
+OF_KUBERNETES = {"resources", "podSecurityContext", "securityContext"}
+
+
 def leaves(values: Json, prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, dict) and value and prefix + name != "resources":
+        if isinstance(value, dict) and value and prefix + name not in OF_KUBERNETES:
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name

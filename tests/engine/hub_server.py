@@ -64,6 +64,14 @@ def refuse(handler: BaseHTTPRequestHandler, status: int, code: str = "") -> bool
     return True
 
 
+def send_headers(handler: BaseHTTPRequestHandler, headers: dict[str, str]) -> bool:
+    handler.send_response(200)
+    for name, value in {**headers, "Content-Length": "0", "Connection": "close"}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    return True
+
+
 def send_part(handler: BaseHTTPRequestHandler, body: bytes, until: int) -> int:
     """The file as it is asked for, but it ends at `until`, and the connection with it. Returns where it began."""
     start = _start(handler)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from engine import hub_server
-from engine.hub_server import REPOSITORY, Hub, is_file, refuse, send_part
+from engine.hub_server import REPOSITORY, Hub, blob, is_file, refuse, send_headers, send_part
+from free_port import free_port
 
 IMAGES = Path(__file__).parents[2] / "images"
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -233,6 +234,29 @@ def needs_token(handler: BaseHTTPRequestHandler) -> bool:
     if given == "Bearer right":
         return False
     return refuse(handler, 403 if given else 401, "GatedRepo")
+
+
+@pytest.mark.long  # hf_xet tries for minutes
+@pytest.mark.timeout(900)
+def test_a_storage_of_large_files_that_does_not_answer(machine: Machine, hub: Hub) -> None:
+    """The hub's own server sends large files from another one, by hf_xet."""
+
+    def from_nowhere(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.path == "/xet":
+            told = {"Cas-Url": f"http://127.0.0.1:{free_port()}", "Access-Token": "t", "Token-Expiration": "4000000000"}
+            return send_headers(handler, {f"X-Xet-{name}": value for name, value in told.items()})
+        if handler.command != "HEAD" or not handler.path.endswith("/model.safetensors"):
+            return False
+        content = {"ETag": f'"{blob("model.safetensors", WEIGHTS)}"', "X-Linked-Size": str(len(WEIGHTS))}
+        xet = {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{hub.url}/xet"}
+        return send_headers(handler, {"X-Repo-Commit": FIRST, **content, **xet})
+
+    hub.spoil = from_nowhere
+    found = machine.download()
+    assert hub.count("GET", "/xet"), "the client did not ask there: nothing is shown"
+    assert found.reason == "DownloadFailed", found
+    hub.spoil = None
+    assert machine.download().files == FILES
 
 
 def test_a_gated_model_needs_the_right_token(machine: Machine, hub: Hub) -> None:

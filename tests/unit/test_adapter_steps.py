@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,19 @@ def test_it_settles_when_each_is_loaded_or_has_failed() -> None:
         assert states(manager) == {"sql": "Loaded", "gone": "Failed", "bad": "Failed"}
         messages = [row["message"] for row in manager.rows()]
         assert messages == ["", "ModelNotFound: nothing there", "rank 128 is too much"]
+
+    run(check)
+
+
+def test_slow_ones_hold_up_no_request() -> None:
+    """SGLang prepares each request in a thread of the loop's own, of which a replica of one core has five."""
+
+    async def check(manager: Adapters, _: Ledger, source: Source) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        manager.want([AdapterArgs(f"slow-{number}", f"slow://{number}") for number in range(4)])
+        await manager.settle(0.2)
+        assert set(states(manager).values()) == {"Loading"}
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "request"), 5) == "request"
 
     run(check)
 

@@ -82,6 +82,18 @@ def test_a_size_without_its_unit(size: Any, meant: str) -> None:
     assert memory.remedy == cache.remedy == f"did you mean {meant}?"
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [{"head": {"memory": 4}}, {"resources": {"sharedMemory": 16}}, {"resources": {"ephemeralStorage": 50}}],
+    ids=str,
+)
+def test_no_size_is_taken_without_its_unit(spec: dict[str, Any]) -> None:
+    ((part, values),) = spec.items()
+    ((name, number),) = values.items()
+    (error,) = refused(endpoint(**spec))
+    assert (error.path, error.remedy) == (f"spec.{part}.{name}", f"did you mean {number}Gi?")
+
+
 @pytest.mark.parametrize("size", ["64Mi", 67_108_864, "0.1Gi", "68M", "300Mi"])
 def test_a_size_that_is_small_and_not_absurd(size: Any) -> None:
     obj = endpoint(resources={"memory": size, "cpu": 1}, model={"uri": "hf://a/b", "cache": {"size": size}})

@@ -67,6 +67,16 @@ def test_an_endpoint_has_its_state_until_it_is_gone() -> None:
     metrics.report(KEY, None)
 
 
+def test_an_endpoint_that_its_owner_stopped_is_no_trouble_and_says_nothing() -> None:
+    metrics = Metrics()
+    stopped = {"conditions": [{"type": "Ready", "status": "False", "reason": "Stopped"}]}
+    for status in (stopped, STATUS, stopped, stopped):
+        metrics.report(KEY, status)
+        assert (b"endpoint_ready{" in metrics.text()) == (status is STATUS)
+    metrics.report(KEY, None)
+    assert b"qwen3" not in metrics.text()
+
+
 def test_a_resync_drops_endpoints_whose_deletion_was_missed() -> None:
     metrics = Metrics()
     metrics.report(KEY, STATUS)

@@ -104,6 +104,7 @@ def test_a_date_is_text(write: Any) -> None:
         ('{"a": {"b": 1, "b": 2}}', "key 'b' is there twice"),
         ("? [a, b]\n: 1\n", "found unhashable key"),
         ("kind: List\nitems: 5\n", "items is no list"),
+        ("kind: List\nitems: []\n", "an empty List"),
         ("a: !!python/object:os.system {}", "neither YAML nor JSON"),
         (b"\xff\xfe\x00", "not UTF-8"),
         ("a: " + "9" * 5000, "neither YAML nor JSON"),

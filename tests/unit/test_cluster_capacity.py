@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ GPU = "nvidia.com/gpu"
 
 
 def node(count: int | str, resource: str = GPU, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"labels": labels}, "status": {"allocatable": {resource: str(count), "cpu": "64"}}}
+    return {"metadata": {"labels": labels}, "status": {"allocatable": {resource: str(count)}}}
 
 
 @pytest.mark.parametrize(
@@ -52,11 +53,11 @@ class Cluster:
     def __init__(self, found: list[Any] | None) -> None:
         self.found, self.asked = found, 0
 
-    async def list(self, path: str) -> list[Any]:
+    async def list(self, path: str, *, keep: Callable[[Any], Any]) -> list[Any]:
         self.asked += 1
         if self.found is None:
             raise ApiError(403, "Forbidden", "nodes is forbidden")
-        return self.found
+        return list(map(keep, self.found))
 
 
 @pytest.mark.parametrize("found", [[node(1)], None], ids=["allowed", "forbidden"])
@@ -72,11 +73,21 @@ def test_nodes_are_read_once_a_minute(found: list[Any] | None) -> None:
     assert cluster.asked == 2
 
 
+def test_of_a_node_no_more_is_kept_than_is_looked_at() -> None:
+    """Whole ones, with their images, would be more than the operator's memory where there are thousands."""
+    whole = node(1)
+    whole["metadata"]["annotations"] = {"a": "b"}
+    whole["status"]["images"] = [{"names": ["registry/large:1"]}]
+    whole["status"]["allocatable"]["cpu"] = "64"
+    (kept,) = asyncio.run(Nodes(Cluster([whole])).read(1000.0)) or ()  # type: ignore[arg-type]
+    assert kept == node(1)
+
+
 def test_passes_that_ask_at_once_hear_the_same() -> None:
     class Slow(Cluster):
-        async def list(self, path: str) -> list[Any]:
+        async def list(self, path: str, *, keep: Callable[[Any], Any]) -> list[Any]:
             await asyncio.sleep(0)
-            return await super().list(path)
+            return await super().list(path, keep=keep)
 
     cluster = Slow([node(1)])
     nodes = Nodes(cluster)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sglang_operator.cluster.ends import KEPT_SECONDS, RECENT_SECONDS, failure_of, repeated_since
+from sglang_operator.cluster.ends import KEPT_SECONDS, RECENT_SECONDS, eviction_of, failure_of, repeated_since
 from sglang_operator.cluster.metadata import stamp
 
 NOW = 2_000_000_000.0
@@ -77,3 +77,34 @@ def test_evictions_repeat_themselves_too() -> None:
     )
     evicted = [{"message": message, "lastTimestamp": stamp(NOW - ago)} for ago in (900, 30)]
     assert repeated_since(evicted, NOW) == NOW - 30
+
+
+# As Kubernetes 1.36 has them (pkg/kubelet/eviction).
+OWN_LIMITS = (
+    "Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. ",
+    'Container ray-worker exceeded its local ephemeral storage limit "50Gi". ',
+    'Usage of EmptyDir volume "shared-memory" exceeds the limit "16Gi". ',
+)
+PRESSURE = "The node was low on resource: ephemeral-storage. Threshold quantity: 9Gi, available: 8Gi. "
+
+
+def evicted(text: str, ago: float = 10) -> dict[str, Any]:
+    return {"reason": "Evicted", "message": text, "lastTimestamp": stamp(NOW - ago)}
+
+
+@pytest.mark.parametrize("text", OWN_LIMITS)
+def test_beyond_its_own_limit_once_is_enough(text: str) -> None:
+    found = eviction_of([evicted(PRESSURE, 5), evicted(text)], NOW)
+    assert found is not None
+    assert (found.reason, found.at) == ("Evicted", NOW - 10)
+    assert text.strip() in found.message
+    assert "spec.resources.ephemeralStorage" in found.message
+
+
+def test_pressure_of_the_node_counts_when_it_comes_again_and_again() -> None:
+    assert eviction_of([evicted(PRESSURE)] * 2, NOW) is None
+    assert eviction_of([evicted(PRESSURE, RECENT_SECONDS + 1)] * 5, NOW) is None
+    found = eviction_of([evicted(PRESSURE)] * 3, NOW)
+    assert found is not None
+    assert "low on resource" in found.message
+    assert "spec.resources" not in found.message

@@ -42,6 +42,26 @@ def test_a_newer_image_of_the_platform_waits() -> None:
     assert "restartToken" in found.message
 
 
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"engine": {"args": {"enable_metrics": True}}},
+        {"task": "embed"},
+        {"model": {"uri": "hf://Qwen/Qwen3-8B", "revision": "v2"}},
+        {"upgrade": {"drainSeconds": 7}},
+    ],
+    ids=str,
+)
+def test_a_newer_default_of_the_engine_waits_too(newer: dict[str, Any]) -> None:
+    """What only the Serve configuration has: a live one is never given it."""
+    assert findings.update_available(stored(), rendered(**newer)).reason is Reason.NEW_DEFAULTS
+
+
+@pytest.mark.parametrize("live", [{"scaling": {"min": 1, "max": 4}}, {"replicas": 2}], ids=str)
+def test_what_reaches_a_live_revision_does_not_wait(live: dict[str, Any]) -> None:
+    assert findings.update_available(stored(), rendered(**live)).status is Status.FALSE
+
+
 READ = (
     'rayservices.ray.io is forbidden: User "system:serviceaccount:s:o" cannot list resource "rayservices" in API group '
     '"ray.io" in the namespace "a"'

@@ -145,12 +145,14 @@ def test_a_process_that_has_long_gone_is_told_too() -> None:
     assert health.has_ended(process.pid)
 
 
-def test_sigquit_does_not_end_a_replica() -> None:
+def test_sigquit_ends_no_replica_but_its_children() -> None:
     script = "import os, signal, threading; from sglang_serve import health\n"
     script += "signal.signal(signal.SIGQUIT, signal.SIG_DFL)\n"  # a shell may have let us ignore it already
-    script += "t = threading.Thread(target=health.ignore_quit_signals); t.start(); t.join()\n"
-    script += "os.kill(os.getpid(), signal.SIGQUIT); print('alive')"
+    script += "t = threading.Thread(target=health.survive_quit_signals); t.start(); t.join()\n"
+    script += "os.kill(os.getpid(), signal.SIGQUIT); print('alive', flush=True)\n"
+    script += "import subprocess; child = subprocess.Popen(['sleep', '60'])\n"
+    script += "child.send_signal(signal.SIGQUIT); print(child.wait(30))"
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": "images"}, capture_output=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, b"alive\n")
+    assert (done.returncode, done.stdout.split()) == (0, [b"alive", b"-3"]), "or a child outlives what it should die of"

@@ -92,8 +92,13 @@ class TestSecrets:
         objects = render(engine={"env": [{"name": "PASSWORD", "value": "sentinel"}]})
         assert "sentinel" not in objects["RayService"]["spec"]["serveConfigV2"]
 
-    def test_the_head_gets_none(self) -> None:
-        assert "sentinel" not in json.dumps(head(render(**self.SPEC)))
+    def test_the_head_gets_none_but_keys(self) -> None:
+        """It answers for the endpoint at zero replicas, which `scaling.min` makes possible under a head that runs."""
+        template = head(render(**self.SPEC))
+        secrets = {source["secret"]["secretName"] for source in volumes(template).values() if "secret" in source}
+        assert secrets == {"sentinel-keys", "sentinel-admin"}
+        others = {name: value for name, value in env(template).items() if name != args.ENV_ADMIN_KEY_FILE}
+        assert "sentinel" not in json.dumps([others, template["spec"]["containers"][0].get("envFrom")])
 
     def test_keys_are_directories(self) -> None:
         """A subPath is not updated when the Secret changes."""

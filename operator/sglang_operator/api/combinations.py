@@ -44,7 +44,13 @@ def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:
 
 def _too_small(spec: EndpointSpec) -> Iterator[FieldError]:
     cache = spec.model.cache
-    sizes = {"resources.memory": spec.resources.memory, "model.cache.size": cache.size if cache else None}
+    sizes = {
+        "resources.memory": spec.resources.memory,
+        "resources.ephemeralStorage": spec.resources.ephemeral_storage,
+        "resources.sharedMemory": spec.resources.shared_memory,
+        "head.memory": spec.head.memory,
+        "model.cache.size": cache.size if cache else None,
+    }
     for path, size in sizes.items():
         if size is not None and number(size) < LEAST_BYTES:
             yield FieldError(f"spec.{path}", size, "is less than 64Mi", f"did you mean {digits_of(size)}Gi?")

@@ -39,15 +39,16 @@ class Accelerator(Model):
         "more. Default 1. With vendor cpu: number of engine processes; the cores they may use are spec.resources.cpu.",
     )
     products: Items[LabelValue] = items(
-        "[R] Accept nodes with any of these accelerator products, as the vendor's device plugin labels them, for "
-        "example NVIDIA-H100-80GB-HBM3. Default: any product.",
+        "[R] Accept nodes with any of these accelerator products, as GPU feature discovery (NVIDIA) or the node "
+        "labeller (AMD) labels them, for example NVIDIA-H100-80GB-HBM3; elsewhere use spec.scheduling.nodeSelector. "
+        "Default: any product.",
         unique=True,
         max_length=16,
     )
     resource_name: Annotated[str, text(RESOURCE_NAME, 317, optional=True)] = Field(
         default="",
         description="[R] Extended resource to request instead of the vendor's, for example nvidia.com/mig-1g.10gb. "
-        "Default: empty, nvidia.com/gpu or amd.com/gpu.",
+        "MIG has not been run by the project. Default: empty, nvidia.com/gpu or amd.com/gpu.",
     )
 
 
@@ -93,7 +94,8 @@ class Resources(Model):
     shared_memory: Quantity = computed("[R] Size of /dev/shm in bytes. Default 16Gi; with vendor cpu 1Gi.")
     ephemeral_storage: Quantity = computed(
         "[R] Node-local disk in bytes for logs and, without spec.model.cache, the downloaded model. Default 50Gi; with "
-        "vendor cpu 10Gi."
+        "vendor cpu 10Gi. It does not grow with accelerator.count: without a cache make it the size of the model and "
+        "20Gi more, or the kubelet evicts the pod."
     )
 
 
@@ -133,7 +135,9 @@ class Scheduling(Model):
         default="", description="[R] PriorityClass of head and worker pods. Default: empty, the cluster's default."
     )
     queue_name: OptionalName = Field(
-        default="", description="[R] Kueue LocalQueue that admits the endpoint. Default: empty, no queue."
+        default="",
+        description="[R] Kueue LocalQueue that admits the endpoint. Kueue needs its feature gate "
+        "ElasticJobsViaWorkloadSlices for it; not run by the project. Default: empty, no queue.",
     )
 
 

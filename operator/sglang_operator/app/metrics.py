@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from prometheus_client import (
 
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import CONFLICT, ERROR, RESULTS
+from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
 
 PREFIX: Final = "sglang_operator_"
 OTHER: Final = "other"  # what is about no kind: discovery
@@ -43,7 +45,9 @@ class Metrics:
         self._longest = self._gauge("longest_running_seconds", "Age of the oldest pass that runs now.")
         self._lag = self._gauge("event_loop_lag_seconds", "How late the event loop woke up last.")
         self._requests = self._counter("api_requests", "Requests to the API server.", ["verb", "kind", "code"])
-        self._ready = self._gauge("endpoint_ready", "1 if the endpoint is Ready.", ["namespace", "name"])
+        self._ready = self._gauge(
+            "endpoint_ready", "1 if the endpoint is Ready; none while it is stopped.", ["namespace", "name"]
+        )
         self._accelerators = self._gauge(
             "accelerators", "Accelerators that the endpoint holds.", ["namespace", "name", "state"]
         )
@@ -85,8 +89,12 @@ class Metrics:
             self._forget(key)
             return
         self._endpoints.add(key)
-        conditions = status.get("conditions") or ()
-        self._ready.labels(*key).set(any(one["type"] == "Ready" and one["status"] == "True" for one in conditions))
+        found = status.get("conditions") or ()
+        ready: Mapping[str, Any] = next((one for one in found if one["type"] == ConditionType.READY.value), {})
+        if ready.get("reason") == Reason.STOPPED.value:  # by its owner: nobody need be called
+            self._drop_ready(key)
+        else:
+            self._ready.labels(*key).set(ready.get("status") == Status.TRUE.value)
         held = status.get("accelerators") or {}
         rollout = held.get("rollout") or 0
         self._accelerators.labels(*key, "serving").set((held.get("allocated") or 0) - rollout)
@@ -100,9 +108,13 @@ class Metrics:
     def _forget(self, key: Key) -> None:
         if key in self._endpoints:
             self._endpoints.discard(key)
-            self._ready.remove(*key)
+            self._drop_ready(key)
             self._accelerators.remove(*key, "serving")
             self._accelerators.remove(*key, "rollout")
+
+    def _drop_ready(self, key: Key) -> None:
+        with suppress(KeyError):
+            self._ready.remove(*key)
 
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(f"{PREFIX}{name}_total", text, labels, registry=self.registry)

@@ -104,6 +104,8 @@ def _read(name: str) -> Iterator[Document]:
         if isinstance(content, Mapping) and content.get("kind") == "List":
             if not isinstance(items := content.get("items") or [], list):
                 raise _Unreadable(place, "items is no list", "write a list of SGLangEndpoints")
+            if not items:
+                raise _Unreadable(place, "an empty List", "write an SGLangEndpoint, or ask for one that is there")
             yield from (Document(f"{place}, item {number}", item) for number, item in enumerate(items, start=1))
         else:
             yield Document(place, content)

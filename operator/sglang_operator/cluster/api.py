@@ -24,7 +24,7 @@ APPLY: Final = "application/apply-patch+yaml"  # without it the server takes an 
 JSON_PATCH: Final = "application/json-patch+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 TIMEOUT_SECONDS: Final = 30.0
-CONNECT_SECONDS: Final = 2.0  # below the margin that the lease keeps for a write under way
+CONNECT_SECONDS: Final = 2.0
 PAGE: Final = 500  # items of one answer to a list
 CONNECTIONS: Final = 32
 USER_AGENT: Final = "sglang-operator"
@@ -105,6 +105,11 @@ def _no_observer(_verb: str, _path: str, _status: int, _seconds: float) -> None:
     """Nobody counts."""
 
 
+def _whole(item: Object) -> Object:
+    """Nothing is left out."""
+    return item
+
+
 class Api:
     """Requests with the credentials of `configuration`. `guard` is called right before the bytes of a write leave
     and raises to refuse it; `observe(verb, path, status, seconds)` after each request. Every method raises ApiError."""
@@ -136,9 +141,10 @@ class Api:
                 return None
             raise
 
-    async def list(self, path: str, labels: str = "") -> Objects:
-        """All objects of a kind that carry `labels`; a list of a kind that the cluster does not have raises 404."""
-        return [item async for page in self._pages(path, labels) for item in page]
+    async def list(self, path: str, labels: str = "", keep: Callable[[Object], Object] = _whole) -> Objects:
+        """All objects of a kind that carry `labels`, or what `keep` keeps of each while its page is read; a list of a
+        kind that the cluster does not have raises 404."""
+        return [keep(item) async for page in self._pages(path, labels) for item in page]
 
     async def text(self, path: str, **query: str) -> str:
         """An answer that is no JSON: a log."""
@@ -215,7 +221,8 @@ class Api:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._client.rest_client.ssl_context, limit=CONNECTIONS),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
+                # Not `connect`, which counts the wait for one of the connections, too: a slow server is no dead one.
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=CONNECT_SECONDS),
                 headers={"User-Agent": USER_AGENT},
                 trust_env=_needs_proxy(self._client.configuration.host),
             )

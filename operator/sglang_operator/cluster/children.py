@@ -18,7 +18,7 @@ from sglang_operator.cluster.managers import applied_only
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
 from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE, Kind
 from sglang_operator.cluster.put_back import put_back
-from sglang_operator.cluster.refusals import NameTakenError, attempt, raise_first
+from sglang_operator.cluster.refusals import NameTakenError, StalePassError, attempt, raise_first
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
 from sglang_operator.cluster.snapshot import PRUNED, Snapshot, with_others
 from sglang_operator.lifecycle.observed import Selection
@@ -107,7 +107,9 @@ class Children:
         wanted = wanted_service(self._owner, rendered, read_selection(live))
         if live is not None:  # a pass that is late must not undo a switch that it has not seen
             wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-        await self._write(SERVICE.name, live, wanted)
+            await self._write(SERVICE.name, live, wanted)
+        elif await create_own(self._api, self._owner, SERVICE, wanted):
+            raise StalePassError("the Service has come since this pass read it")  # by this very pass, it may be
 
     async def _sync(self, rendered: Object) -> None:
         if rendered["kind"] in self._snapshot.absent:

@@ -1,6 +1,7 @@
 """How worker pods ended that are gone: KubeRay deletes a pod whose container has ended, at once, and makes another.
 
-What it ended with is then in one place only, KubeRay's event `DeletedWorkerPod` on the RayCluster.
+What it ended with is then in one place only, KubeRay's event `DeletedWorkerPod` on the RayCluster; why the kubelet
+evicted it is in the kubelet's own event `Evicted` on the pod.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.metadata import is_terminating, unix
+from sglang_operator.cluster.metadata import is_terminating, name_of, unix
 from sglang_operator.cluster.paths import EVENT
 from sglang_operator.cluster.pods import CRASHES, OOM, is_worker, oom_killed
 from sglang_operator.lifecycle.observed import Failure
@@ -25,7 +26,14 @@ TOLERATED: Final = 1  # ends in that time, after which a pod in their place stil
 REPLACED_SECONDS: Final = 30.0  # KubeRay makes the first pods of a cluster within seconds
 # KubeRay 1.6: "… Ray container terminated status: &ContainerStateTerminated{ExitCode:137,Signal:0,Reason:OOMKilled…"
 _ENDED: Final = re.compile(r"ContainerStateTerminated\{ExitCode:(\d+),.*?Reason:(\w*)")
-_EVICTED: Final = "Pod status: Failed"  # its containers may have no end of their own; one scaled away has no status
+_FAILED: Final = "Pod status: Failed"  # its containers may have no end of their own; one scaled away has no status
+
+EVICTED: Final = "Evicted"
+# Of the kubelet (pkg/kubelet/eviction/helpers.go): the pod's own limits. What it says of a node's pressure may pass.
+_OWN_LIMIT: Final = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit")
+_MORE_DISK: Final = (
+    "raise spec.resources.ephemeralStorage to what the model takes and 20Gi more, or set spec.model.cache"
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,20 @@ class Ends:
 
 async def read_ends(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> Ends:
     """Of workers that were replaced. Asked only while no replica answers."""
-    told = [event for one in clusters if _lost_workers(one, pods, now) for event in await _events(api, one)]
-    return Ends(failure_of(told, now), repeated_since(told, now))
+    lost = [one for one in clusters if _lost_workers(one, pods, now)]
+    told = [event for one in lost for event in await _events(api, one)]
+    evicted = [event for one in lost for event in await _evictions(api, one)] if any(map(_is_failed, told)) else []
+    return Ends(failure_of(told, now) or eviction_of(evicted, now), repeated_since(told, now))
+
+
+def eviction_of(events: Iterable[Object], now: float) -> Failure | None:
+    """Beyond its own limit once is a failure: the next pod will be, too. For another reason only after three times."""
+    recent = [(at, str(one.get("message", "")).strip()) for one in events if (at := _at(one)) > now - RECENT_SECONDS]
+    own = [(at, text) for at, text in recent if _OWN_LIMIT.search(text)]
+    if not own and len(recent) < CRASHES:
+        return None
+    at, text = max(own or recent)
+    return Failure(EVICTED, f"the kubelet evicted a worker pod: {text}{f': {_MORE_DISK}' if own else ''}", at)
 
 
 def repeated_since(events: Iterable[Object], now: float) -> float | None:
@@ -51,7 +71,11 @@ def repeated_since(events: Iterable[Object], now: float) -> float | None:
 
 
 def _is_end(event: Object) -> bool:
-    return _told(event) is not None or _EVICTED in str(event.get("message", ""))
+    return _told(event) is not None or _is_failed(event)
+
+
+def _is_failed(event: Object) -> bool:
+    return _FAILED in str(event.get("message", ""))
 
 
 def failure_of(events: Iterable[Object], now: float) -> Failure | None:
@@ -87,9 +111,18 @@ def _lost_workers(cluster: Object, pods: Sequence[Object], now: float) -> bool:
 
 
 async def _events(api: Api, cluster: Object) -> Sequence[Object]:
-    query = urlencode(
-        {"fieldSelector": f"involvedObject.uid={cluster['metadata']['uid']},reason={REASON}", "limit": 50}
-    )
+    return await _list(api, cluster, f"involvedObject.uid={cluster['metadata']['uid']},reason={REASON}")
+
+
+async def _evictions(api: Api, cluster: Object) -> Sequence[Object]:
+    """Of pods by the names that KubeRay gives those of this cluster: they themselves are gone."""
+    found = await _list(api, cluster, f"involvedObject.kind=Pod,reason={EVICTED}")
+    prefix = f"{name_of(cluster)}-"
+    return [event for event in found if str(event["involvedObject"].get("name", "")).startswith(prefix)]
+
+
+async def _list(api: Api, cluster: Object, fields: str) -> Sequence[Object]:
+    query = urlencode({"fieldSelector": fields, "limit": 50})
     try:
         found: Sequence[Object] = (await api.get(f"{EVENT.of(cluster['metadata']['namespace'])}?{query}"))["items"]
     except ApiError:  # a role of an earlier chart may not read them

@@ -9,6 +9,7 @@ from typing import Any
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.in_place import without_in_place
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
 from sglang_operator.cluster.records import NewerRecordError, StoredRevision
 from sglang_operator.cluster.refusals import NameTakenError
@@ -55,7 +56,10 @@ def blocked(error: ApiError | NameTakenError | NewerRecordError) -> Condition:
 def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]) -> Condition:
     """Whether the same spec would be rendered otherwise by this operator with these defaults. `serving` is the record
     of the revision that serves if the spec asks for that one: another one differs because the spec does."""
-    if serving is None or _template(serving.ray_service) == _template(rendered):
+    if serving is None:
+        message = "no revision of this spec serves yet"
+        return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
+    if _template(serving.ray_service) == _template(rendered):
         message = "the serving revision is what this operator would make of the spec"
         return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
     message = "newer defaults or templates wait for the next revision; set another spec.restartToken to take them"
@@ -63,9 +67,10 @@ def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]
 
 
 def _template(ray_service: Mapping[str, Any]) -> str:
-    """The part that needs new pods, without the names of its own revision."""
+    """The part that needs new pods or replicas, without the names of its own revision."""
     name = ray_service["metadata"]["name"]
     config = ray_service["spec"]["rayClusterConfig"]
     workers = [{**group, "replicas": 0, "minReplicas": 0, "maxReplicas": 0} for group in config["workerGroupSpecs"]]
     # Whoever stores JSON may order it: a backup that was restored has other bytes and says the same.
-    return json.dumps({**config, "workerGroupSpecs": workers}, sort_keys=True).replace(name, "")
+    parts = {**config, "workerGroupSpecs": workers}, without_in_place(ray_service)
+    return json.dumps(parts, sort_keys=True).replace(name, "")

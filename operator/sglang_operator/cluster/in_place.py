@@ -149,6 +149,15 @@ def _serve_config(text: str, values: InPlace) -> str:
     return to_yaml({**config, "applications": [{**application, "deployments": [wanted]}]})
 
 
+def without_in_place(ray_service: Mapping[str, Any]) -> Object:
+    """Its Serve configuration without what reaches a live revision: another value of the rest takes new replicas."""
+    config = _parse(ray_service["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    (deployment,) = application["deployments"]
+    kept = {key: value for key, value in deployment.items() if key not in {*_COUNTS, "user_config"}}
+    return {**config, "applications": [{**application, "deployments": [kept]}]}
+
+
 def _known(args: Mapping[str, Any], user_config: Mapping[str, Any]) -> Object:
     """What replicas with these args can take: a revision without room for adapters may be older than adapters are."""
     return {key: value for key, value in user_config.items() if key != "adapters" or "lora" in args}

@@ -14,6 +14,7 @@ from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.as_it_is import as_it_is
 from sglang_operator.cluster.capacity import Nodes
 from sglang_operator.cluster.children import Children, ray_service_of
 from sglang_operator.cluster.claim import differences
@@ -126,8 +127,7 @@ class Reconciler:
         try:
             understood = self._understand(live)
         except InvalidEndpoint as error:
-            await self._write_status(key, live, {}, [findings.rejected(error)])
-            return Result()
+            return await self._hold_on(key, live, error)
         try:
             this = await self._read(key, live, understood)
         except (NewerRecordError, ApiError) as error:
@@ -143,13 +143,24 @@ class Reconciler:
         seen = Seen(this.endpoint, this.wanted, this.view, this.now)
         return Result(soonest(again, look_again(seen, this.plan.wait)))
 
+    async def _hold_on(self, key: Key, live: Object, error: InvalidEndpoint) -> Result:
+        """Say what is wrong with the spec, and how what serves is all the same: nothing is changed."""
+        numbers: Object = {}
+        found: tuple[Condition, ...] = ()
+        try:
+            numbers, found = await as_it_is(self.api, self.prober, key, live, self.clock())
+        except (NewerRecordError, ApiError) as unread:
+            log.warning("%s: %s", key, unread)
+        await self._write_status(key, live, numbers, [findings.rejected(error), *found], partly=True)
+        return Result(REFUSED_SECONDS if found else None)
+
     async def _stand_still(self, key: Key, live: Object, error: NewerRecordError | ApiError) -> Result:
         """Say what cannot be read, and change nothing. Raises what may go by itself."""
         if isinstance(error, ApiError) and not error.is_forbidden:
             raise error
         found = findings.blocked(error)
         log.warning("%s", found.message)
-        await self._write_status(key, live, {}, [found])
+        await self._write_status(key, live, {}, [found], partly=True)
         return Result(REFUSED_SECONDS)
 
     def _understand(self, live: Object) -> Understood:
@@ -215,14 +226,17 @@ class Reconciler:
         raise_first([*refused, *await attempt(children.sync(this.rendered))])
         return AGAIN_SECONDS if children.changed_claim else None
 
-    async def _write_status(self, key: Key, live: Object, said: Object, found: Sequence[Condition]) -> None:
-        """Apply it if it differs, and tell of transitions."""
+    async def _write_status(
+        self, key: Key, live: Object, said: Object, found: Sequence[Condition], *, partly: bool = False
+    ) -> None:
+        """Apply it if it differs, and tell of transitions. `partly`: the rest stays as it is."""
         now, before = self.clock(), live.get("status") or {}
         generation = live["metadata"]["generation"]
         known = before.get("conditions") or []
         made = conditions(now, generation, found, known)
-        kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if not said else []
-        status = {**(said or before), "observedGeneration": generation, "conditions": [*made, *kept]}
+        kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if partly else []
+        rest = {**before, **said} if partly else said
+        status = {**rest, "observedGeneration": generation, "conditions": [*made, *kept]}
         self.report(key, status)
         if status == before:
             return

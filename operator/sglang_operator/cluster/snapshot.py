@@ -76,7 +76,8 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence
         service=service if _is_owned(service, uid) else None,
         claim=claim,
     )
-    if stored or service or lists[RAY_SERVICE.name] or lists[POD.name]:  # else no RayCluster matters
+    # Where all else is gone only one with Redis may be left: KubeRay ends its pods first, and then empties Redis.
+    if stored or service or lists[RAY_SERVICE.name] or lists[POD.name] or endpoint["spec"].get("highAvailability"):
         lists |= await _lists(api, key, (RAY_CLUSTER,))
     return await _with_unlabelled(api, key, _with_lists(first, lists))
 

@@ -45,6 +45,7 @@ def apply_in_place(scene: Scene) -> tuple[ApplyInPlace, ...]:
         for revision in scene.observed.revisions
         if revision.name in {scene.aim.name, scene.serving.name, scene.observed.service.previous}
         and revision.present
+        and revision.record  # without one nobody knows what to put the values into
         and not revision.live.released
         and revision.draining_since is None
         and (revision.live.settings, revision.live.floor) != (settings, floor_of(scene, revision))

@@ -38,7 +38,7 @@ def head_environment(endpoint: Endpoint) -> Env:
         # statistics, a hundred lines a minute.
         "RAY_LOG_TO_STDERR": "1",
         "RAY_BACKEND_LOG_LEVEL": "warning",
-        **(_keys(endpoint) if endpoint.spec.holds_requests else {}),
+        **_keys(endpoint),
     }
 
 

@@ -28,8 +28,9 @@ def worker_volumes(endpoint: Endpoint) -> tuple[Volume, ...]:
 
 
 def head_volumes(endpoint: Endpoint) -> tuple[Volume, ...]:
-    """What a head mounts that holds requests: it knows the keys, so that no wrong one starts a replica."""
-    return tuple(_keys(endpoint)) if endpoint.spec.holds_requests else ()
+    """What a head mounts: it knows the keys, so that no wrong one starts a replica. Also while `scaling.min` is above
+    zero, which changes in place, under a pod that stays as it is."""
+    return tuple(_keys(endpoint))
 
 
 def _cache(endpoint: Endpoint) -> Volume:
