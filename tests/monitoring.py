@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from waiting import wait_until
 ALERTS = Path(__file__).parents[1] / "charts" / "sglang-operator" / "alerts.yaml"
 SECONDS = 60.0
 ALL = {"$__rate_interval": "10s", "$namespace": ".*", "$endpoint": ".*"}  # as Grafana asks when nothing is chosen
-Found = list[dict[str, Any]]
+Object = dict[str, Any]
+Found = list[Object]
 
 
 def program(name: str) -> str:
@@ -59,7 +60,7 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(scratch: Path, jobs: list[dict[str, Any]]) -> Iterator[Prometheus]:
+def prometheus(scratch: Path, jobs: list[Object]) -> Iterator[Prometheus]:
     """It scrapes each second; it ends with the block."""
     port, file, log = free_port(), scratch / "prometheus.yaml", scratch / "prometheus.log"
     every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
@@ -77,41 +78,40 @@ def prometheus(scratch: Path, jobs: list[dict[str, Any]]) -> Iterator[Prometheus
         process.wait(SECONDS)
 
 
-def operator_job(port: int, namespace: str) -> dict[str, Any]:
+def operator_job(port: int, namespace: str) -> Object:
     """As the chart's ServiceMonitor has it: the target's labels give way to those of the series."""
     target = {"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": namespace, "pod": "operator-0"}}
     return {"job_name": "operator", "honor_labels": True, "static_configs": [target]}
 
 
-def pod_jobs(monitor: dict[str, Any], kubeconfig: Path) -> list[dict[str, Any]]:
-    """What the Prometheus operator makes of a PodMonitor, as far as ours go."""
+def pod_jobs(monitor: Object, pods: Sequence[Object]) -> list[Object]:
+    """What the Prometheus operator makes of a PodMonitor, as far as ours go; for these pods, because Debian's build of
+    Prometheus cannot look for them itself."""
     spec = monitor["spec"]
     (selected,) = (one["key"] for one in spec["selector"]["matchExpressions"] if one["operator"] == "Exists")
-    copied = {_meta(f"pod_label_{_name(label)}"): _name(label) for label in spec["podTargetLabels"]}
-    place = {_meta("namespace"): "namespace", _meta("pod_name"): "pod", _meta("pod_container_port_name"): "endpoint"}
-    labels = [{"source_labels": [source], "target_label": target} for source, target in {**copied, **place}.items()]
+    chosen = [pod for pod in pods if selected in pod["metadata"]["labels"]]
     return [
         {
-            "job_name": endpoint["port"],
-            "honor_labels": endpoint.get("honorLabels", False),
-            "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-            "relabel_configs": [
-                _keep(_meta(f"pod_labelpresent_{_name(selected)}"), "true"),
-                _keep(_meta("pod_container_port_name"), endpoint["port"]),
-                *labels,
+            "job_name": page["port"],
+            "honor_labels": page.get("honorLabels", False),
+            "static_configs": [
+                {"targets": [f"{pod['status']['podIP']}:{port}"], "labels": _labels(pod, page["port"], copied)}
+                for copied in (spec["podTargetLabels"],)
+                for pod in chosen
+                for port in _ports(pod, page["port"])
             ],
         }
-        for endpoint in spec["podMetricsEndpoints"]
+        for page in spec["podMetricsEndpoints"]
     ]
 
 
-def _meta(name: str) -> str:
-    return f"__meta_kubernetes_{name}"
+def _ports(pod: Object, name: str) -> list[int]:
+    ports = (port for container in pod["spec"]["containers"] for port in container.get("ports") or ())
+    return [port["containerPort"] for port in ports if port.get("name") == name]
 
 
-def _name(label: str) -> str:
-    return label.translate(str.maketrans("./-", "___"))
-
-
-def _keep(source: str, value: str) -> dict[str, Any]:
-    return {"action": "keep", "source_labels": [source], "regex": value}
+def _labels(pod: Object, port: str, copied: Sequence[str]) -> dict[str, str]:
+    metadata = pod["metadata"]
+    own = {"namespace": metadata["namespace"], "pod": metadata["name"], "endpoint": port}
+    renamed = str.maketrans("./-", "___")
+    return {**own, **{label.translate(renamed): metadata["labels"][label] for label in copied}}

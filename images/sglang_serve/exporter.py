@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -20,6 +22,7 @@ from prometheus_client.registry import Collector
 from sglang_serve import leftovers
 
 AGAIN_SECONDS: Final = 5.0
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class AllReplicas(Collector):
@@ -50,18 +53,37 @@ def _metrics(directory: Path) -> Iterable[Metric]:
     return found
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A scrape each half minute is no news."""
+
+
+def _plain(collector: Collector) -> Application:
+    """The page in Prometheus' own text format, whatever is asked for: in OpenMetrics the library (0.26) turns the colon
+    of SGLang's names into an underscore for every Prometheus before version 3."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    page = make_wsgi_app(registry)
+    return lambda environ, start: page({**environ, "HTTP_ACCEPT": "text/plain"}, start)
+
+
 def serve(port: int, collector: Collector, sleep: Callable[[float], None] = time.sleep) -> threading.Thread:
     """Answer on `port`, from a daemon thread, as soon as nobody else does; it ends when it has the port."""
 
+    app = _plain(collector)
+
     def take() -> None:
-        registry = CollectorRegistry()
-        registry.register(collector)
         while True:
             try:
-                start_http_server(port, registry=registry)
+                server = make_server("", port, app, _Server, _Quiet)
             except OSError:  # another replica of this pod has it
                 sleep(AGAIN_SECONDS)
             else:
+                threading.Thread(target=server.serve_forever, name="metrics-page", daemon=True).start()
                 return
 
     thread = threading.Thread(target=take, name="metrics", daemon=True)

@@ -54,13 +54,15 @@ class Engines(Prober):
         """Revisions whose replicas have all answered after they generated."""
         self.loading = False
         """Who has not proved itself yet does not answer, as while a model loads."""
+        self.dead = False
+        """Nobody answers, whatever the pods say."""
 
     async def ask(self, addresses: Sequence[str], *, generate: bool) -> Answers:
         """Every replica answers, with no request under way."""
         if not addresses:
             return Answers()
         (revision,) = {self.revisions[address] for address in addresses}
-        if self.loading and revision not in self.proven:
+        if self.dead or (self.loading and revision not in self.proven):
             return Answers(Probe.WRONG, error="503 no replica")
         if generate:
             self.proven.add(revision)

@@ -150,8 +150,7 @@ def test_a_spec_that_is_wrong_hides_nothing_of_what_serves(run: Run) -> None:
         await on.on.edit(key, engine={"args": {"no_such_argument": 1}})
         await said(on, key, "Accepted", "InvalidSpec")
         assert (await on.on.condition(key, "Ready"))["status"] == "True"
-        on.engines.proven.discard(name)
-        on.engines.loading = True
+        on.engines.dead = True
         ready = await said(on, key, "Ready", "NotServing")
         assert name in ready["message"]
         assert (await status_of(on, key))["readyReplicas"] == 0

@@ -177,7 +177,7 @@ def test_a_wrong_spec_is_explained_and_changes_nothing(run: Run) -> None:
         assert (accepted["status"], accepted["reason"]) == ("False", "InvalidSpec")
         assert "spec.engine.args.no_such_argument" in accepted["message"]
         assert await on.everything() == wanted
-        assert (await on.condition(key, "Ready"))["observedGeneration"] == 1  # what is known of the rest stays
+        assert (await on.condition(key, "Progressing"))["observedGeneration"] == 1  # what is known of the rest stays
         await on.edit(key, engine={"args": None})
         await on.settle(key)
         assert (await on.condition(key, "Accepted"))["status"] == "True"

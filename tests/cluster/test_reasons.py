@@ -15,6 +15,7 @@ from cluster.actors import Operator, User, wait_until
 from cluster.conftest import GONE_SECONDS
 from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
+from localcluster.images import serving_name
 from localcluster.kubectl import Refused
 
 Object = dict[str, Any]
@@ -77,6 +78,15 @@ class Case:
     seconds: float = SECONDS
 
 
+def filling_the_disk() -> Object:
+    """endpoint.yaml's patch of the worker, with a container before it that writes 300 MiB and stays."""
+    made: Object = tiny_endpoint()["spec"]["podTemplate"]
+    write = "head -c 314572800 /dev/zero > /tmp/large && sleep 600"
+    fill = {"name": "fill", "image": serving_name(), "command": ["sh", "-c", write]}
+    made["worker"]["spec"]["initContainers"] = [fill]
+    return made
+
+
 CASES = {
     "no such accelerator": Case(
         ("Progressing", "WaitingForCapacity"),
@@ -94,6 +104,13 @@ CASES = {
     ),
     "no such model": Case(
         ("Degraded", "RevisionFailing"), "ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}, seconds=START_SECONDS
+    ),
+    # Beyond the limit of its disk before an engine starts: the kubelet looks every ten seconds.
+    "too little disk": Case(
+        ("Degraded", "RevisionFailing"),
+        "Evicted",
+        {"resources": {"cpu": "500m", "memory": "4Gi", "ephemeralStorage": "100Mi"}, "podTemplate": filling_the_disk()},
+        seconds=START_SECONDS,
     ),
     # The kernel kills a process of it, or the container: OOMKilled or, after three times, CrashLoop.
     "too little memory": Case(

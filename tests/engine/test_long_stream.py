@@ -133,7 +133,8 @@ def exported_replicas() -> set[str]:
 
 def names_at(port: int) -> set[str]:
     """Of the metric families on that port's page, if it has one."""
-    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30)
+    asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}  # as Prometheus 2 does
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30, headers=asked)
     return set(re.findall(r"^# TYPE (\S+)", page.text, re.MULTILINE))
 
 

@@ -17,7 +17,7 @@ from sglang_operator.render import render_endpoint
 
 ROOT = Path(__file__).parents[2]
 VALUES = json.loads((ROOT / "charts/sglang-operator/values.schema.json").read_text())["properties"]
-FOREIGN = {"PodMonitor", "Job"}
+FOREIGN = {"PodMonitor", "Job", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 # What a part of a spec leaves out.
 BASE = {"model": {"uri": "hf://Qwen/Qwen3-8B"}, "accelerator": {"vendor": "nvidia", "count": 1}}
 

@@ -16,6 +16,9 @@ from prometheus_client.registry import CollectorRegistry
 from sglang_serve import exporter, leftovers
 
 LABELS = {"endpoint": "e", "revision": "e-1"}
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5"
+)
 # As an engine counts: in processes of its own, whose directory is in the environment before the import.
 COUNT = """
 import os
@@ -63,7 +66,8 @@ def test_a_replica_that_goes_while_it_is_read_takes_only_its_own_with_it(state: 
     assert {sample.labels["replica"] for family in families for sample in family.samples} == {"b"}
 
 
-def test_the_next_replica_takes_the_port_when_it_is_free(state: Path) -> None:
+@pytest.mark.parametrize("accept", ["*/*", PROMETHEUS_2])
+def test_the_next_replica_takes_the_port_when_it_is_free(state: Path, accept: str) -> None:
     refused = threading.Event()
     with socket.create_server(("0.0.0.0", 0)) as other:
         port = other.getsockname()[1]
@@ -74,5 +78,5 @@ def test_the_next_replica_takes_the_port_when_it_is_free(state: Path) -> None:
 
         exporter.serve(port, exporter.AllReplicas(state, LABELS), sleep).join(10)
     assert refused.is_set()
-    page = httpx.get(f"http://127.0.0.1:{port}/metrics")
+    page = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
     assert 'sglang:requests_total{endpoint="e",model_name="m",replica="b",revision="e-1"} 4.0' in page.text

@@ -52,8 +52,8 @@ class Ingress(Model):
     host: OptionalHostname = Field(default="", description="Host name. Default: empty, every host.")
     path: Annotated[str, text(URL_PATH, 1024)] = Field(
         default="/",
-        description="Path prefix. Default /. The API answers below / (/v1/models), so another prefix needs the rewrite "
-        "annotation of your ingress controller.",
+        description="Path prefix. Default /. The API answers below / (/v1/models): /v1 publishes the OpenAI API alone, "
+        "and a prefix of your own needs the rewrite annotation of your ingress controller.",
     )
     annotations: Annotations = Field(
         default={},

@@ -21,8 +21,8 @@ KINDS = (
 )
 HELP = """Print the Kubernetes objects that endpoints become.
 
-Works offline, without a cluster or kubeconfig. The same file always gives the same bytes, so the output can be kept in
-git and compared.
+Works offline, without a cluster or kubeconfig. The same file always gives the same bytes, so a review can
+compare what a change of an endpoint makes of its pods.
 
 \b
   kubectl sglang render -f endpoint.yaml
