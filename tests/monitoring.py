@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
-from free_port import free_port
+from cannot_run import cannot_run
 from waiting import wait_until
 
-ALERTS = Path(__file__).parents[1] / "charts" / "sglang-operator" / "alerts.yaml"
+from sglang_serve.local.ports import free_port
+
+ROOT = Path(__file__).parents[1]
+ALERTS = ROOT / "charts" / "sglang-operator" / "alerts.yaml"
 SECONDS = 60.0
 ALL = {"$__rate_interval": "10s", "$namespace": ".*", "$endpoint": ".*"}  # as Grafana asks when nothing is chosen
 Object = dict[str, Any]
@@ -26,12 +27,9 @@ Found = list[Object]
 def program(name: str) -> str:
     """Path of `prometheus` or `promtool`. Without it the test is skipped, and fails in CI."""
     found = shutil.which(name)
-    if found:
-        return found
-    reason = f"no {name} here: run `make cluster-tools` as root on Debian or Ubuntu"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if found is None:
+        cannot_run(f"no {name} here: run `make cluster-tools` as root on Debian or Ubuntu")
+    return found
 
 
 class Prometheus:
@@ -84,6 +82,14 @@ def operator_job(port: int, namespace: str) -> Object:
     return {"job_name": "operator", "honor_labels": True, "static_configs": [target]}
 
 
+def documented_monitor() -> Object:
+    """The PodMonitor in docs/operations/metrics.md."""
+    page = (ROOT / "docs" / "operations" / "metrics.md").read_text("utf-8")
+    (block,) = (text for text in page.split("```yaml\n") if "kind: PodMonitor" in text)
+    monitor: Object = yaml.safe_load(block.partition("```")[0])
+    return monitor
+
+
 def pod_jobs(monitor: Object, pods: Sequence[Object]) -> list[Object]:
     """What the Prometheus operator makes of a PodMonitor, as far as ours go; for these pods, because Debian's build of
     Prometheus cannot look for them itself."""
@@ -95,8 +101,10 @@ def pod_jobs(monitor: Object, pods: Sequence[Object]) -> list[Object]:
             "job_name": page["port"],
             "honor_labels": page.get("honorLabels", False),
             "static_configs": [
-                {"targets": [f"{pod['status']['podIP']}:{port}"], "labels": _labels(pod, page["port"], copied)}
-                for copied in (spec["podTargetLabels"],)
+                {
+                    "targets": [f"{pod['status']['podIP']}:{port}"],
+                    "labels": _labels(pod, page["port"], spec["podTargetLabels"]),
+                }
                 for pod in chosen
                 for port in _ports(pod, page["port"])
             ],

@@ -11,9 +11,10 @@ import dashboard
 import pytest
 from apiserver.operator_process import REAL, OperatorProcess
 from apiserver.test_real_process import endpoints, kubeconfig_of
-from free_port import free_port
 from monitoring import SECONDS, Prometheus, operator_job, prometheus
 from waiting import wait_until
+
+from sglang_serve.local.ports import free_port
 
 if TYPE_CHECKING:
     from localcluster import ControlPlane

@@ -10,6 +10,7 @@ import pytest
 import schemas
 import yaml
 from chart.conftest import ROOT, Chart
+from monitoring import documented_monitor
 
 from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.main import run
@@ -209,9 +210,7 @@ def test_series_keep_the_labels_that_the_operator_gave_them(chart: Chart) -> Non
 
 
 def test_the_pod_monitor_is_the_one_of_the_page(chart: Chart) -> None:
-    page = (ROOT / "docs" / "operations" / "metrics.md").read_text("utf-8")
-    (block,) = (text for text in page.split("```yaml\n") if "kind: PodMonitor" in text)
-    spec = yaml.safe_load(block.partition("```")[0])["spec"]
+    spec = documented_monitor()["spec"]
     made = one(chart.render(EVERYTHING), "PodMonitor")
     assert made["metadata"]["labels"]["release"] == "prometheus"
     assert [one.pop("interval") for one in made["spec"]["podMetricsEndpoints"]] == ["1m"] * 3

@@ -18,12 +18,14 @@ from typing import Any
 
 import httpx
 import waiting
-from cluster.endpoints import ADMIN_KEY, admin_secret
+from cluster.endpoints import ADMIN_KEY, admin_secret, put_tiny_model
 from cluster.load import LONG_TOKENS, Count, Lost
+from localcluster.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
+GONE_SECONDS = 900
 STEP_SECONDS = 0.02  # as a real model's
 Object = dict[str, Any]
 
@@ -205,3 +207,17 @@ def load(
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def somebody(cluster: LocalCluster, name: str) -> Iterator[User]:
+    """A user with the tiny model and a namespace of their own; what they make in it goes with the block."""
+    put_tiny_model(cluster.models)
+    user = User(cluster.control_plane.kubectl, f"{name}-{os.getpid()}")  # a kept cluster has those of earlier runs
+    cluster.control_plane.make_namespace(user.namespace)
+    try:
+        yield user
+    finally:
+        user.run("delete", "sgl", "--all")
+        wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
+        user.run("delete", "namespace", user.namespace, "--wait=false")

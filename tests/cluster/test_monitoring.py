@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,11 @@ from pathlib import Path
 import dashboard
 import httpx
 import pytest
-import yaml
-from cluster.actors import Operator, User, wait_until
-from cluster.conftest import GONE_SECONDS
-from cluster.endpoints import engine_of, put_tiny_model, tiny_endpoint
+from cluster.actors import Operator, User, somebody, wait_until
+from cluster.endpoints import engine_of, tiny_endpoint
 from localcluster.cluster import LocalCluster
-from monitoring import SECONDS, Prometheus, operator_job, pod_jobs, prometheus
+from monitoring import SECONDS, Prometheus, documented_monitor, operator_job, pod_jobs, prometheus
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations" / "metrics.md"
 BODY = {"model": "any", "prompt": "License", "max_tokens": 16, "ignore_eos": True}
 PANELS = [
     (graph.title, text) for graphs in dashboard.ROWS.values() for graph in graphs for text in graph.lines.values()
@@ -29,24 +25,18 @@ pytestmark = pytest.mark.timeout(1800)
 @pytest.fixture(scope="module")
 def counted(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """An endpoint whose engine counts."""
-    put_tiny_model(cluster.models)
-    user = User(cluster.control_plane.kubectl, f"monitoring-{os.getpid()}")
-    cluster.control_plane.make_namespace(user.namespace)
     manifest = tiny_endpoint()
     manifest["spec"]["engine"] = engine_of({"args": {"enable_metrics": True}})
-    user.apply(manifest)
-    user.wait_for("Ready", "True", seconds=900)
-    yield user
-    user.run("delete", "sgl", user.name)
-    wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
-    user.run("delete", "namespace", user.namespace, "--wait=false")
+    with somebody(cluster, "monitoring") as user:
+        user.apply(manifest)
+        user.wait_for("Ready", "True", seconds=900)
+        yield user
 
 
 @pytest.fixture
 def seen(operator: Operator, counted: User, tmp_path: Path) -> Iterator[Prometheus]:
     """Prometheus with the page's PodMonitor."""
-    (monitor,) = (text for text in PAGE.read_text("utf-8").split("```yaml\n") if "kind: PodMonitor" in text)
-    jobs = pod_jobs(yaml.safe_load(monitor.partition("```")[0]), counted.read("pods")["items"])
+    jobs = pod_jobs(documented_monitor(), counted.read("pods")["items"])
     with prometheus(tmp_path, [*jobs, operator_job(operator.port, "sglang-system")]) as made:
         yield made
 

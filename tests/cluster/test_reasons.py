@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from itertools import count
 from typing import Any
 
 import pytest
-from cluster.actors import Operator, User, wait_until
-from cluster.conftest import GONE_SECONDS
-from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
+from cluster.actors import GONE_SECONDS, Operator, User, somebody, wait_until
+from cluster.endpoints import TINY, engine_of, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.kubectl import Refused
@@ -130,17 +128,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def user(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """Somebody in a namespace of their own."""
-    put_tiny_model(cluster.models)
-    (cluster.models / EMPTY).mkdir(exist_ok=True)
-    plane = cluster.control_plane
-    made = User(plane.kubectl, f"reasons-{os.getpid()}-{next(NUMBERS)}")
-    plane.make_namespace(made.namespace)
-    try:
+    with somebody(cluster, f"reasons-{next(NUMBERS)}") as made:
+        (cluster.models / EMPTY).mkdir(exist_ok=True)
         yield made
-    finally:
-        made.run("delete", "sgl", "--all")
-        wait_until(lambda: not made.read("pods")["items"], GONE_SECONDS, "the pods to go")
-        made.run("delete", "namespace", made.namespace, "--wait=false")
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from cluster.actors import Operator, User, wait_until
-from cluster.conftest import GONE_SECONDS
-from cluster.endpoints import put_tiny_model, tiny_endpoint
+from cluster.actors import Operator, User, somebody, wait_until
+from cluster.endpoints import tiny_endpoint
 from localcluster.cluster import LocalCluster
 
 BODY = {"model": "any", "prompt": "License", "max_tokens": 16, "temperature": 0, "ignore_eos": True}
@@ -20,18 +18,13 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 @pytest.fixture(scope="module")
 def spread(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """An endpoint of one replica, whose model lies over two pods."""
-    put_tiny_model(cluster.models)
-    user = User(cluster.control_plane.kubectl, f"two-pods-{os.getpid()}")
-    cluster.control_plane.make_namespace(user.namespace)
     manifest = tiny_endpoint()
     manifest["spec"]["parallelism"] = {"nodes": 2}
     manifest["spec"]["engine"]["args"] = {"dtype": "float32"}
-    user.apply(manifest)
-    user.wait_for("Ready", "True", seconds=900)
-    yield user
-    user.run("delete", "sgl", user.name)
-    wait_until(lambda: not user.read("pods")["items"], GONE_SECONDS, "the pods of a deleted endpoint to go")
-    user.run("delete", "namespace", user.namespace, "--wait=false")
+    with somebody(cluster, "two-pods") as user:
+        user.apply(manifest)
+        user.wait_for("Ready", "True", seconds=900)
+        yield user
 
 
 def test_a_lost_pod_takes_the_replica_with_it_and_another_comes(spread: User) -> None:

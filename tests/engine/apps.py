@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
-from free_port import free_port
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cli.local_process import Event, LocalProcess
 from sglang_operator.cli.local_spec import Machine, local_spec
 from sglang_operator.render import render_endpoint
+from sglang_serve.local.ports import free_port
 
 START_SECONDS = 600  # cold caches on two busy cores
 LOG_LINES = 60

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from engine import hub_server
 from engine.hub_server import REPOSITORY, Hub, blob, is_file, refuse, send_headers, send_part
-from free_port import free_port
+
+from sglang_serve.local.ports import free_port
 
 IMAGES = Path(__file__).parents[2] / "images"
 FIRST, SECOND = "1" * 40, "2" * 40

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from engine.traces import no_trace
-from free_port import free_port
 
 from sglang_operator.cli.local_process import Event, LocalProcess, import_path
+from sglang_serve.local.ports import free_port
 
 HERE = Path(__file__).parent
 START_SECONDS = 240

@@ -20,10 +20,10 @@ import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from engine.clients import Request, Stream
 from engine.deployed import deploy, reports
-from free_port import free_port
 from waiting import wait_until
 
 from sglang_serve.args import ENV_METRICS_PORT, ENV_STATE_DIR
+from sglang_serve.local.ports import free_port
 
 STREAM_SECONDS = 200
 RAYS_DEFAULT = 120  # seconds, until connections of an earlier HAProxy are cut

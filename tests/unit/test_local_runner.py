@@ -59,6 +59,17 @@ class TestPorts:
         assert len(set(found)) == 4
         ports.require_free("127.0.0.1", found[0])
 
+    def test_free_ports_are_none_that_the_kernel_gives_out_before_they_are_used(self) -> None:
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+        assert not set(range(first, last + 1)) & set(ports.free_ports(100))
+
+    def test_a_port_in_use_is_not_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = ports.free_port()
+        monkeypatch.setattr(ports, "FIRST", port)
+        monkeypatch.setattr(ports, "LAST", port)
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(Failed, match="1 free ports are needed"):
+            ports.free_port()
+
 
 class TestRunningRay:
     @pytest.fixture(autouse=True)

@@ -31,6 +31,11 @@ def chunk(text: str | None, index: int = 0, finish: str | None = None) -> dict[s
     return {"id": "x", "choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
 
 
+def with_logprobs(event: dict[str, Any], *tokens: str) -> dict[str, Any]:
+    (choice,) = event["choices"]
+    return {**event, "choices": [{**choice, "logprobs": {"content": [{"token": token} for token in tokens]}}]}
+
+
 def stream(*events: Any, end: str = "data: [DONE]\n\n") -> Answer:
     return Answer(200, SSE, "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + end.encode())
 
@@ -60,6 +65,14 @@ def test_each_difference_is_named(served: Answer, where: str) -> None:
 def test_rounding_is_no_difference() -> None:
     assert differences(CHAT, answer({"logprob": -1.00001}), answer({"logprob": -1.00002})) == []
     assert differences(CHAT, answer({"logprob": -1.0}), answer({"logprob": -1.1})) != []
+
+
+def test_half_a_character_may_come_with_its_other_half() -> None:
+    first, half, rest = (with_logprobs(chunk(text), token) for text, token in (("a", "a"), (None, "?"), ("é", "!")))
+    at_once = with_logprobs(chunk("é"), "?", "!")
+    end = chunk(None, finish="stop")
+    assert differences(STREAM, stream(first, half, rest, end), stream(first, at_once, end)) == []
+    assert differences(STREAM, stream(first, half, rest, end), stream(first, rest, end)) != []
 
 
 def test_tokens_may_come_in_other_portions() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from sglang_serve.conformance.machine import Machine, look
 from sglang_serve.conformance.options import Options
 from sglang_serve.conformance.outcome import Outcome, Skipped, run
 from sglang_serve.conformance.processes import Endpoint, Native, ended
+from sglang_serve.local.ports import free_port
 
 MOST_RANKS = 8
 Say = Callable[[str], None]
@@ -128,12 +128,6 @@ class Session:
 def tensor_ranks(accelerators: int) -> int:
     """The largest power of two that they can form, for attention heads come in powers of two."""
     return 1 << (min(max(accelerators, 1), MOST_RANKS).bit_length() - 1)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _free_bytes() -> tuple[int, ...]:

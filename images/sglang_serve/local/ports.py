@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 import stat
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 
 from sglang_serve.local.processes import listener
 from sglang_serve.local.spec import Failed
 
+# Above the engines' (sglang_serve.ports), below NCCL's choice (22000-29999), Serve's replicas (30000-31000) and what
+# the kernel gives out (from 32768).
+FIRST, LAST = 20_000, 21_999
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on now; held together while chosen, so that they differ."""
+    """`count` different ports that nobody listens on now.
+
+    Whoever asks listens seconds later, so they are none that the kernel gives out meanwhile; and they are drawn by lot,
+    because others that start now draw too. Raises Failed if there are not as many.
+    """
     with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in held]
+        found = [one.getsockname()[1] for one in islice(_listeners(stack), count)]
+    if len(found) < count:
+        remedy = "end what listens there: ss -ltnp"
+        raise Failed("NoFreePort", f"{count} free ports are needed, {FIRST} to {LAST} have {len(found)}", remedy)
+    return found
+
+
+def free_port() -> int:
+    """One of `free_ports`."""
+    return free_ports(1)[0]
+
+
+def _listeners(held: ExitStack) -> Iterator[socket.socket]:
+    """Sockets on all interfaces, each on a port of its own, for as long as `held` is open."""
+    for port in random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST):
+        with suppress(OSError):
+            yield held.enter_context(socket.create_server(("", port)))
 
 
 def require_free(host: str, port: int) -> None:

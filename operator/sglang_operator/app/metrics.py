@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from sglang_operator.cluster.metadata import condition_of
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import CONFLICT, ERROR, RESULTS
 from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
@@ -89,8 +90,7 @@ class Metrics:
             self._forget(key)
             return
         self._endpoints.add(key)
-        found = status.get("conditions") or ()
-        ready: Mapping[str, Any] = next((one for one in found if one["type"] == ConditionType.READY.value), {})
+        ready = condition_of({"status": status}, ConditionType.READY.value)
         if ready.get("reason") == Reason.STOPPED.value:  # by its owner: nobody need be called
             self._drop_ready(key)
         else:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.in_place import written_values
-from sglang_operator.cluster.metadata import name_of
 from sglang_operator.cluster.observe import observe
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
@@ -37,10 +36,10 @@ async def as_it_is(
 
 def newest_wanted(snapshot: Snapshot) -> Wanted | None:
     """What was wanted last: the newest record, with the bounds that its RayService was last given."""
-    newest = max(snapshot.records, key=lambda stored: stored.record.number, default=None)
+    newest = snapshot.newest
     if newest is None:
         return None
-    live = next((item for item in snapshot.ray_services if name_of(item) == newest.name), None)
+    live = snapshot.ray_service(newest.name)
     values = written_values(live) if live else None
     scaling = values.parsed_scaling if values else None
     bounds = Bounds(*values.bounds) if values else Bounds()

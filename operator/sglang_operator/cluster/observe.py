@@ -14,7 +14,7 @@ from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
 from sglang_operator.cluster.logs import Said, parse_log, read_log
-from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.silence import said_of, suspended, unheard
@@ -183,7 +183,7 @@ async def _listen(api: Api, workers: Sequence[Object]) -> Said:
 
 def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     record = next((stored.record for stored in snapshot.records if stored.name == name), None)
-    service = next((item for item in snapshot.ray_services if name_of(item) == name), None)
+    service = snapshot.ray_service(name)
     live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
     if not seen.reports:
         live = replace(live, waking_since=_waking_since(snapshot, name, seen, now))

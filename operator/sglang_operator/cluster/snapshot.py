@@ -55,6 +55,15 @@ class Snapshot:
     absent: frozenset[str] = frozenset()
     """Names of optional kinds that the cluster does not have."""
 
+    @property
+    def newest(self) -> StoredRevision | None:
+        """The record of what was wanted last."""
+        return max(self.records, key=lambda stored: stored.record.number, default=None)
+
+    def ray_service(self, name: str) -> Object | None:
+        """That of a revision."""
+        return next((item for item in self.ray_services if name_of(item) == name), None)
+
     def of(self, kind: str, name: str) -> Object | None:
         """One of `others`."""
         return next((item for item in self.others.get(kind, ()) if item["metadata"]["name"] == name), None)
@@ -116,7 +125,7 @@ def _absent(lists: Lists) -> frozenset[str]:
 
 async def _with_unlabelled(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
     """Look by name for what must be there and was not listed. There is no such name but while revisions come or go."""
-    newest = max(snapshot.records, key=lambda stored: stored.record.number, default=None)
+    newest = snapshot.newest
     listed = (*snapshot.ray_services, *snapshot.ray_clusters, *snapshot.pods)
     wanted = {labels_of(item).get(names.REVISION, "") for item in listed}
     wanted |= {read_selection(snapshot.service).revision, newest.name if newest else ""}

@@ -199,7 +199,7 @@ class Writer:
             raise StalePassError("the Service or the newest record changed since this pass read them")
 
     def _live(self, revision: str) -> Mapping[str, Any]:
-        live = next((item for item in self._snapshot.ray_services if name_of(item) == revision), None)
+        live = self._snapshot.ray_service(revision)
         if live is None:
             raise StalePassError(f"{revision} is gone")
         return live

@@ -39,9 +39,24 @@ def _parse_event(block: str) -> Any:
 
 def merged(events: Iterable[Any], *, cumulative: bool) -> list[Any]:
     """Consecutive events of one shape as one, choice by choice. `cumulative`: each event repeats the text so far."""
-    by_choice = sorted(events, key=_choice)  # stable: the order within a choice stays
+    by_choice = sorted(map(_with_text, events), key=_choice)  # stable: the order within a choice stays
     groups = itertools.groupby(by_choice, key=lambda event: (_choice(event), json.dumps(_shape(event))))
     return [_merge_all(list(group), cumulative) for _, group in groups]
+
+
+def _with_text(event: Any) -> Any:
+    """SGLang leaves a delta's text out of an event whose only token is half a character, and keeps the logprob of it.
+
+    Where the next token comes in the same event, there is no event without text.
+    """
+    choices = event.get("choices") if isinstance(event, dict) else None
+    if not choices or not choices[0].get("logprobs") or "delta" not in choices[0]:
+        return event
+    (choice,) = choices
+    return {
+        **event,
+        "choices": [{**choice, "delta": {**choice["delta"], "content": choice["delta"].get("content", "")}}],
+    }
 
 
 def _choice(event: Any) -> int:

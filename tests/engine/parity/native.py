@@ -14,7 +14,8 @@ from typing import Any, Self
 
 import httpx
 import psutil
-from free_port import free_port
+
+from sglang_serve.local.ports import free_port
 
 START_SECONDS = 600  # cold caches on two busy cores
 POLL_SECONDS = 0.3
