@@ -9,9 +9,10 @@ then and takes no middleware afterwards.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -59,6 +60,23 @@ def install(app: Starlette, context: Context) -> None:
     app.add_middleware(AuthMiddleware, policy=context.policy)
     app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)
     app.add_middleware(report.ReportMiddleware, replica=context.replica)
+
+
+def on_startup(app: Starlette, begun: Callable[[], None], failed: Callable[[Exception], Awaitable[Exception]]) -> None:
+    """Call `begun` once the app's own lifespan has begun. If it raises instead, raise what `failed` makes of that."""
+    native = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            try:
+                state = await stack.enter_async_context(native(app))
+            except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
+                raise await failed(error) from None
+            begun()
+            yield state
+
+    app.router.lifespan_context = lifespan
 
 
 class DropHeaderMiddleware:

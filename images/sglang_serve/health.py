@@ -7,10 +7,13 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol
 
 import psutil
 
@@ -152,6 +155,22 @@ def kill_children() -> None:
     for child in children:
         child.kill()
     psutil.wait_procs(children, timeout=10)
+
+
+def end_process_after(work: Callable[..., None], *args: Any, **kwargs: Any) -> NoReturn:
+    """Do the work of a process and end it, whatever threads it has left behind: one that failed may have some that
+    never end (of a collective, of a cache), and as long as it exists nobody learns that it does nothing."""
+    code = 1
+    try:
+        work(*args, **kwargs)
+        code = 0
+    except Exception:  # noqa: BLE001 - the process ends here, as with any
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(code)
 
 
 def survive_quit_signals() -> None:

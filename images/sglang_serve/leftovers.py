@@ -50,6 +50,7 @@ class ReplicaDirectory:
 
     def remove_all_but_progress(self) -> None:
         """After a failed start: its reason stays to be read until the next start sweeps it."""
+        _remove_shared_memory(self.path)
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -98,12 +99,16 @@ def use_for_temporary_files(directory: ReplicaDirectory) -> None:
 
 
 def _remove(path: Path) -> None:
+    _remove_shared_memory(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_shared_memory(path: Path) -> None:
     with suppress(OSError):  # an engine that never got that far
         for name in (path / SHARED_MEMORY).read_text().splitlines():
             Path(name).unlink(missing_ok=True)
     for lock in SHARED.glob(f"sem.mp-{path.name}-*"):
         lock.unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _shared_memory(pids: Sequence[int]) -> set[str]:

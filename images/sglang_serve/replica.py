@@ -80,11 +80,16 @@ class Replica:
             await self._warm_up(self._engine)
             self._adapters = self._adapters_of(self._engine)
         except Exception as error:  # noqa: BLE001 - whatever it was gets a reason
-            failure = self._part.failed(self._others.reason(error) if self._others else error)
-            if self._others:
-                await asyncio.to_thread(self._others.stop)
-            self._is_stopped = True  # all but the reason is gone, and Serve's stop would remove that too
-            raise failure from None
+            raise await self._failed(error) from None
+
+    async def _failed(self, error: Exception) -> Exception:
+        """The reason why it could not start; all else is gone then. Serve's stop would remove the reason too, and a
+        process of the engine that ends here is no cause."""
+        self._is_stopped = True
+        failure = self._part.failed(self._others.reason(error) if self._others else error)
+        if self._others:
+            await asyncio.to_thread(self._others.stop)
+        return failure
 
     def _load(self) -> Engine:
         self._part.resolve(self._commits)
@@ -109,11 +114,14 @@ class Replica:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
         app = self._running.app()
         asgi.install(app, self._context(app))
+        asgi.on_startup(app, self._begun, self._failed)
         self._app = app
         self._export()
+        return app
+
+    def _begun(self) -> None:
         if self._adapters is None:
             self._note_ready()
-        return app
 
     def _export(self) -> None:
         """SGLang counts only if it is told to, as natively; then the pod's page of metrics has this replica."""

@@ -7,6 +7,7 @@ Importing this module imports torch; the environment that SGLang reads has to be
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import uuid
@@ -28,6 +29,8 @@ from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.managers.tokenizer_manager import ServerStatus
 from sglang.srt.utils.auth import AuthLevel
 
+from sglang_serve.health import end_process_after
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -43,7 +46,7 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
     handler.setLevel(logging.ERROR)
     handler.addFilter(lambda _: not path.exists() or path.stat().st_size < ERROR_BYTES)  # the first error explains all
     logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log
-    run_scheduler_process(*args, **kwargs)
+    end_process_after(run_scheduler_process, *args, **kwargs)
 
 
 class _Engine(SGLangEngine):  # type: ignore[misc]
@@ -142,31 +145,47 @@ class Engine:
             raise RuntimeError(said.error_message)
 
     async def warm_up(self) -> None:
-        """Run a first request of a few tokens: no client shall wait for kernels to be compiled."""
-        await self._run(f"warm-up-{uuid.uuid4().hex}", WARM_UP_TOKENS)
+        """Run a first request of a few tokens on each rank: no client shall wait for kernels to be compiled."""
+        await self._run_on_all("warm-up", WARM_UP_TOKENS)
 
     async def answer(self) -> None:
-        """Run one minimal request through all processes; a busy engine drops it, but `last_heard` shows that it lives.
+        """Run one minimal request on each rank; a busy engine drops it, but `last_heard` shows that it lives.
 
         The name of the request makes it one of SGLang's own health checks: not logged, not measured.
         """
-        rid = f"{HEALTH_CHECK_RID_PREFIX}_{uuid.uuid4().hex}"
+        await self._run_on_all(HEALTH_CHECK_RID_PREFIX, 1)
+
+    async def _run_on_all(self, name: str, tokens: int) -> None:
+        """Data-parallel ranks have a request each; all others share one."""
+        await asyncio.gather(*(self._run(f"{name}_{uuid.uuid4().hex}", tokens, rank) for rank in range(self._ranks)))
+
+    async def _run(self, rid: str, tokens: int, rank: int) -> None:
+        kind = GenerateReqInput if self._manager.is_generation else EmbeddingReqInput
+        # SGLang cannot send embeddings to a rank of one's choice; what comes at once goes round.
+        where = {"routed_dp_rank": rank} if self._ranks > 1 and self._manager.is_generation else {}
+        sampling = {"max_new_tokens": tokens, "temperature": 0.0}
+        request = kind(rid=rid, input_ids=[0], sampling_params=sampling, log_metrics=False, **where)
         try:
-            await self._run(rid, 1)
+            async for _ in self._manager.generate_request(request, None):
+                pass
         finally:
             self._manager.rid_to_state.pop(rid, None)  # of a dropped request nobody else removes it
 
-    async def _run(self, rid: str, tokens: int) -> None:
-        kind = GenerateReqInput if self._manager.is_generation else EmbeddingReqInput
-        sampling = {"max_new_tokens": tokens, "temperature": 0.0}
-        request = kind(rid=rid, input_ids=[0], sampling_params=sampling, log_metrics=False)
-        async for _ in self._manager.generate_request(request, None):
-            pass
+    @property
+    def _ranks(self) -> int:
+        return int(self._engine.server_args.dp_size)
 
     @property
     def last_heard(self) -> float:
-        """When its processes last sent anything, in seconds of `time.time`."""
-        return float(self._manager.last_receive_tstamp)
+        """When its processes last sent anything, in seconds of `time.time`: of several data-parallel ranks, which do
+        not wait for one another, the one that has been silent for the longest."""
+        heard = float(self._manager.last_receive_tstamp)
+        return min(heard, *self._ranks_heard()) if self._ranks > 1 else heard
+
+    def _ranks_heard(self) -> Sequence[float]:
+        """Each rank's scheduler notes its load, and when it did, while it works. 0 is one that cannot: not counted."""
+        loads = self._manager.load_snapshot_reader.read_all()
+        return [float(load.timestamp) for load in loads if load.timestamp]
 
     @property
     def is_paused(self) -> bool:

@@ -15,12 +15,16 @@ log = logging.getLogger("ray.serve")
 
 ANSWER_SECONDS: Final = 5.0  # a call of a controller that starts anew waits until it is back, which may be never
 
+ANSWERING: Final = frozenset({"RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"})
+"""States (ray.serve's ReplicaState) of a replica that may be answering: one that takes new settings, that a new
+controller has not heard of yet, or that is to leave its node, goes on with what it has."""
+
 
 @dataclass(frozen=True)
 class Situation:
     """What Ray Serve's controller says of the deployment."""
 
-    running: int
+    running: int  # replicas that may be answering
     target: int | None  # how many it wants to run; None: it does not say
     hold_seconds: int | None  # `LiveArgs.hold_seconds`
     may_sleep: bool  # it is allowed to have no replica
@@ -112,7 +116,7 @@ def _read(found: Mapping[str, Any], args: Mapping[str, Any]) -> Situation:
     scaling, live = config.get("autoscaling_config") or {}, config.get("user_config") or {}
     return Situation(
         target=found["target_num_replicas"],
-        running=sum(replica["state"] == "RUNNING" for replica in found["replicas"]),
+        running=sum(replica["state"] in ANSWERING for replica in found["replicas"]),
         hold_seconds=live.get("hold_seconds"),
         may_sleep=scaling.get("min_replicas") == 0,
         max_body_bytes=live.get("max_body_bytes", LiveArgs.max_body_bytes),

@@ -15,7 +15,7 @@ from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine, SchedulerInitResult
 from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
 from sglang.srt.lora.lora_registry import LoRARegistry
-from sglang.srt.managers import io_struct, scheduler, tokenizer_manager
+from sglang.srt.managers import data_parallel_controller, io_struct, load_snapshot, scheduler, tokenizer_manager
 from sglang.srt.utils import auth
 from sglang.srt.utils.aio_rwlock import RWLock
 
@@ -87,6 +87,12 @@ def manager() -> Iterator[str]:
     needed = {"rid", "input_ids", "sampling_params", "log_metrics"}
     for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):
         yield from missing(kind.__name__, needed, fields(kind))
+    yield from missing("GenerateReqInput", {"routed_dp_rank"}, fields(io_struct.GenerateReqInput))
+    yield from texts("TokenizerManager", inspect.getsource(cls), "self.load_snapshot_reader =")
+    yield from missing("LoadSnapshot", {"timestamp"}, fields(load_snapshot.LoadSnapshot))
+    yield from missing("ShmLoadSnapshotReader", {"read_all"}, dir(load_snapshot.ShmLoadSnapshotReader))
+    route = inspect.getsource(data_parallel_controller.DataParallelController.dispatch_health_check)
+    yield from texts("a health check of data-parallel ranks", route, "maybe_external_dp_rank_routing", "round_robin")
     if not HEALTH_CHECK_RID_PREFIX:
         yield "constants.HEALTH_CHECK_RID_PREFIX is empty"
 

@@ -20,9 +20,10 @@ import pytest
 import yaml
 from engine.apps import endpoint
 from engine.traces import no_trace
-from free_port import free_port
 from openai import OpenAI
 from waiting import wait_until
+
+from sglang_serve.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 CLI = Path(sys.executable).parent / "kubectl-sglang"
@@ -228,6 +229,18 @@ REFUSED = {
         "spec.parallelism",
     ),
 }
+
+
+@pytest.mark.long
+def test_what_sglangs_app_needs_is_missing_though_the_engine_is_warm(tiny_model: Path, tmp_path: Path) -> None:
+    """SGLang asks its tool server when its app begins, after the model is loaded: that, too, is a failed start."""
+    args = {"max_total_tokens": 4096, "tool_server": "127.0.0.1:1"}
+    done = run("-f", write(tmp_path / "e.yaml", endpoint(tiny_model, engine={"args": args})))
+    assert done.returncode == 3, done.stderr
+    (log,) = re.findall(r"log: (.*)", done.stderr)
+    assert "answering a first request" in Path(log).read_text()
+    assert "ready" not in done.stderr
+    assert "remedy: " in done.stderr
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -99,6 +99,18 @@ def test_wrong_defaults_are_said_with_their_file(tmp_path: Path, capsys: pytest.
     assert "did you mean" in said
 
 
+def test_a_default_that_no_pod_can_take_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each endpoint would be refused for it."""
+    file = tmp_path / "defaults.yaml"
+    file.write_text("podTemplate: {worker: {metadata: {name: mine}}}\n")
+    assert main.start(Options(defaults=file, log_format="text")) == 2
+    said = capsys.readouterr().err
+    assert "defaults.podTemplate.worker.metadata.name" in said
+    assert "remove it" in said
+
+
 def test_the_help_teaches() -> None:
     output = call("--help").output
     for part in (

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from starlette.testclient import TestClient
 
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
-from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, serve_middlewares
+from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, on_startup, serve_middlewares
 from sglang_serve.auth import Policy
 from sglang_serve.fan_out import Request as AdminRequest
 from sglang_serve.fan_out import perform
@@ -25,6 +27,37 @@ from sglang_serve.request_log import Origin
 async def headers(request: Request) -> JSONResponse:
     await request.body()
     return JSONResponse(dict(request.headers))
+
+
+def lives(app: Starlette) -> list[str]:
+    """What `on_startup` has called, in the order of the calls, while the app starts and ends."""
+    calls: list[str] = []
+
+    async def failed(error: Exception) -> Exception:
+        calls.append(f"failed: {error}")
+        return RuntimeError("a reason")
+
+    on_startup(app, lambda: calls.append("begun"), failed)
+    with suppress(RuntimeError), TestClient(app):
+        calls.append("serves")
+    return calls
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_it_has_begun_when_the_apps_own_lifespan_has(broken: bool) -> None:
+    calls: list[str] = []
+
+    @asynccontextmanager
+    async def native(app: Starlette) -> AsyncIterator[None]:
+        calls.append("native begins")
+        if broken:
+            raise OSError("the tool server does not answer")
+        yield
+        calls.append("native ends")
+
+    found = lives(Starlette(lifespan=native))
+    assert found == (["failed: the tool server does not answer"] if broken else ["begun", "serves"])
+    assert calls == (["native begins"] if broken else ["native begins", "native ends"])
 
 
 class Replica:

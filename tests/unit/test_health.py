@@ -156,3 +156,18 @@ def test_sigquit_ends_no_replica_but_its_children() -> None:
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": "images"}, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout.split()) == (0, [b"alive", b"-3"]), "or a child outlives what it should die of"
+
+
+@pytest.mark.parametrize(("work", "code"), [("print('done')", 0), ("raise OSError('the link is down')", 1)])
+def test_a_process_ends_with_its_work_whatever_threads_it_has_left(work: str, code: int) -> None:
+    program = (
+        "import threading\n"
+        "from sglang_serve.health import end_process_after\n"
+        "def work():\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        f"    {work}\n"
+        "end_process_after(work)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == code, done.stderr
+    assert "done" in done.stdout or "the link is down" in done.stderr

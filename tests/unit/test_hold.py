@@ -428,7 +428,7 @@ def test_in_a_replica_it_does_nothing() -> None:
 
 def test_the_controllers_details_are_read() -> None:
     config = {"autoscaling_config": {"min_replicas": 0}, "user_config": {"hold_seconds": 7}}
-    replicas = [{"state": "RUNNING"}, {"state": "STARTING"}]
+    replicas = [{"state": "RUNNING"}, {"state": "STARTING"}, {"state": "STOPPING"}]
     found = {"replicas": replicas, "target_num_replicas": 2, "deployment_config": config}
     application: dict[str, Any] = {"deployments": {"SGLangServer": found}}
     expected = Situation(running=1, target=2, hold_seconds=7, may_sleep=True)
@@ -440,6 +440,14 @@ def test_the_controllers_details_are_read() -> None:
         1, 2, None, False
     )
     assert read_details({"applications": {}}) is None
+
+
+@pytest.mark.parametrize("state", ["UPDATING", "RECOVERING", "PENDING_MIGRATION"])
+def test_a_replica_that_goes_on_with_what_it_has_counts(state: str) -> None:
+    found = {"replicas": [{"state": state}], "target_num_replicas": 1, "deployment_config": {}}
+    situation = read_details({"applications": {"a": {"deployments": {"SGLangServer": found}}}})
+    assert situation is not None
+    assert situation.running == 1
 
 
 def test_what_counts_before_anything_is_known_is_the_default_of_the_api() -> None:

@@ -57,7 +57,11 @@ def test_a_killed_replica_is_swept_by_the_next_start_and_a_living_one_is_not(sta
 def test_a_failed_start_leaves_its_reason_until_the_next(state: Path) -> None:
     directory = leftovers.claim(state, "failed")
     progress.Progress(directory.path, lambda _: None).report("failed", "no memory", reason="OutOfMemory")
+    shared = state / "shared"
+    shared.touch()
+    (directory.path / leftovers.SHARED_MEMORY).write_text(str(shared))
     directory.remove_all_but_progress()
+    assert not shared.exists()
     assert [path.name for path in (state / "failed").iterdir()] == [progress.FILE]
     leftovers.claim(state, "next").remove()
     assert list(state.iterdir()) == []

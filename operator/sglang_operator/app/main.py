@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from sglang_operator.api import InvalidEndpoint
-from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.options import HTTP_PORT, LEASE_NAME, Options, parse_namespaces
+from sglang_operator.render.defaults import read_defaults
 from sglang_operator.render.platform import images_with
 
 GARBAGE = 20_000  # new objects between two collections; Python's own is 700 (both measured: docs/performance.md)
@@ -152,7 +152,7 @@ def start(options: Options) -> int:
     gc.freeze()
     gc.set_threshold(GARBAGE)
     try:
-        defaults = parse_defaults(options.defaults.read_text()) if options.defaults else {}
+        defaults = read_defaults(options.defaults.read_text()) if options.defaults else {}
     except InvalidEndpoint as error:
         logging.getLogger(__name__).critical("%s: %s", options.defaults, error)
         return 2

@@ -13,7 +13,8 @@ import click
 import yaml
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
-from sglang_operator.api.defaults import NONE, parse_defaults, parse_with_defaults
+from sglang_operator.api.defaults import NONE, parse_with_defaults
+from sglang_operator.render import defaults as platform_defaults
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
@@ -61,7 +62,7 @@ def read_endpoints(
 def read_defaults(name: str) -> Mapping[str, Any]:
     """The platform defaults in a file; "" is none. Raises InvalidManifest with every finding."""
     try:
-        return parse_defaults(_text(name)) if name else NONE
+        return platform_defaults.read_defaults(_text(name)) if name else NONE
     except _Unreadable as error:
         raise InvalidManifest([(error.place, error.finding)]) from None
     except InvalidEndpoint as error:

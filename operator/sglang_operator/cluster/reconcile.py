@@ -147,12 +147,14 @@ class Reconciler:
         """Say what is wrong with the spec, and how what serves is all the same: nothing is changed."""
         numbers: Object = {}
         found: tuple[Condition, ...] = ()
+        again: float | None = REFUSED_SECONDS
         try:
             numbers, found = await as_it_is(self.api, self.prober, key, live, self.clock())
+            again = REFUSED_SECONDS if found else None  # where nothing serves, nothing changes but the spec
         except (NewerRecordError, ApiError) as unread:
             log.warning("%s: %s", key, unread)
         await self._write_status(key, live, numbers, [findings.rejected(error), *found], partly=True)
-        return Result(REFUSED_SECONDS if found else None)
+        return Result(again)
 
     async def _stand_still(self, key: Key, live: Object, error: NewerRecordError | ApiError) -> Result:
         """Say what cannot be read, and change nothing. Raises what may go by itself."""
