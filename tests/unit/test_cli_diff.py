@@ -1,0 +1,115 @@
+"""`kubectl sglang diff` as a user calls it: what an edit does to what serves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from unit.api_objects import endpoint
+
+from sglang_operator.api import parse_endpoint
+from sglang_operator.cli.main import group
+from sglang_operator.render.revision import revision_name
+
+ROOT = Path(__file__).parents[2]
+SMOLLM2 = ROOT / "examples" / "smollm2.yaml"
+DOCUMENTED = ROOT / "docs" / "reference" / "rendered-objects.md"
+
+
+def diff(*arguments: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(group, ["diff", *arguments], input=stdin, prog_name="kubectl sglang")
+
+
+@pytest.fixture
+def smollm2() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(SMOLLM2.read_text())
+    return found
+
+
+def edited(path: Path, manifest: dict[str, Any], **spec: Any) -> str:
+    path.write_text(yaml.safe_dump({**manifest, "spec": {**manifest["spec"], **spec}}))
+    return str(path)
+
+
+def test_the_documented_edit_gives_the_documented_output(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    new = edited(tmp_path / "new.yaml", smollm2, replicas=2, engine={"args": {"max_running_requests": 8}})
+    done = diff("--from", str(SMOLLM2), "-f", new)
+    assert done.exit_code == 1, done.stderr
+    (documented,) = re.findall(r"-f edited.yaml\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)
+    assert done.stdout == documented
+
+
+def test_nothing_changes(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    assert diff("--from", str(SMOLLM2), "-f", str(SMOLLM2)).exit_code == 0
+    same = {**smollm2["spec"]["model"], "servedName": "SmolLM2-135M-Instruct"}  # as it is without being written
+    done = diff("--from", str(SMOLLM2), "-f", edited(tmp_path / "new.yaml", smollm2, model=same))
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "default/smollm2: nothing changes")
+    assert "it was so already" in done.stdout
+
+
+def test_what_the_api_server_has_can_be_compared(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    live = {**smollm2, "spec": {**smollm2["spec"], "replicas": 1}, "status": {"conditions": []}}
+    live["metadata"] = {**smollm2["metadata"], "namespace": "default", "uid": "1", "generation": 4, "managedFields": []}
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": [live]})
+    assert diff("--from", "-", "-f", str(SMOLLM2), stdin=listed).stdout == "default/smollm2: nothing changes\n"
+    recreate = edited(tmp_path / "new.yaml", smollm2, task="embed", upgrade={"strategy": "Recreate"}, paused=True)
+    lines = diff("--from", "-", "-f", recreate, stdin=listed).stdout.splitlines()
+    assert [line.split(":")[0].strip() for line in lines[-2:]] == ["Recreate", "spec.paused"]
+
+
+def test_for_programs(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    new = edited(tmp_path / "new.yaml", smollm2, scaling={"min": 0, "max": 2})
+    (said,) = json.loads(diff("--from", str(SMOLLM2), "-f", new, "-o", "json").stdout)
+    assert (said["namespace"], said["name"], said["effect"]) == ("default", "smollm2", "InPlace")
+    assert {"path": "spec.scaling.max", "from": None, "to": 2, "effect": "InPlace"} in said["fields"]
+    assert yaml.safe_load(diff("--from", str(SMOLLM2), "-f", new, "-o", "yaml").stdout) == said
+
+
+def test_another_namespace_is_another_endpoint() -> None:
+    done = diff("--from", str(SMOLLM2), "-f", str(SMOLLM2), "-n", "team")
+    assert done.exit_code == 0
+    away = yaml.safe_dump({**yaml.safe_load(SMOLLM2.read_text()), "metadata": {"name": "smollm2", "namespace": "b"}})
+    done = diff("--from", str(SMOLLM2), "-f", "-", stdin=away)
+    assert (done.exit_code, done.stdout) == (1, "b/smollm2: a new endpoint\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--from", "-", "-f", "-"), 2, "save one of the two"),
+        (("-f", str(SMOLLM2)), 2, "Missing option '--from'"),
+        (("--from", "gone.yaml", "-f", str(SMOLLM2)), 3, "gone.yaml: file: No such file"),
+    ],
+)
+def test_what_cannot_be_compared(arguments: tuple[str, ...], code: int, says: str) -> None:
+    done = diff(*arguments)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert says in done.stderr
+
+
+EDITS: list[dict[str, Any]] = [
+    {"replicas": 3},
+    {"api": {"keysSecret": {"name": "k"}}},
+    {"api": {"unknownModel": "NotFound"}},
+    {"engine": {"args": {"dtype": "float16"}}},
+    {"highAvailability": {"redis": {"address": "redis:6379"}}},
+    {"model": {"uri": "hf://org/model", "adapters": [{"name": "a", "uri": "hf://org/a"}], "lora": {"maxRank": 8}}},
+    {"upgrade": {"minReadySeconds": 3}},
+    {"upgrade": {"drainSeconds": 3}},
+]
+
+
+@pytest.mark.parametrize("spec", EDITS, ids=str)
+def test_new_pods_are_said_where_the_name_of_the_revision_is_another(spec: dict[str, Any], tmp_path: Path) -> None:
+    files = []
+    for name, manifest in (("old", endpoint()), ("new", endpoint(**spec))):
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(manifest))
+    (said,) = json.loads(diff("--from", str(files[0]), "-f", str(files[1]), "-o", "json").stdout)
+    names = {revision_name(parse_endpoint(json.loads(file.read_text()))) for file in files}
+    assert (said["effect"] == "NewRevision") == (len(names) == 2)
