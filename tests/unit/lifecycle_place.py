@@ -120,7 +120,8 @@ class Place:
 
     def _let_clients_go(self) -> None:
         for name, one in self.live.items():
-            leaves = self.service.revision != name and self.records[name].draining_since is not None
+            told = name not in self.records or self.records[name].draining_since is not None
+            leaves = self.service.revision != name and told
             quiet = leaves and name not in self.stuck
             one.quiet_since = (one.quiet_since or self.now) if quiet else None
 

@@ -150,7 +150,7 @@ class World(Place):
         policy = self.wanted.policy
         if policy.strategy is Strategy.RECREATE or policy.when_no_capacity is WhenNoCapacity.RECREATE:
             return
-        record = self.records[name]
+        record = self.records.get(name, Record(0, draining_since=self.service.switched_at))  # somebody deleted it
         if not self.ready(name) and not (name == self.service.revision and self.sleeps(name)):
             return
         assert name != self.service.revision, f"{name} serves and is ended"

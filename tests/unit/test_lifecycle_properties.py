@@ -35,6 +35,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("die"), st.sampled_from(NAMES)),
     st.tuples(st.just("delete"), st.sampled_from(NAMES)),
     st.tuples(st.just("lose service"), st.none()),
+    st.tuples(st.just("lose record"), st.sampled_from(NAMES)),
     st.tuples(st.just("miss"), st.tuples(st.sampled_from(NAMES), st.sampled_from(["time-out", "flip", "partial"]))),
     st.tuples(st.just("capacity"), st.integers(0, 3)),
     st.tuples(st.just("demand"), st.integers(0, 3)),  # of an autoscaled endpoint
@@ -56,6 +57,8 @@ OPENINGS = st.sampled_from(  # chance alone is seldom in the middle of a rollout
         [("stick", "a"), ("edit", "b"), ("run", 100), ("miss", ("b", "flip"))],
         [("stick", "a"), ("edit", "b"), ("run", 50), ("miss", ("b", "time-out"))],
         [("stick", "a"), ("edit", "b"), ("run", 100), ("lose service", None)],
+        [("stick", "a"), ("edit", "b"), ("lose record", "a"), ("run", 100)],
+        [("stick", "a"), ("edit", "b"), ("run", 100), ("lose record", "a")],
     ]
 )
 HISTORIES = st.builds(lambda first, then: first + then, OPENINGS, st.lists(EVENTS, min_size=3, max_size=30))
@@ -109,6 +112,10 @@ class Life:
 
     def do_lose_service(self, _: None) -> None:
         self.world.delete_service()
+
+    def do_lose_record(self, name: str) -> None:
+        """Somebody deletes it by hand."""
+        self.world.records.pop(name, None)
 
     def do_miss(self, what: tuple[str, str]) -> None:
         name, how = what

@@ -6,7 +6,7 @@ from typing import Final
 
 from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
-from sglang_operator.lifecycle.scene import Scene, answers, is_dead
+from sglang_operator.lifecycle.scene import Scene, answers, drains_since, is_dead
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
 
 # Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
@@ -59,9 +59,10 @@ def is_drained(scene: Scene, revision: Revision) -> bool:
     live = revision.live
     if not (live.may_hold_requests or revision.running):
         return True
-    if revision.draining_since is None or scene.now < revision.draining_since + SETTLE_SECONDS:
+    since = drains_since(scene, revision)
+    if since is None or scene.now < since + SETTLE_SECONDS:
         return False
-    return _is_quiet(scene, live.front) or scene.now >= drain_limit(scene, revision.draining_since)
+    return _is_quiet(scene, live.front) or scene.now >= drain_limit(scene, since)
 
 
 def drain_limit(scene: Scene, draining_since: float) -> float:
@@ -95,7 +96,8 @@ def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
         return ()  # it is all that could answer
     over = is_drained(scene, revision) or (is_failed and not alive)
     if _had_traffic(scene, revision) and not over:
-        return (StartDrain(revision.name),) if revision.draining_since is None else ()
+        may_be_told = revision.record and revision.draining_since is None
+        return (StartDrain(revision.name),) if may_be_told else ()
     return _end_failed(scene, revision) if is_failed else (_retire(scene, revision),)
 
 
@@ -106,9 +108,9 @@ def _is_unmade(scene: Scene, revision: Revision) -> bool:
 
 
 def _had_traffic(scene: Scene, revision: Revision) -> bool:
-    """Requests of clients may be on it. A Service that somebody deleted has taken its memory along."""
+    """Requests of clients may be on it. A Service or a record that somebody deleted has taken its memory along."""
     service = scene.observed.service
-    forgotten = not service.resource_version and revision.live.may_hold_requests
+    forgotten = not (service.resource_version and revision.record) and revision.live.may_hold_requests
     return revision.name == service.previous or revision.draining_since is not None or forgotten
 
 

@@ -111,6 +111,13 @@ def number(revision: Revision) -> int:
     return revision.record.number if revision.record else 0
 
 
+def drains_since(scene: Scene, revision: Revision) -> float | None:
+    """When it was told to end, as its record says; one whose record somebody has deleted: when traffic moved last."""
+    if revision.record:
+        return revision.record.draining_since
+    return scene.observed.service.switched_at if scene.observed.service.revision else None
+
+
 def needed_replicas(scene: Scene) -> int:
     """Replicas that a revision must have before traffic may move to it: what the serving one needs now, at least 1."""
     if not scene.serving.running and not is_missed(scene, scene.serving):

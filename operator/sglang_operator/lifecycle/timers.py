@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sglang_operator.lifecycle.failing import can_fall_back, counts_from
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
-from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, is_missed
+from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, drains_since, is_missed
 
 
 def next_timer(scene: Scene) -> WaitUntil | None:
@@ -43,10 +43,11 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
 
 def _drain_timers(scene: Scene) -> Iterator[WaitUntil]:
     for other in scene.others:
-        if other.draining_since is None or not other.present:
+        since = drains_since(scene, other)
+        if since is None or not other.present:
             continue
-        yield WaitUntil(other.draining_since + SETTLE_SECONDS, "endpoints settle")
-        yield WaitUntil(drain_limit(scene, other.draining_since), "drainSeconds")
+        yield WaitUntil(since + SETTLE_SECONDS, "endpoints settle")
+        yield WaitUntil(drain_limit(scene, since), "drainSeconds")
         if other.live.front and other.live.front.quiet_since is not None:
             yield WaitUntil(other.live.front.quiet_since + QUIET_SECONDS, "the old front stays quiet")
         if other.live.unready_since is not None:
