@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sglang_serve import adapter_files, args, backoff, commit, health, leftovers, models, ports
+from sglang_serve import adapter_files, args, backoff, collector, commit, health, leftovers, models, ports
 from sglang_serve.engine_args import Place, engine_args, engine_environment
 from sglang_serve.errors import StartError, classify, first_child_error
 from sglang_serve.progress import Progress, log_line, write_line
@@ -96,7 +96,8 @@ class Part:
         """Start SGLang's processes; returns when those of all nodes have loaded. Raises what SGLang raises."""
         self.progress.report("load", f"starting the engine with {path}")
         self._prepare_process()
-        from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
+        with collector.seldom():
+            from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
 
         place = Place(self._port.getsockname()[1], self._node, rendezvous)
         return Engine(engine_args(self._args, path, place), self.directory.errors)

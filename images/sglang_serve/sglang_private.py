@@ -8,10 +8,10 @@ Importing this module imports torch; the environment that SGLang reads has to be
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
 from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine as SGLangEngine
 from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
+from sglang.srt.managers.detokenizer_manager import run_detokenizer_process
 from sglang.srt.managers.io_struct import (
     EmbeddingReqInput,
     GenerateReqInput,
@@ -29,30 +30,19 @@ from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.managers.tokenizer_manager import ServerStatus
 from sglang.srt.utils.auth import AuthLevel
 
-from sglang_serve.health import end_process_after
+from sglang_serve import children
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-ENV_ERRORS = "SGLANG_SERVE_ERRORS"  # directory where the engine's processes write what broke them
-ERROR_BYTES = 65_536
 WARM_UP_TOKENS = 8  # as SGLang's own warm-up: the first comes from prefill, the others from decode
 
 
-def run_scheduler(*args: Any, **kwargs: Any) -> None:
-    """SGLang's scheduler process. What breaks it SGLang only logs; here it is also kept for the replica to read."""
-    path = Path(os.environ[ENV_ERRORS]) / str(os.getpid())
-    handler = logging.FileHandler(path, delay=True)
-    handler.setLevel(logging.ERROR)
-    handler.addFilter(lambda _: not path.exists() or path.stat().st_size < ERROR_BYTES)  # the first error explains all
-    logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log
-    end_process_after(run_scheduler_process, *args, **kwargs)
-
-
 class _Engine(SGLangEngine):  # type: ignore[misc]
-    """SGLang's engine with our scheduler process; the attribute is there to be overridden."""
+    """SGLang's engine with our beginnings of its processes; the attributes are there to be overridden."""
 
-    run_scheduler_process_func = staticmethod(run_scheduler)
+    run_scheduler_process_func = partial(children.run_scheduler, run_scheduler_process)
+    run_detokenizer_process_func = partial(children.run_detokenizer, run_detokenizer_process)
 
 
 class Engine:
@@ -61,7 +51,7 @@ class Engine:
     def __init__(self, arguments: Mapping[str, Any], errors: Path) -> None:
         """Start the processes and wait until the model is loaded: seconds to many minutes. Raises what SGLang raises;
         what a child process wrote is then in `errors`."""
-        os.environ[ENV_ERRORS] = str(errors)
+        os.environ[children.ENV_ERRORS] = str(errors)
         os.environ["SGLANG_BLOCK_NONZERO_RANK_CHILDREN"] = "0"  # else it would not return on any node but the first
         self._engine = _Engine(**arguments)
         self._manager = self._engine.tokenizer_manager

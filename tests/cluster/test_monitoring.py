@@ -19,7 +19,7 @@ PANELS = [
     (graph.title, text) for graphs in dashboard.ROWS.values() for graph in graphs for text in graph.lines.values()
 ]
 JOBS = {"metrics", "engine-metrics", "proxy-metrics", "operator"}
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,14 @@ from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine, SchedulerInitResult
 from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
 from sglang.srt.lora.lora_registry import LoRARegistry
-from sglang.srt.managers import data_parallel_controller, io_struct, load_snapshot, scheduler, tokenizer_manager
+from sglang.srt.managers import (
+    data_parallel_controller,
+    detokenizer_manager,
+    io_struct,
+    load_snapshot,
+    scheduler,
+    tokenizer_manager,
+)
 from sglang.srt.utils import auth
 from sglang.srt.utils.aio_rwlock import RWLock
 
@@ -51,17 +58,24 @@ def differences() -> Iterator[str]:
 
 
 def engine() -> Iterator[str]:
-    yield from missing("Engine", {"run_scheduler_process_func", "get_all_child_pids", "shutdown"}, dir(Engine))
+    yield from missing("Engine", {"get_all_child_pids", "shutdown"}, dir(Engine))
     yield from texts(
         "Engine.__init__",
         inspect.getsource(Engine.__init__),
         "self.run_scheduler_process_func",
+        "self.run_detokenizer_process_func",
         "self.tokenizer_manager =",
         "self.template_manager =",
         "self._scheduler_init_result =",
         "self.server_args =",
     )
     yield from missing("SchedulerInitResult", {"scheduler_infos"}, fields(SchedulerInitResult))
+    for name, function in {
+        "run_scheduler_process_func": scheduler.run_scheduler_process,
+        "run_detokenizer_process_func": detokenizer_manager.run_detokenizer_process,
+    }.items():
+        if getattr(Engine, name, None) is not function:
+            yield f"Engine.{name} is not {function.__name__}"
     yield from texts("scheduler's process", inspect.getsource(scheduler.run_scheduler_process), "SIGQUIT")
     yield from texts(
         "http_server.lifespan",
