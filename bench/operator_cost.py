@@ -93,6 +93,7 @@ def _measure(plane: ControlPlane, process: psutil.Process, number: int, idle_sec
     row.settled_requests_each = mine(plane) / number
     row.memory_mb = process.memory_info().rss / 1e6
     writes = len(written(plane))
+    print(f"so far {json.dumps(asdict(row))}; {idle_seconds:.0f} idle seconds follow", file=sys.stderr, flush=True)
     time.sleep(idle_seconds)
     row.idle_seconds, row.idle_writes = idle_seconds, len(written(plane)) - writes
     return row
