@@ -89,26 +89,26 @@ def test_a_wrong_option_is_named(arguments: tuple[str, ...], says: str) -> None:
     assert says in result.output
 
 
-def test_wrong_defaults_are_said_with_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "defaults.yaml"
-    file.write_text("acelerator: {count: 1}\n")
-    assert main.start(Options(defaults=file, log_format="text")) == 2
-    said = capsys.readouterr().err
-    assert "defaults.yaml" in said
-    assert "defaults.acelerator" in said
-    assert "did you mean" in said
-
-
-def test_a_default_that_no_pod_can_take_is_refused_at_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("acelerator: {count: 1}\n", ("defaults.acelerator", "did you mean")),
+        # Each endpoint would be refused for what no pod can take.
+        (
+            "podTemplate: {worker: {metadata: {name: mine}}}\n",
+            ("defaults.podTemplate.worker.metadata.name", "remove it"),
+        ),
+    ],
+)
+def test_wrong_defaults_are_said_with_their_file(
+    text: str, says: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each endpoint would be refused for it."""
     file = tmp_path / "defaults.yaml"
-    file.write_text("podTemplate: {worker: {metadata: {name: mine}}}\n")
+    file.write_text(text)
     assert main.start(Options(defaults=file, log_format="text")) == 2
     said = capsys.readouterr().err
-    assert "defaults.podTemplate.worker.metadata.name" in said
-    assert "remove it" in said
+    for part in ("defaults.yaml", *says):
+        assert part in said
 
 
 def test_the_help_teaches() -> None:

@@ -65,6 +65,11 @@ def parse_defaults(text: str) -> dict[str, Any]:
     return found
 
 
+def of_defaults(finding: FieldError) -> FieldError:
+    """A finding in a spec that consists of defaults, with its path in them."""
+    return dataclasses.replace(finding, path=_ROOT + finding.path.removeprefix("spec"))
+
+
 def _under(default: Any, value: Any) -> Any:
     if not isinstance(default, Mapping) or not isinstance(value, Mapping):
         return value
@@ -88,7 +93,7 @@ def _wrong_fields(defaults: Json) -> Iterator[FieldError]:
         details = error.errors(include_url=False)
         for detail, finding in zip(details, findings(error), strict=True):
             if detail["type"] != "missing" or any(isinstance(part, int) for part in detail["loc"]):
-                yield dataclasses.replace(finding, path=_ROOT + finding.path.removeprefix("spec"))
+                yield of_defaults(finding)
 
 
 def _wrong_args(defaults: Json) -> Iterator[FieldError]:
@@ -98,7 +103,7 @@ def _wrong_args(defaults: Json) -> Iterator[FieldError]:
         return
     doubtful = () if engine.get("argsCheck") == "Warn" else doubtful_args(args)
     for finding in (*owned_args(args), *doubtful):
-        yield dataclasses.replace(finding, path=_ROOT + finding.path.removeprefix("spec"))
+        yield of_defaults(finding)
 
 
 def _fitting(defaults: Json, manifest: Json) -> tuple[Json, tuple[FieldError, ...]]:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import click
@@ -56,7 +57,7 @@ class Edit:
     before: Endpoint | None
     after: Endpoint
 
-    @property
+    @cached_property
     def fields(self) -> tuple[FieldChange, ...]:
         """What differs."""
         return field_changes(self.before, self.after) if self.before else ()

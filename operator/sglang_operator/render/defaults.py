@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
-from sglang_operator.api.defaults import parse_defaults
+from sglang_operator.api.defaults import of_defaults, parse_defaults
 from sglang_operator.api.spec import API_VERSION, KIND
 from sglang_operator.render.objects import render_endpoint
 
@@ -25,10 +24,13 @@ def read_defaults(text: str) -> dict[str, Any]:
     A patch that no pod can take is found with a sample: left to the endpoints, each of them would be refused for it.
     """
     defaults = parse_defaults(text)
-    patches = {"podTemplate": defaults["podTemplate"]} if defaults.get("podTemplate") else {}
-    try:
-        render_endpoint(parse_endpoint({**_SAMPLE, "spec": {**_SAMPLE["spec"], **patches}}))
-    except InvalidEndpoint as error:
-        found = (dataclasses.replace(one, path="defaults" + one.path.removeprefix("spec")) for one in error.errors)
-        raise InvalidEndpoint(tuple(found)) from None
+    if defaults.get("podTemplate"):
+        _require_fit(defaults["podTemplate"])
     return defaults
+
+
+def _require_fit(patches: Mapping[str, Any]) -> None:
+    try:
+        render_endpoint(parse_endpoint({**_SAMPLE, "spec": {**_SAMPLE["spec"], "podTemplate": patches}}))
+    except InvalidEndpoint as error:
+        raise InvalidEndpoint(tuple(map(of_defaults, error.errors))) from None
