@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 START_SECONDS = 60
 LIMIT_SECONDS = 900
 AT_ONCE = 32  # POSTs in flight
-QUIET_SECONDS = 20  # without a write: it has come to rest
+QUIET_SECONDS = 20  # without a write but NEWS: all has come to rest
+NEWS = {"leases", "events"}
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Row:
     settled_requests_each: float = 0
     idle_seconds: float = 0
     idle_writes: int = 0
+    idle_written: dict[str, int] = field(default_factory=dict)
+    """Those writes by what was written, for example "patch sglangendpoints/status"."""
 
 
 def main() -> None:
@@ -92,10 +96,11 @@ def _measure(plane: ControlPlane, process: psutil.Process, number: int, idle_sec
     wait_for_rest(plane)
     row.settled_requests_each = mine(plane) / number
     row.memory_mb = process.memory_info().rss / 1e6
-    writes = len(written(plane))
+    before_idle = Counter(map(_what, written(plane)))
     print(f"so far {json.dumps(asdict(row))}; {idle_seconds:.0f} idle seconds follow", file=sys.stderr, flush=True)
     time.sleep(idle_seconds)
-    row.idle_seconds, row.idle_writes = idle_seconds, len(written(plane)) - writes
+    row.idle_written = dict(Counter(map(_what, written(plane))) - before_idle)
+    row.idle_seconds, row.idle_writes = idle_seconds, sum(row.idle_written.values())
     return row
 
 
@@ -166,9 +171,12 @@ def wait_for_all(plane: ControlPlane, number: int) -> list[float]:
 
 
 def wait_for_rest(plane: ControlPlane) -> None:
+    """Until neither KubeRay nor the operator writes: what KubeRay still makes, the operator tells of."""
     deadline, last = time.monotonic() + LIMIT_SECONDS, -1
-    while len(written(plane)) != last and time.monotonic() < deadline:
-        last = len(written(plane))
+    while (now := sum(_what(event).split()[1] not in NEWS for event in plane.requests(writes=True))) != last:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"no rest after {LIMIT_SECONDS} s")
+        last = now
         time.sleep(QUIET_SECONDS)
 
 
@@ -190,6 +198,11 @@ def mine(plane: ControlPlane, until: float = float("inf")) -> int:
 
 def written(plane: ControlPlane) -> list[Any]:
     return [event for event in plane.requests(USER, writes=True) if not _is_lease(event)]
+
+
+def _what(event: dict[str, Any]) -> str:
+    subresource = event["objectRef"].get("subresource")
+    return f"{event['verb']} {event['objectRef']['resource']}{f'/{subresource}' if subresource else ''}"
 
 
 def _is_lease(event: dict[str, Any]) -> bool:

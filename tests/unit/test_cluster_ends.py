@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from sglang_operator.cluster.ends import KEPT_SECONDS, RECENT_SECONDS, eviction_of, failure_of, repeated_since
+from sglang_operator.cluster.ends import (
+    KEPT_SECONDS,
+    RECENT_SECONDS,
+    REPLACED_SECONDS,
+    eviction_of,
+    failure_of,
+    lost_workers,
+    repeated_since,
+)
 from sglang_operator.cluster.metadata import stamp
 
 NOW = 2_000_000_000.0
@@ -108,3 +116,31 @@ def test_pressure_of_the_node_counts_when_it_comes_again_and_again() -> None:
     assert found is not None
     assert "low on resource" in found.message
     assert "spec.resources" not in found.message
+
+
+def cluster(made: float, provisioned: str = "", since: float = 0) -> dict[str, Any]:
+    said = {"type": "RayClusterProvisioned", "status": provisioned, "lastTransitionTime": stamp(NOW - since)}
+    return {
+        "metadata": {"name": "c", "creationTimestamp": stamp(NOW - made)},
+        "status": {"observedGeneration": 1, "conditions": [said] if provisioned else []},
+    }
+
+
+def worker(made: float) -> dict[str, Any]:
+    labels = {"ray.io/node-type": "worker"}
+    return {"metadata": {"name": "w", "labels": labels, "creationTimestamp": stamp(NOW - made)}}
+
+
+def test_a_worker_younger_than_the_first_ones_has_replaced_one() -> None:
+    assert not lost_workers(cluster(300), [worker(299)], NOW)
+    assert lost_workers(cluster(300), [worker(299), worker(10)], NOW)
+    assert lost_workers(cluster(300), [], NOW)
+
+
+def test_a_worker_of_a_cluster_that_kuberay_came_to_late_has_replaced_none() -> None:
+    assert not lost_workers({**cluster(300), "status": {}}, [], NOW)
+    late = cluster(300, "False", 100)
+    assert not lost_workers(late, [worker(100)], NOW)
+    assert lost_workers(late, [worker(100 - REPLACED_SECONDS - 1)], NOW)
+    ready = cluster(300, "True", 5)
+    assert lost_workers(ready, [worker(10)], NOW), "it may have ended while the others were not Ready yet"

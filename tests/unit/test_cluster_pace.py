@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -17,6 +18,7 @@ from sglang_operator.cluster.pace import (
     LOG_SECONDS,
     PATIENT_SECONDS,
     PROBE_SECONDS,
+    ROOM_SECONDS,
     WAIT_SECONDS,
     Seen,
     look_again,
@@ -30,10 +32,12 @@ NOW = 10_000.0
 THERE = Live(presence=Presence.PRESENT, clusters=1, target_replicas=1, progress=NOW)
 
 
-def again(live: Live, *, selected: str = "", draining: bool = False, name: str = "b") -> float | None:
+def again(
+    live: Live, *, selected: str = "", draining: bool = False, name: str = "b", pods: tuple[dict[str, Any], ...] = ()
+) -> float | None:
     """Of an endpoint that wants revision b."""
     record = Record(1, draining_since=NOW if draining else None)
-    sights = {name: Sight(Revision(name, record, live))}
+    sights = {name: Sight(Revision(name, record, live), pods)}
     view = View(Observed(service=Selection(selected)), sights)
     return look_again(Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW), None)
 
@@ -79,7 +83,14 @@ def test_pods_that_shall_come_are_waited_for(live: Live, selected: str) -> None:
 def test_pods_that_do_not_come_are_found_within_a_quarter_of_a_minute() -> None:
     assert STUCK_SECONDS + WAIT_SECONDS <= 15
     waits = [again(replace(THERE, progress=NOW - seconds)) for seconds in (0, 50, 80, 1e6)]
-    assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, LOG_SECONDS]
+    assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, ROOM_SECONDS]
+
+
+def test_the_log_of_a_model_that_loads_is_read_again_and_again() -> None:
+    worker = {"metadata": {"labels": {"ray.io/node-type": "worker"}}, "spec": {"nodeName": "n"}}
+    loads = replace(THERE, worker_pods=1, progress=NOW - 1e6)
+    assert again(loads, pods=({**worker, "status": {"phase": "Running"}},)) == LOG_SECONDS
+    assert again(loads, pods=({**worker, "spec": {}},)) == ROOM_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sglang_operator.cluster.queue import REST_SECONDS, ShutDownError, WorkQueue
+from sglang_operator.cluster.queue import LOOKS_PER_SECOND, REST_SECONDS, ShutDownError, WorkQueue
 
 KEYS = st.sampled_from(["a", "b", "c"])
 SECONDS = st.floats(0, 50)
@@ -230,6 +230,53 @@ def test_what_is_added_does_not_rest() -> None:
     for _ in range(2):
         queue.add("a")
         passed(queue, "a")
+
+
+def passes(queue: WorkQueue[str], time: FakeTime, keys: int, seconds: int) -> int:
+    """How many there are in `seconds`, if each looks again after five, and is noted all the time."""
+    for number in range(keys):
+        queue.note(f"endpoint {number}")
+    count = 0
+    for _ in range(4 * seconds):
+        while (key := take(queue)) is not None:
+            count += 1
+            queue.look_again(key, 5)
+            queue.note(key)
+            queue.done(key)
+        time.advance(0.25)
+    return count
+
+
+def test_a_crowd_looks_so_often_and_no_more() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    assert passes(queue, time, 1000, 1) >= 1000, "the first look of each waits for nothing"
+    crowd = 1000 / 5 / LOOKS_PER_SECOND
+    assert passes(queue, time, 1000, 100) <= 1.1 * 1000 * 100 / (REST_SECONDS * crowd)
+
+
+def test_a_few_look_as_often_as_they_wish_and_a_step_that_is_ready_waits_for_no_crowd() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    for number in range(1000):
+        queue.look_again(f"endpoint {number}", 5)
+    queue.look_again("step", REST_SECONDS / 2)
+    time.advance(REST_SECONDS / 2)
+    passed(queue, "step")
+    few = queue_on(time)
+    few.look_again("a", 5)
+    time.advance(5)
+    passed(few, "a")
+
+
+def test_those_that_wait_in_peace_are_no_crowd() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    for number in range(1000):
+        queue.look_again(f"endpoint {number}", 60)
+    queue.look_again("busy", 2)
+    time.advance(2)
+    passed(queue, "busy")
 
 
 def test_a_queue_that_has_rested_remembers_no_key() -> None:

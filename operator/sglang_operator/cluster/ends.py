@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.metadata import is_terminating, name_of, unix
+from sglang_operator.cluster.metadata import condition_of, is_terminating, name_of, unix
 from sglang_operator.cluster.paths import EVENT
 from sglang_operator.cluster.pods import CRASHES, OOM, is_worker, oom_killed
 from sglang_operator.lifecycle.observed import Failure
@@ -48,7 +48,7 @@ class Ends:
 
 async def read_ends(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> Ends:
     """Of workers that were replaced. Asked only while no replica answers."""
-    lost = [one for one in clusters if _lost_workers(one, pods, now)]
+    lost = [one for one in clusters if lost_workers(one, pods, now)]
     told = [event for one in lost for event in await _events(api, one)]
     evicted = [event for one in lost for event in await _evictions(api, one)] if any(map(_is_failed, told)) else []
     return Ends(failure_of(told, now) or eviction_of(evicted, now), repeated_since(told, now))
@@ -102,12 +102,19 @@ def _at(event: Object) -> float:
     )
 
 
-def _lost_workers(cluster: Object, pods: Sequence[Object], now: float) -> bool:
+def lost_workers(cluster: Object, pods: Sequence[Object], now: float) -> bool:
     """A worker of it is younger than those that it began with, or all are missing."""
     latest = max((unix(pod["metadata"].get("creationTimestamp")) for pod in pods if is_worker(pod)), default=now)
-    return (
-        not is_terminating(cluster) and latest - unix(cluster["metadata"].get("creationTimestamp")) > REPLACED_SECONDS
-    )
+    is_touched = bool(cluster.get("status"))
+    return is_touched and not is_terminating(cluster) and latest - _begun(cluster) > REPLACED_SECONDS
+
+
+def _begun(cluster: Object) -> float:
+    """When KubeRay made its first pods: of a thousand clusters the last one waits for minutes, and each question for
+    events makes the API server read all of the namespace. Once its pods have been Ready nobody knows any more."""
+    provisioned = condition_of(cluster, "RayClusterProvisioned")
+    begun = unix(provisioned.get("lastTransitionTime")) if provisioned.get("status") == "False" else 0.0
+    return max(begun, unix(cluster["metadata"].get("creationTimestamp")))
 
 
 async def _events(api: Api, cluster: Object) -> Sequence[Object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sglang_operator.api import Endpoint
+from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.lifecycle.observed import Probe, Revision
@@ -16,6 +17,7 @@ from sglang_operator.lifecycle.wanted import Wanted
 PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
 WAIT_SECONDS: Final = 5.0  # while pods are to come, to start or to go: after ten it is known that they do not
 LOG_SECONDS: Final = 10.0  # while a model loads
+ROOM_SECONDS: Final = 60.0  # while no worker has a node, which may be for days; the watch tells of one that gets it
 PATIENT_SECONDS: Final = 30.0  # a probe may hold its worker for as long: others must have their turn
 PATIENCE: Final = 0.1  # of the time that nothing has changed: probing a minute later is early enough after ten
 SHORTEST: Final = 0.05
@@ -55,12 +57,17 @@ def soonest(*seconds: float | None) -> float | None:
 def _interval(seen: Seen, name: str) -> float | None:
     revision = seen.sights[name].revision
     if revision.live.probe is Probe.NOT_ASKED:
-        return _patient(seen, revision, WAIT_SECONDS, LOG_SECONDS) if _is_waited_for(seen, revision) else None
+        return _while_it_comes(seen, seen.sights[name]) if _is_waited_for(seen, revision) else None
     if revision.live.probe is Probe.ANSWERED and name == seen.selected:
         return _while_it_serves(seen, seen.sights[name])
     if revision.live.probe is Probe.ANSWERED and revision.draining_since is not None:
         return PROBE_SECONDS
     return _patient(seen, revision, PROBE_SECONDS, PATIENT_SECONDS)
+
+
+def _while_it_comes(seen: Seen, sight: Sight) -> float:
+    loads = any(of_pods.is_worker(pod) and of_pods.has_node(pod) for pod in sight.pods)
+    return _patient(seen, sight.revision, WAIT_SECONDS, LOG_SECONDS if loads else ROOM_SECONDS)
 
 
 def _while_it_serves(seen: Seen, sight: Sight) -> float | None:

@@ -17,6 +17,7 @@ K = TypeVar("K", bound=Hashable)
 BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 120.0
 REST_SECONDS: Final = 1.0  # KubeRay writes an object's status some twenty times while it makes its pods
+LOOKS_PER_SECOND: Final = 20.0  # of some ten requests each: a thousand rollouts would keep an API server busy alone
 JITTER: Final = 0.25  # of a back-off, subtracted: endpoints that fail together do not come back together
 DOUBLINGS: Final = 30  # beyond it every delay is the cap, and the power would overflow in the end
 
@@ -42,7 +43,8 @@ def _loop_call_later(seconds: float, callback: Callable[[], None]) -> Timer:
 class WorkQueue(Generic[K]):
     """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's.
 
-    A key that is noted waits until `rest_seconds` after its last pass; one that is added does not.
+    A key that is noted waits until `rest_seconds` after its last pass; one that is added does not. Where more looks are
+    wished for than `looks_per_second`, all of them and the rests are longer, by the same factor.
     """
 
     def __init__(
@@ -51,18 +53,21 @@ class WorkQueue(Generic[K]):
         base_seconds: float = BASE_SECONDS,
         cap_seconds: float = CAP_SECONDS,
         rest_seconds: float = REST_SECONDS,
+        looks_per_second: float = LOOKS_PER_SECOND,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
         call_later: CallLater = _loop_call_later,
     ) -> None:
         self._base, self._cap, self._rest = base_seconds, cap_seconds, rest_seconds
+        self._most_looks = looks_per_second
         self._clock, self._draw, self._call_later = clock, draw, call_later
         self._ready: deque[K] = deque()
         self._dirty: set[K] = set()  # wanted: in _ready, or in flight and to be run again
         self._in_flight: dict[K, float] = {}  # since when
         self._noted: set[K] = set()  # while in flight
-        self._rested: dict[K, float] = {}  # when its rest is over, the earliest first
+        self._rested: dict[K, float] = {}  # when its rest is over, the earliest first but for crowds
         self._deadlines: dict[K, float] = {}
+        self._looks: dict[K, float] = {}  # those that wait: the seconds that were wished for
         self._failures: dict[K, int] = {}
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -104,6 +109,14 @@ class WorkQueue(Generic[K]):
         self._deadlines[key] = min(at, self._deadlines.get(key, at))
         self._arm(self._deadlines[key])
 
+    def look_again(self, key: K, seconds: float) -> None:
+        """Add it later, because no event may tell of a change. Less than a rest is a step that is ready: it is not put
+        off."""
+        if seconds >= self._rest:
+            self._looks[key] = seconds
+            seconds *= self._crowd
+        self.add_after(key, seconds)
+
     def retry(self, key: K, base_seconds: float | None = None) -> float:
         """Add it after its back-off, which doubles with each retry until `forget`. Returns the seconds."""
         failures = self._failures.get(key, 0)
@@ -127,16 +140,18 @@ class WorkQueue(Generic[K]):
             raise ShutDownError
         key = self._ready.popleft()
         self._dirty.discard(key)
+        self._looks.pop(key, None)
         self._in_flight[key] = self._clock()
         return key
 
     def done(self, key: K) -> None:
         """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
         del self._in_flight[key]
-        self._rest_from_now(key)
+        rest = self._rest * self._crowd
+        self._rest_from_now(key, rest)
         if key in self._noted:
             self._noted.discard(key)
-            self.add_after(key, self._rest)
+            self.add_after(key, rest)
         if key in self._dirty and not self._is_shut_down:
             self._enqueue(key)
 
@@ -147,11 +162,16 @@ class WorkQueue(Generic[K]):
             self._timer.cancel()
         self._changed.set()
 
-    def _rest_from_now(self, key: K) -> None:
+    @property
+    def _crowd(self) -> float:
+        """How many times longer than wished looks and rests are."""
+        return max(1.0, sum(1 / seconds for seconds in self._looks.values()) / self._most_looks)
+
+    def _rest_from_now(self, key: K, seconds: float) -> None:
         """Forget those whose rest is over: keys come and go for as long as the process lives."""
         now = self._clock()
         self._rested.pop(key, None)
-        self._rested[key] = now + self._rest
+        self._rested[key] = now + seconds
         while self._rested and self._rested[first := next(iter(self._rested))] <= now:
             del self._rested[first]
 

@@ -116,7 +116,7 @@ class Workers:
         self._queue.forget(key)
         if result.requeue_after is None:
             return SUCCESS
-        self._queue.add_after(key, result.requeue_after)
+        self._queue.look_again(key, result.requeue_after)
         return REQUEUE_AFTER
 
 
