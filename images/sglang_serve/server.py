@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ class SGLangServer:
 
 async def ask_all_replicas(request: Request) -> Sequence[Any]:
     """`administer` of every replica that runs, this one among them; an exception in place of an answer."""
-    handle = serve.get_deployment_handle(args.DEPLOYMENT, serve.get_replica_context().app_name)
+    # It asks Serve's controller and waits, and this loop has the streams: a head that is away must not stop them.
+    app = serve.get_replica_context().app_name
+    handle = await asyncio.to_thread(serve.get_deployment_handle, args.DEPLOYMENT, app)
     answers: Sequence[Any] = await handle.broadcast("administer", request).results_async(return_exceptions=True)
     return answers
 

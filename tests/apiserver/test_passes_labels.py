@@ -12,7 +12,7 @@ from apiserver.rollouts import Stage, stage
 
 from sglang_operator.cluster.metadata import labels_of
 from sglang_operator.cluster.paths import RAY_SERVICE, RECORD, Kind
-from sglang_operator.cluster.types import Key
+from sglang_operator.cluster.types import Key, Result
 from sglang_operator.render import names
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_it_gets_its_label_back_and_nothing_is_made_of_the_loss(serving: Run, ki
         assert await has_label(on, kind, name)
         assert on.on.written[before:] == [f"PATCH {kind.of(key.namespace, name)}"]
         assert (await on.on.condition(key, "Progressing"))["reason"] == "RolloutComplete"
-        assert result.requeue_after is None
+        assert result == Result()
 
     serving(body)
 

@@ -288,11 +288,12 @@ def test_a_service_that_moved_meanwhile_refuses_the_plan(run: Run) -> None:
     run(body)
 
 
-def test_a_quota_that_refuses_the_pods_is_told(run: Run) -> None:
+@pytest.mark.parametrize(("refused", "has_status"), [("pods", True), ("count/serviceaccounts", False)])
+def test_a_quota_that_refuses_the_pods_is_told(run: Run, refused: str, has_status: bool) -> None:
     """KubeRay tries again by itself, and only its event says why nothing comes."""
 
     async def body(on: Passes) -> None:
-        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+        quota = {"metadata": {"name": "none"}, "spec": {"hard": {refused: "0"}}}
         await on.api.create(f"/api/v1/namespaces/{on.namespace}/resourcequotas", quota)
         key, operator = await on.create(), on.operator()
 
@@ -304,6 +305,6 @@ def test_a_quota_that_refuses_the_pods_is_told(run: Run) -> None:
 
         await until(told)
         (cluster,) = await on.api.list(RAY_CLUSTER.of(on.namespace))
-        assert cluster["status"], "by it a pass knows that KubeRay is not silent, although there is no pod"
+        assert bool(cluster.get("status")) == has_status, "without one, a complaint says that KubeRay is not silent"
 
     run(body)

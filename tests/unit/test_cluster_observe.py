@@ -45,6 +45,13 @@ def test_a_cluster_that_nobody_has_come_to_waits() -> None:
     assert not unheard(snapshot(pod("head"), **made), LATE)
 
 
+def test_a_cluster_of_which_kuberay_says_why_nothing_comes_is_no_silence() -> None:
+    """Over a quota of Services or ServiceAccounts it writes events alone."""
+    made = snapshot(services=(thing("qwen3-a"),), clusters=(thing("qwen3-a-x"),))
+    assert not unheard(made, LATE, {"qwen3-a"})
+    assert unheard(made, LATE, {"qwen3-b"})
+
+
 @pytest.mark.parametrize("node_type", ["head", "worker"])
 def test_pods_of_a_terminating_cluster_that_nobody_ends_wait(node_type: str) -> None:
     """With Redis its finalizer is KubeRay's, and so are its pods."""

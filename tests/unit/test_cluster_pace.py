@@ -25,7 +25,6 @@ from sglang_operator.cluster.pace import (
 )
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Record, Revision, Selection
-from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.wanted import Wanted
 
 NOW = 10_000.0
@@ -39,7 +38,7 @@ def again(
     record = Record(1, draining_since=NOW if draining else None)
     sights = {name: Sight(Revision(name, record, live), pods)}
     view = View(Observed(service=Selection(selected)), sights)
-    return look_again(Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW), None)
+    return look_again(Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW))
 
 
 def unchanged(seconds: float, probe: Probe) -> Live:
@@ -83,14 +82,15 @@ def test_pods_that_shall_come_are_waited_for(live: Live, selected: str) -> None:
 def test_pods_that_do_not_come_are_found_within_a_quarter_of_a_minute() -> None:
     assert STUCK_SECONDS + WAIT_SECONDS <= 15
     waits = [again(replace(THERE, progress=NOW - seconds)) for seconds in (0, 50, 80, 1e6)]
-    assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, ROOM_SECONDS]
+    assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, LOG_SECONDS]
 
 
-def test_the_log_of_a_model_that_loads_is_read_again_and_again() -> None:
-    worker = {"metadata": {"labels": {"ray.io/node-type": "worker"}}, "spec": {"nodeName": "n"}}
-    loads = replace(THERE, worker_pods=1, progress=NOW - 1e6)
-    assert again(loads, pods=({**worker, "status": {"phase": "Running"}},)) == LOG_SECONDS
-    assert again(loads, pods=({**worker, "spec": {}},)) == ROOM_SECONDS
+def test_workers_that_wait_for_nodes_are_looked_at_rarely_and_a_model_that_loads_is_not() -> None:
+    waits = {"metadata": {"labels": {"ray.io/node-type": "worker"}}, "spec": {}}
+    loads = {**waits, "spec": {"nodeName": "n"}}
+    there = replace(THERE, worker_pods=2, progress=NOW - 1e6)
+    assert again(there, pods=(waits, waits)) == ROOM_SECONDS
+    assert again(there, pods=(waits, loads)) == LOG_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,6 @@ def test_what_shall_go_is_waited_for(live: Live) -> None:
 )
 def test_where_nothing_is_waited_for_events_will_do(live: Live, name: str) -> None:
     assert again(live, name=name) is None
-
-
-def test_the_first_limit_comes_first() -> None:
-    view = View(Observed(), {"b": Sight(Revision("b", Record(1), THERE))})
-    seen = Seen(parse_endpoint(endpoint()), Wanted("b"), view, NOW)
-    assert look_again(seen, WaitUntil(NOW + 3, "drainSeconds")) == 3
-    assert look_again(seen, WaitUntil(NOW + 30, "drainSeconds")) == WAIT_SECONDS
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(60.0, 1 + probing.ROUNDS), (-1.0, 1)])

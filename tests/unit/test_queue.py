@@ -11,7 +11,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sglang_operator.cluster.queue import LOOKS_PER_SECOND, REST_SECONDS, ShutDownError, WorkQueue
+from sglang_operator.cluster.queue import (
+    LONGEST_LOOK_SECONDS,
+    LONGEST_REST_SECONDS,
+    LOOKS_PER_SECOND,
+    REST_SECONDS,
+    ShutDownError,
+    WorkQueue,
+)
 
 KEYS = st.sampled_from(["a", "b", "c"])
 SECONDS = st.floats(0, 50)
@@ -247,26 +254,62 @@ def passes(queue: WorkQueue[str], time: FakeTime, keys: int, seconds: int) -> in
     return count
 
 
-def test_a_crowd_looks_so_often_and_no_more() -> None:
+def test_the_first_look_of_each_waits_for_no_crowd() -> None:
     time = FakeTime()
-    queue = queue_on(time)
-    assert passes(queue, time, 1000, 1) >= 1000, "the first look of each waits for nothing"
-    crowd = 1000 / 5 / LOOKS_PER_SECOND
-    assert passes(queue, time, 1000, 100) <= 1.1 * 1000 * 100 / (REST_SECONDS * crowd)
+    assert passes(queue_on(time), time, 1000, 1) >= 1000
 
 
-def test_a_few_look_as_often_as_they_wish_and_a_step_that_is_ready_waits_for_no_crowd() -> None:
-    time = FakeTime()
-    queue = queue_on(time)
-    for number in range(1000):
+def crowd(queue: WorkQueue[str], keys: int) -> None:
+    for number in range(keys):
         queue.look_again(f"endpoint {number}", 5)
-    queue.look_again("step", REST_SECONDS / 2)
-    time.advance(REST_SECONDS / 2)
-    passed(queue, "step")
-    few = queue_on(time)
-    few.look_again("a", 5)
+
+
+def ready(queue: WorkQueue[str]) -> set[str]:
+    """All that is to be looked at now."""
+    found = set()
+    while (key := take(queue)) is not None:
+        found.add(key)
+        queue.done(key)
+    return found
+
+
+def test_a_crowd_makes_a_look_later() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    crowd(queue, 1000)
+    queue.look_again("late", 5)
+    time.advance(1000 / LOOKS_PER_SECOND - 1)
+    assert "late" not in ready(queue)
+    time.advance(2)
+    assert "late" in ready(queue)
+
+
+def test_a_crowd_that_hears_much_rests_longer_but_not_for_long() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    assert passes(queue, time, 1000, 100) <= 1.1 * 1000 * 100 / LONGEST_REST_SECONDS
+
+
+def test_a_look_is_never_put_off_for_longer_than_a_minute_and_a_limit_not_at_all() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    crowd(queue, 2000)
+    queue.look_again("late", 5)
+    queue.add_after("limit", 10)
+    time.advance(10)
+    assert "limit" in ready(queue)
+    time.advance(LONGEST_LOOK_SECONDS - 11)
+    assert "late" not in ready(queue)
+    time.advance(1)
+    assert "late" in ready(queue)
+
+
+def test_a_few_look_as_often_as_they_wish() -> None:
+    time = FakeTime()
+    queue = queue_on(time)
+    queue.look_again("a", 5)
     time.advance(5)
-    passed(few, "a")
+    passed(queue, "a")
 
 
 def test_those_that_wait_in_peace_are_no_crowd() -> None:

@@ -74,6 +74,14 @@ def test_a_pass_that_wants_to_look_again_is_queued_for_then() -> None:
     assert (queue.later, results) == ([(KEY, 30)], ["requeue_after"])
 
 
+def test_a_pass_has_its_limit_and_its_look_queued() -> None:
+    async def reconcile(_key: Key) -> Result:
+        return Result(requeue_after=600, look_after=5)
+
+    queue, results = run_passes(reconcile)
+    assert (queue.later, results) == ([(KEY, 600), (KEY, 5)], ["requeue_after"])
+
+
 def test_a_pass_that_is_content_waits_for_events() -> None:
     queue, results = run_passes(raises(None))
     assert (queue.later, results) == ([], ["success"])

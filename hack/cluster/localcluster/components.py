@@ -111,6 +111,7 @@ def kube_apiserver(of: Setting) -> Component:
         "--kubelet-preferred-address-types=InternalIP",
         "--allow-privileged=true",
         f"--audit-log-path={of.audit_log}",
+        "--audit-log-maxsize=10000",  # MB; at 100, the default, it begins a new file, and what tests count is gone
         f"--audit-policy-file={policy}",
         *_advertised(of.address),
     ]

@@ -13,7 +13,6 @@ from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.paths import EVENT
-from sglang_operator.cluster.silence import SILENT_SECONDS
 
 Object = Mapping[str, Any]
 STUCK_SECONDS: Final = 6.0  # a first mount may fail for a moment, and KubeRay takes seconds to make pods
@@ -46,14 +45,9 @@ def suspects(pods: Sequence[Object], clusters: Sequence[Object], now: float) -> 
         for one in clusters
         if not {(name_of(one), False), (name_of(one), True)} <= kinds
         and not is_terminating(one)
-        and now - unix(one["metadata"].get("creationTimestamp")) > _patience(one)
+        and now - unix(one["metadata"].get("creationTimestamp")) > STUCK_SECONDS
     ]
     return [*(pod for pod in pods if of_pods.stands_still(pod, now - STUCK_SECONDS)), *lacking]
-
-
-def _patience(cluster: Object) -> float:
-    """KubeRay says nothing of a cluster that it has not come to yet, as of the last of a thousand."""
-    return STUCK_SECONDS if cluster.get("status") else SILENT_SECONDS
 
 
 def latest(events: Iterable[Object], now: float) -> str:

@@ -90,12 +90,13 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
         drain = {name: True for name in found if _drains(snapshot, name) and not asked[name].generated}
         asked |= await _ask_all(api, prober, snapshot, drain)
     told = await asyncio.gather(*(_with_complaint(api, snapshot, name, asked[name], now) for name in found))
+    explained = {name for name, workers in zip(found, told, strict=True) if workers.complaint}
     sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, told, strict=True)}
     observed = Observed(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
         unanswered_since=_unanswered_since(snapshot),
-        kuberay_silent=bool(waiting := unheard(snapshot, now)),
+        kuberay_silent=bool(waiting := unheard(snapshot, now, explained)),
         kuberay_said=said_of(waiting),
         paused=bool(snapshot.endpoint["spec"].get("paused")),
         resumed_at=_resumed_at(snapshot, now),

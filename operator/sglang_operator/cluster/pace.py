@@ -11,13 +11,12 @@ from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.adapters import adapter_rows
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.lifecycle.observed import Probe, Revision
-from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.wanted import Wanted
 
 PROBE_SECONDS: Final = 2.0  # while replicas are to prove themselves, or requests to end
 WAIT_SECONDS: Final = 5.0  # while pods are to come, to start or to go: after ten it is known that they do not
 LOG_SECONDS: Final = 10.0  # while a model loads
-ROOM_SECONDS: Final = 60.0  # while no worker has a node, which may be for days; the watch tells of one that gets it
+ROOM_SECONDS: Final = 60.0  # while workers wait for nodes, which may be for days; the watch tells of one that gets it
 PATIENT_SECONDS: Final = 30.0  # a probe may hold its worker for as long: others must have their turn
 PATIENCE: Final = 0.1  # of the time that nothing has changed: probing a minute later is early enough after ten
 SHORTEST: Final = 0.05
@@ -43,10 +42,9 @@ class Seen:
         return self.view.observed.service.revision
 
 
-def look_again(seen: Seen, wait: WaitUntil | None) -> float | None:
+def look_again(seen: Seen) -> float | None:
     """Seconds until something may have changed of which no event tells; None: events will do."""
-    timer = wait.at - seen.now if wait else None
-    return soonest(timer, *(_interval(seen, name) for name in seen.sights))
+    return soonest(*(_interval(seen, name) for name in seen.sights))
 
 
 def soonest(*seconds: float | None) -> float | None:
@@ -66,8 +64,9 @@ def _interval(seen: Seen, name: str) -> float | None:
 
 
 def _while_it_comes(seen: Seen, sight: Sight) -> float:
-    loads = any(of_pods.is_worker(pod) and of_pods.has_node(pod) for pod in sight.pods)
-    return _patient(seen, sight.revision, WAIT_SECONDS, LOG_SECONDS if loads else ROOM_SECONDS)
+    workers = [pod for pod in sight.pods if of_pods.is_worker(pod)]
+    waits = workers and not any(pod.get("spec", {}).get("nodeName") for pod in workers)
+    return _patient(seen, sight.revision, WAIT_SECONDS, ROOM_SECONDS if waits else LOG_SECONDS)
 
 
 def _while_it_serves(seen: Seen, sight: Sight) -> float | None:

@@ -18,6 +18,8 @@ BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 120.0
 REST_SECONDS: Final = 1.0  # KubeRay writes an object's status some twenty times while it makes its pods
 LOOKS_PER_SECOND: Final = 20.0  # of some ten requests each: a thousand rollouts would keep an API server busy alone
+LONGEST_LOOK_SECONDS: Final = 60.0  # a thousand endpoints come to less than that rate
+LONGEST_REST_SECONDS: Final = 5.0  # an edit, or a pod's end, is seen after it
 JITTER: Final = 0.25  # of a back-off, subtracted: endpoints that fail together do not come back together
 DOUBLINGS: Final = 30  # beyond it every delay is the cap, and the power would overflow in the end
 
@@ -44,7 +46,7 @@ class WorkQueue(Generic[K]):
     """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's.
 
     A key that is noted waits until `rest_seconds` after its last pass; one that is added does not. Where more looks are
-    wished for than `looks_per_second`, all of them and the rests are longer, by the same factor.
+    wished for than `looks_per_second`, all of them and the rests are longer, by the same factor and up to a limit.
     """
 
     def __init__(
@@ -110,12 +112,9 @@ class WorkQueue(Generic[K]):
         self._arm(self._deadlines[key])
 
     def look_again(self, key: K, seconds: float) -> None:
-        """Add it later, because no event may tell of a change. Less than a rest is a step that is ready: it is not put
-        off."""
-        if seconds >= self._rest:
-            self._looks[key] = seconds
-            seconds *= self._crowd
-        self.add_after(key, seconds)
+        """Add it in so many seconds, or later among many: no event may tell of a change, and nothing depends on it."""
+        self._looks[key] = seconds
+        self.add_after(key, self._among_many(seconds, LONGEST_LOOK_SECONDS))
 
     def retry(self, key: K, base_seconds: float | None = None) -> float:
         """Add it after its back-off, which doubles with each retry until `forget`. Returns the seconds."""
@@ -147,7 +146,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
         del self._in_flight[key]
-        rest = self._rest * self._crowd
+        rest = self._among_many(self._rest, LONGEST_REST_SECONDS)
         self._rest_from_now(key, rest)
         if key in self._noted:
             self._noted.discard(key)
@@ -162,10 +161,10 @@ class WorkQueue(Generic[K]):
             self._timer.cancel()
         self._changed.set()
 
-    @property
-    def _crowd(self) -> float:
-        """How many times longer than wished looks and rests are."""
-        return max(1.0, sum(1 / seconds for seconds in self._looks.values()) / self._most_looks)
+    def _among_many(self, seconds: float, longest: float) -> float:
+        """So much longer that all looks come to what they may, but not beyond `longest`, unless that was the wish."""
+        crowd = sum(1 / wished for wished in self._looks.values()) / self._most_looks
+        return max(seconds, min(seconds * crowd, longest))
 
     def _rest_from_now(self, key: K, seconds: float) -> None:
         """Forget those whose rest is over: keys come and go for as long as the process lives."""

@@ -140,8 +140,9 @@ class Reconciler:
                 await self._write_status(key, live, this.status, this.conditions(found))
             raise
         await self._write_status(key, live, this.status, this.conditions(trouble))
+        limit = this.plan.wait.at - this.now if this.plan.wait else None
         seen = Seen(this.endpoint, this.wanted, this.view, this.now)
-        return Result(soonest(again, look_again(seen, this.plan.wait)))
+        return Result(soonest(again, limit), look_again(seen))
 
     async def _hold_on(self, key: Key, live: Object, error: InvalidEndpoint) -> Result:
         """Say what is wrong with the spec, and how what serves is all the same: nothing is changed."""

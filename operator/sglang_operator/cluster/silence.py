@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from sglang_operator.cluster import pods as of_pods
@@ -18,11 +18,13 @@ _REFUSED: Final = "ValidationFailed"  # reason of condition Ready of a RayServic
 _SUSPENDED: Final = "its RayCluster is suspended: the Kueue queue has not admitted it"
 
 
-def unheard(snapshot: Snapshot, now: float) -> tuple[Object, ...]:
-    """What of ours has waited for KubeRay for longer than it ever takes."""
-    clustered = {labels_of(item).get(names.REVISION) for item in snapshot.ray_clusters}
+def unheard(snapshot: Snapshot, now: float, explained: Collection[str] = ()) -> tuple[Object, ...]:
+    """What of ours has waited for KubeRay for longer than it ever takes. Of the revisions in `explained` an event says
+    why pods do not come: KubeRay writes no status of a RayCluster before its head Service is there."""
+    clustered = {_revision(item) for item in snapshot.ray_clusters}
     waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
-    waiting += [item for item in snapshot.ray_clusters if not is_terminating(item) and _is_untouched(snapshot, item)]
+    live = [item for item in snapshot.ray_clusters if not is_terminating(item)]
+    waiting += [item for item in live if _is_untouched(snapshot, item) and _revision(item) not in explained]
     # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
     kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
     return tuple(item for item in (*waiting, *kept) if now - _asked_at(item) > SILENT_SECONDS)
@@ -56,6 +58,10 @@ def _suspended_at(cluster: Object) -> float:
 def _refusal(service: Object) -> str:
     said = condition_of(service, "Ready")
     return str(said.get("message", "")) if said.get("reason") == _REFUSED else ""
+
+
+def _revision(item: Object) -> str:
+    return labels_of(item).get(names.REVISION, "")
 
 
 def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:

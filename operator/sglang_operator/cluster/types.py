@@ -18,6 +18,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """How a pass ended: when to look again although nothing may have happened by then, in seconds; None: on events."""
+    """How a pass ended: after how many seconds there is to be another although nothing may have happened; None: on
+    events."""
 
     requeue_after: float | None = None
+    """A step that is ready, or a limit that is reached then."""
+    look_after: float | None = None
+    """Something may have changed of which no event tells; among many endpoints later."""

@@ -114,10 +114,11 @@ class Workers:
 
     def _succeeded(self, key: Key, result: Result) -> str:
         self._queue.forget(key)
-        if result.requeue_after is None:
-            return SUCCESS
-        self._queue.look_again(key, result.requeue_after)
-        return REQUEUE_AFTER
+        if result.requeue_after is not None:
+            self._queue.add_after(key, result.requeue_after)
+        if result.look_after is not None:
+            self._queue.look_again(key, result.look_after)
+        return SUCCESS if result == Result() else REQUEUE_AFTER
 
 
 async def resync(
