@@ -77,6 +77,16 @@ def test_audit_log_tells_who_wrote(control_plane: ControlPlane, namespace: str) 
     assert [(event["verb"], event["responseStatus"]["code"]) for event in writes] == [("create", 403)]
 
 
+def test_a_line_of_the_audit_log_that_is_being_written_is_not_read(
+    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "audit.log"
+    half.write_text('{"verb": "get", "user": {}}\n{"verb": "cre')
+    monkeypatch.setattr(ControlPlane, "audit_log", half)
+    monkeypatch.setattr(ControlPlane, "_catch_up", lambda _self: None)
+    assert [event["verb"] for event in control_plane.requests()] == ["get"]
+
+
 def test_components_come_back(tmp_path: Path) -> None:
     """In a plane of its own, next to the other tests' one: what other tests may do to components by name."""
     with ControlPlane(tmp_path, kuberay=False, crds=False) as plane:
