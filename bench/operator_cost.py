@@ -173,7 +173,7 @@ def wait_for_all(plane: ControlPlane, number: int) -> list[float]:
 def wait_for_rest(plane: ControlPlane) -> None:
     """Until neither KubeRay nor the operator writes: what KubeRay still makes, the operator tells of."""
     deadline, last = time.monotonic() + LIMIT_SECONDS, -1
-    while (now := sum(_what(event).split()[1] not in NEWS for event in plane.requests(writes=True))) != last:
+    while (now := sum(_resource(event) not in NEWS for event in plane.requests(writes=True))) != last:
         if time.monotonic() > deadline:
             raise SystemExit(f"no rest after {LIMIT_SECONDS} s")
         last = now
@@ -202,11 +202,15 @@ def written(plane: ControlPlane) -> list[Any]:
 
 def _what(event: dict[str, Any]) -> str:
     subresource = event["objectRef"].get("subresource")
-    return f"{event['verb']} {event['objectRef']['resource']}{f'/{subresource}' if subresource else ''}"
+    return f"{event['verb']} {_resource(event)}{f'/{subresource}' if subresource else ''}"
 
 
 def _is_lease(event: dict[str, Any]) -> bool:
-    return bool(event.get("objectRef", {}).get("resource") == "leases")
+    return _resource(event) == "leases"
+
+
+def _resource(event: dict[str, Any]) -> str:
+    return str(event.get("objectRef", {}).get("resource", ""))
 
 
 def at(event: dict[str, Any]) -> float:

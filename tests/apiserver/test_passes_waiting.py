@@ -13,6 +13,7 @@ from apiserver.rollouts import SECONDS, Object, Stage, stage
 from apiserver.test_conditions import said
 
 from sglang_operator.cluster.metadata import is_terminating, name_of, stamp
+from sglang_operator.cluster.pace import LOG_SECONDS
 from sglang_operator.cluster.paths import POD, RAY_CLUSTER, RAY_SERVICE
 from sglang_operator.cluster.pods import is_worker
 from sglang_operator.cluster.silence import SILENT_SECONDS
@@ -189,3 +190,16 @@ async def has_workers(on: Stage, name: str, number: int) -> bool:
 async def unready(on: Stage, pod: Object) -> None:
     told = [{"type": "Ready", "status": "False", "lastTransitionTime": stamp(on.clock())}]
     await on.api.patch(POD.of(on.on.namespace, name_of(pod), "status"), {"status": {"conditions": told}})
+
+
+def test_a_limit_is_told_apart_from_a_look(serving: Run) -> None:
+    """A look may come later among many endpoints, a limit may not."""
+
+    async def body(on: Stage, key: Key, first: str) -> None:
+        await upgraded(on, key, first, POD, restartToken="b")
+        result = await on.on.settle(key)
+        assert result.requeue_after is not None
+        assert result.look_after is not None
+        assert result.look_after <= LOG_SECONDS < 400 < result.requeue_after <= 600
+
+    serving(body, upgrade={"progressDeadlineSeconds": 600})

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from sglang_operator.cluster import pods as of_pods
-from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.events import last_seen, read_events
 from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
-from sglang_operator.cluster.paths import EVENT
 
 Object = Mapping[str, Any]
 STUCK_SECONDS: Final = 6.0  # a first mount may fail for a moment, and KubeRay takes seconds to make pods
@@ -32,7 +31,7 @@ async def read_complaint(api: Api, pods: Sequence[Object], clusters: Sequence[Ob
         if text := of_pods.volume_error(pod, now - STUCK_SECONDS):
             return f"{name_of(pod)}: {text}"[:LONGEST]
     for one in suspects(pods, clusters, now)[:ASKED]:
-        if text := of_pods.start_error(one) or latest(await _events(api, one), now):
+        if text := of_pods.start_error(one) or latest(await _warnings(api, one), now):
             return f"{name_of(one)}: {text}"[:LONGEST]
     return ""
 
@@ -61,15 +60,9 @@ def _at(event: Object) -> float:
     """Unix seconds when it last happened; 0 for what does not count."""
     if event.get("type") != "Warning" or event.get("reason") in _ELSEWHERE:
         return 0.0
-    series = event.get("series") or {}
-    return unix(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime"))
+    return last_seen(event)
 
 
-async def _events(api: Api, about: Object) -> Sequence[Object]:
+async def _warnings(api: Api, about: Object) -> Sequence[Object]:
     metadata = about["metadata"]
-    query = urlencode({"fieldSelector": f"involvedObject.uid={metadata['uid']},type=Warning", "limit": 50})
-    try:
-        found: Sequence[Object] = (await api.get(f"{EVENT.of(metadata['namespace'])}?{query}"))["items"]
-    except ApiError:  # a role of an earlier chart may not read them: the rest of the status does without
-        return ()
-    return found
+    return await read_events(api, metadata["namespace"], f"involvedObject.uid={metadata['uid']},type=Warning")

@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
-from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.events import last_seen, read_events
 from sglang_operator.cluster.metadata import condition_of, is_terminating, name_of, unix
-from sglang_operator.cluster.paths import EVENT
 from sglang_operator.cluster.pods import CRASHES, OOM, is_worker, oom_killed
 from sglang_operator.lifecycle.observed import Failure
 
@@ -49,14 +48,16 @@ class Ends:
 async def read_ends(api: Api, pods: Sequence[Object], clusters: Sequence[Object], now: float) -> Ends:
     """Of workers that were replaced. Asked only while no replica answers."""
     lost = [one for one in clusters if lost_workers(one, pods, now)]
-    told = [event for one in lost for event in await _events(api, one)]
+    told = [event for one in lost for event in await _deletions(api, one)]
     evicted = [event for one in lost for event in await _evictions(api, one)] if any(map(_is_failed, told)) else []
     return Ends(failure_of(told, now) or eviction_of(evicted, now), repeated_since(told, now))
 
 
 def eviction_of(events: Iterable[Object], now: float) -> Failure | None:
     """Beyond its own limit once is a failure: the next pod will be, too. For another reason only after three times."""
-    recent = [(at, str(one.get("message", "")).strip()) for one in events if (at := _at(one)) > now - RECENT_SECONDS]
+    recent = [
+        (at, str(one.get("message", "")).strip()) for one in events if (at := last_seen(one)) > now - RECENT_SECONDS
+    ]
     own = [(at, text) for at, text in recent if _OWN_LIMIT.search(text)]
     if not own and len(recent) < CRASHES:
         return None
@@ -66,7 +67,7 @@ def eviction_of(events: Iterable[Object], now: float) -> Failure | None:
 
 def repeated_since(events: Iterable[Object], now: float) -> float | None:
     """When a worker ended once more than is tolerated, among the ends that the cluster still tells of."""
-    ends = sorted(at for one in events if _is_end(one) and (at := _at(one)) > now - KEPT_SECONDS)
+    ends = sorted(at for one in events if _is_end(one) and (at := last_seen(one)) > now - KEPT_SECONDS)
     return ends[TOLERATED] if len(ends) > TOLERATED else None
 
 
@@ -80,7 +81,7 @@ def _is_failed(event: Object) -> bool:
 
 def failure_of(events: Iterable[Object], now: float) -> Failure | None:
     """Out of memory once is a failure; another end only when it has come three times in a quarter of an hour."""
-    recent = [(at, *told) for one in events if (at := _at(one)) > now - RECENT_SECONDS and (told := _told(one))]
+    recent = [(at, *told) for one in events if (at := last_seen(one)) > now - RECENT_SECONDS and (told := _told(one))]
     killed = [at for at, _, reason in recent if reason == OOM]
     if killed:
         return Failure(OOM, oom_killed("ray-worker"), max(killed))
@@ -94,12 +95,6 @@ def failure_of(events: Iterable[Object], now: float) -> Failure | None:
 def _told(event: Object) -> tuple[int, str] | None:
     found = _ENDED.search(str(event.get("message", "")))
     return (int(found[1]), found[2]) if found else None
-
-
-def _at(event: Object) -> float:
-    return unix(
-        (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    )
 
 
 def lost_workers(cluster: Object, pods: Sequence[Object], now: float) -> bool:
@@ -117,21 +112,13 @@ def _begun(cluster: Object) -> float:
     return max(begun, unix(cluster["metadata"].get("creationTimestamp")))
 
 
-async def _events(api: Api, cluster: Object) -> Sequence[Object]:
-    return await _list(api, cluster, f"involvedObject.uid={cluster['metadata']['uid']},reason={REASON}")
+async def _deletions(api: Api, cluster: Object) -> Sequence[Object]:
+    metadata = cluster["metadata"]
+    return await read_events(api, metadata["namespace"], f"involvedObject.uid={metadata['uid']},reason={REASON}")
 
 
 async def _evictions(api: Api, cluster: Object) -> Sequence[Object]:
     """Of pods by the names that KubeRay gives those of this cluster: they themselves are gone."""
-    found = await _list(api, cluster, f"involvedObject.kind=Pod,reason={EVICTED}")
+    found = await read_events(api, cluster["metadata"]["namespace"], f"involvedObject.kind=Pod,reason={EVICTED}")
     prefix = f"{name_of(cluster)}-"
     return [event for event in found if str(event["involvedObject"].get("name", "")).startswith(prefix)]
-
-
-async def _list(api: Api, cluster: Object, fields: str) -> Sequence[Object]:
-    query = urlencode({"fieldSelector": fields, "limit": 50})
-    try:
-        found: Sequence[Object] = (await api.get(f"{EVENT.of(cluster['metadata']['namespace'])}?{query}"))["items"]
-    except ApiError:  # a role of an earlier chart may not read them
-        return ()
-    return found

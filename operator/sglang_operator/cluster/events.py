@@ -1,13 +1,16 @@
-"""Kubernetes Events, on transitions only: what `kubectl describe` shows of an endpoint's past."""
+"""Kubernetes Events: ours, on transitions only, which `kubectl describe` shows; and what others say in theirs."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from sglang_operator.api import API_VERSION, KIND
-from sglang_operator.cluster.metadata import Owner, stamp
+from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.metadata import Owner, stamp, unix
+from sglang_operator.cluster.paths import EVENT
 
 COMPONENT: Final = "sglang-operator"
 LONGEST: Final = 1024  # of a message, as the API server allows
@@ -44,3 +47,20 @@ def event_of(owner: Owner, condition: Mapping[str, Any], now: float) -> Object:
         "lastTimestamp": stamp(now),
         "count": 1,
     }
+
+
+async def read_events(api: Api, namespace: str, fields: str) -> Sequence[Mapping[str, Any]]:
+    """Those that a field selector picks. The API server reads all of the namespace for it, so ask for few. None where
+    a role of an earlier chart may not read them: the rest of the status does without."""
+    query = urlencode({"fieldSelector": fields, "limit": 50})
+    try:
+        found: Sequence[Mapping[str, Any]] = (await api.get(f"{EVENT.of(namespace)}?{query}"))["items"]
+    except ApiError:
+        return ()
+    return found
+
+
+def last_seen(event: Mapping[str, Any]) -> float:
+    """Unix seconds when it last happened."""
+    series = event.get("series") or {}
+    return unix(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime"))

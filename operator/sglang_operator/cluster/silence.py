@@ -65,7 +65,7 @@ def _revision(item: Object) -> str:
 
 
 def _is_untouched(snapshot: Snapshot, cluster: Object) -> bool:
-    """KubeRay has not come to it: it would have made pods, or said in status why it cannot, as over a quota."""
+    """Nothing shows that KubeRay has come to it: no pods, and no status, which says that a quota of pods is used up."""
     return not cluster.get("status") and not any(
         labels_of(pod).get(of_pods.CLUSTER) == name_of(cluster) for pod in snapshot.pods
     )
