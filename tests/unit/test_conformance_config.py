@@ -45,8 +45,8 @@ def rendered(vendor: str, count: int) -> Mapping[str, Any]:
     return next(one for one in render_endpoint(parse_endpoint(manifest)) if one["kind"] == "RayService")
 
 
-def subject(vendor: Any, tensor: int) -> config.Subject:
-    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=4, tensor=tensor)
+def subject(vendor: Any, tensor: int, cores: int = 4) -> config.Subject:
+    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=cores, tensor=tensor)
 
 
 @pytest.mark.parametrize(("vendor", "count"), [("cpu", 1), ("nvidia", 1), ("nvidia", 4), ("amd", 2)])
@@ -68,7 +68,8 @@ def test_environment_is_the_rendered_one(vendor: str) -> None:
     (group,) = rendered(vendor, 1)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     wanted = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert {**config.ENVIRONMENT, **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE)} == {
+    cores = int(container["resources"]["requests"]["cpu"])
+    assert {**config.environment(subject(vendor, 1, cores)), **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE)} == {
         **{name: value for name, value in wanted.items() if name not in HERE_ON_PURPOSE},
         **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE),
     }

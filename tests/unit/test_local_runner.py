@@ -165,7 +165,7 @@ class TestRunDirectory:
 
     def test_every_path_lies_in_it(self) -> None:
         with rundir.run_directory() as run:
-            settings = {**rundir.run_environment(run), **rundir.private_token(run)}
+            settings = {**rundir.run_environment(run), **rundir.own_ray_environment(run)}
             paths = [value for value in settings.values() if value.startswith("/")]
             assert settings[ENV_STATE_DIR] in paths
             assert all(Path(path).is_relative_to(run) for path in paths)

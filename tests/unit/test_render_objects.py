@@ -120,8 +120,15 @@ class TestEnvironment:
         objects = render(upgrade={"drainSeconds": 7200})
         of_head, of_worker = env(head(objects)), env(worker(objects))
         serve = {name: value for name, value in of_worker.items() if name.startswith("RAY_")}
+        del serve[args.HAPROXY_THREADS]  # each node's own
         assert serve.items() <= of_head.items()
         assert of_head["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "7200"
+
+    @pytest.mark.parametrize(("cpu", "threads"), [("500m", "1"), ("2", "1"), ("5", "2"), ("64", "4")])
+    def test_haproxy_has_a_thread_for_two_cores(self, cpu: str, threads: str) -> None:
+        objects = render(resources={"cpu": cpu}, head={"cpu": "4"})
+        assert env(worker(objects))[args.HAPROXY_THREADS] == threads
+        assert env(head(objects))[args.HAPROXY_THREADS] == "2"
 
     def test_a_short_drain_does_not_shorten_streams_of_healthy_replicas(self) -> None:
         assert env(head(render(upgrade={"drainSeconds": 1})))["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "3600"

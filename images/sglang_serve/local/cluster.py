@@ -20,7 +20,7 @@ from sglang_serve.local.spec import Failed, Spec, needed_cpus, needed_gpus
 
 OBJECT_STORE_BYTES = 128 * 2**20  # requests do not pass through it; Ray's default takes 30 % of the memory
 ATTEMPTS = 3
-_COMMON: dict[str, Any] = {"namespace": "serve", "log_to_driver": True, "logging_level": "warning"}
+_COMMON: dict[str, Any] = {"namespace": "serve", "logging_level": "warning"}
 
 
 @contextmanager
@@ -54,6 +54,7 @@ def _init_own(cpus: int, directory: Path) -> None:
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
         _temp_dir=str(directory),
+        log_to_driver=False,  # RAY_LOG_TO_STDERR
         **_COMMON,
     )
 
@@ -62,7 +63,7 @@ def _init_own(cpus: int, directory: Path) -> None:
 def shared_ray(address: str, env: Mapping[str, str], application: Mapping[str, Any]) -> Iterator[None]:
     """The Ray at `address`; `env` goes to our job's processes only. Refused if it serves: a deploy replaces that."""
     try:
-        ray.init(address=address, runtime_env={"env_vars": dict(env)}, **_COMMON)
+        ray.init(address=address, runtime_env={"env_vars": dict(env)}, log_to_driver=True, **_COMMON)
     except (ConnectionError, RuntimeError) as error:  # another version of Ray or Python is a RuntimeError
         remedy = "stop it (ray stop) to get one for this run alone; if it wants a token, set RAY_AUTH_MODE=token"
         raise Failed("RayUnusable", f"cannot use the Ray at {address}: {error}", remedy) from error

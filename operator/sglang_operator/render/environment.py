@@ -8,6 +8,7 @@ from typing import Any
 from sglang_operator.api import Endpoint
 from sglang_operator.api.rules_address import BUCKETS
 from sglang_operator.render import names
+from sglang_operator.render.quantity import whole_cores
 from sglang_serve import args
 
 Env = dict[str, Any]  # name -> literal text, or the `valueFrom` of a Kubernetes EnvVar
@@ -30,6 +31,7 @@ def head_environment(endpoint: Endpoint) -> Env:
     """Literal environment of the head: the Serve controller reads the same settings as the workers' HAProxy."""
     return {
         **_serve_environment(endpoint.spec.upgrade.drain_seconds),
+        args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.head.cpu)),
         "RAY_USAGE_STATS_ENABLED": "0",  # no calls to the outside that nobody asked for
         # The preStop hooks have drained the node before Ray hears SIGTERM; Ray's own 30 s come on top of every end.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -48,6 +50,7 @@ def worker_environment(endpoint: Endpoint) -> Env:
     return {
         **user,
         **head_environment(endpoint),
+        args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.resources.cpu)),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
         **_places(endpoint),
     }
