@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,30 @@ def greedy_tokens(client: Client) -> list[int]:
     sampling = {"temperature": 0, "max_new_tokens": COMPARED_TOKENS, "ignore_eos": True}
     answer = client.value("POST", "/generate", {"text": "The capital of France is", "sampling_params": sampling})
     return [int(token) for token in answer["output_ids"]]
+
+
+def adapters(client: Client, names: Sequence[str]) -> str:
+    """Adapters are listed beside the model, and each says something else than the model and the other, again and again.
+
+    All of them are asked in one batch too: there the kernels have adapters to tell apart.
+    """
+    models = [NAME, *names]
+    if (listed := {one["id"] for one in client.value("GET", "/v1/models")["data"]}) != set(models):
+        raise Failed(f"/v1/models lists {sorted(listed)}, not {sorted(models)}")
+    said = {model: _begins(client, model) for model in models}
+    if len(set(said.values())) < len(said):
+        raise Failed(f"two of them say the same: {said}")
+    with ThreadPoolExecutor(len(models)) as pool:
+        together = dict(zip(models, pool.map(lambda model: _begins(client, model), models), strict=True))
+    if together != said:
+        raise Failed(f"alone they say {said}, together {together}")
+    return f"{len(names)} adapters and their model say {len(models)} different things, alone and together"
+
+
+def _begins(client: Client, model: str) -> str:
+    """The first tokens of a greedy answer: so few that rounding does not change them."""
+    body = {**chat("Hello.", SURE_TOKENS), "model": model}
+    return str(client.value("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"])
 
 
 def tensor_parallel(client: Client, ranks: int, of_one_rank: list[int]) -> str:

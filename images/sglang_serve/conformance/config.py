@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sglang_serve.engine_args import Place, command_line, engine_args, engine_en
 
 NAME = "conformance"
 DRAIN_SECONDS = 60
+ADAPTER_RANK = 8
 MOST_CPUS = 8  # of a GPU replica: its schedulers and tokenizer use no more
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -45,6 +46,7 @@ class Subject:
     tensor: int = 1
     keys_dir: Path | None = None  # None: open, and admin routes closed
     admin_key_file: Path | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)  # name -> directory
 
     @property
     def serve_args(self) -> args.ServeArgs:
@@ -58,7 +60,14 @@ class Subject:
             require_keys=self.keys_dir is not None,
             admin=self.admin_key_file is not None,
             drain_seconds=DRAIN_SECONDS,
+            lora=args.LoraArgs(ADAPTER_RANK, ["all"], len(self.adapters)) if self.adapters else None,
         )
+
+    @property
+    def live_args(self) -> args.LiveArgs:
+        """What a replica is told once it runs."""
+        rows = [args.AdapterArgs(name, f"file://{path}") for name, path in self.adapters.items()]
+        return args.LiveArgs(adapters=rows or None)
 
 
 def runner_spec(subject: Subject, port: int) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def _deployment(subject: Subject) -> dict[str, Any]:
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,
         "ray_actor_options": {"num_cpus": _cpus(subject), **({"num_gpus": subject.tensor} if gpu else {})},
-        "user_config": args.to_wire(args.LiveArgs()),
+        "user_config": args.to_wire(subject.live_args),
     }
 
 

@@ -62,7 +62,8 @@ def _add_subject(add: Callable[..., object]) -> None:
 
 def _add_run(add: Callable[..., object]) -> None:
     """How much of it, how long, and where the result goes."""
-    add("--quick", action="store_true", help="one engine start: no native comparison, no tensor parallelism")
+    quick = "one engine start: no lost engine, no native comparison, no adapters, no tensor parallelism"
+    add("--quick", action="store_true", help=quick)
     output = "where report and logs go (default: %(default)s)"
     add("--output", type=Path, default=Options.output, metavar="DIR", help=output)
     start = "how long one engine may take to start (default: %(default)s)"

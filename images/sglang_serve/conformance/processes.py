@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from sglang_serve.conformance.outcome import Failed
 
@@ -52,6 +53,11 @@ class Child:
         with suppress(OSError):  # ended meanwhile, or another user's
             return f"{MARK}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Those below this one that call themselves so."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in below if _title(one).startswith(title)]
 
     def end(self, seconds: float) -> None:
         """SIGINT, then SIGKILL for whatever is left after `seconds`."""
@@ -146,6 +152,13 @@ def ended(child: Child, seconds: float = 30) -> Iterator[None]:
 
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def _reason(event: Mapping[str, Any]) -> str:

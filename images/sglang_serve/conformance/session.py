@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sglang_serve.conformance import checks, config, parity
+from sglang_serve.conformance import checks, config, faults, parity
 from sglang_serve.conformance.client import Client
 from sglang_serve.conformance.machine import Machine, look
 from sglang_serve.conformance.options import Options
 from sglang_serve.conformance.outcome import Outcome, Skipped, run
 from sglang_serve.conformance.processes import Endpoint, Native, ended
+from sglang_serve.conformance.tiny_model import ADAPTERS, adapters_of
 from sglang_serve.local.ports import free_port
 
 MOST_RANKS = 8
@@ -65,6 +66,7 @@ class Session:
         self._one_endpoint()
         if not self._options.quick:
             self._check("parity with sglang.launch_server", self._parity)
+            self._check("adapters", self._adapters)
             self._check("tensor parallelism", self._tensor_parallel)
 
     def _check(self, name: str, check: Callable[[], str]) -> bool:
@@ -87,6 +89,9 @@ class Session:
             self._check("requests for parity", lambda: self._ask(client))
             self._check("disconnect", lambda: checks.disconnect(client))
             self._check("keys", lambda: checks.keys(endpoint.url, keys.keys_dir, keys.user, keys.admin, keys.added))
+            if not self._options.quick:
+                start = self._options.start_seconds
+                self._check("a lost engine", lambda: faults.replaced(endpoint, client, start))
             self._check("drain", lambda: checks.drain(endpoint, client))
             self._check("nothing left", lambda: checks.nothing_left(endpoint, self._machine.free_bytes, _free_bytes))
 
@@ -114,6 +119,18 @@ class Session:
         with ended(native):
             native.wait_ready(self._options.start_seconds)
             return parity.compare(parity.ask_all(Client(native.url)), self._answers)
+
+    def _adapters(self) -> str:
+        if self._subject.vendor == "cpu":
+            raise Skipped("SGLang has no LoRA on a CPU")
+        if self._options.model:
+            raise Skipped("there are adapters of the random model only: run it without --model")
+        directory = adapters_of(Path(self._subject.model.removeprefix("file://")))
+        found = {name: directory / name for name in ADAPTERS}
+        endpoint = self._start(replace(self._subject, adapters=found), "adapters.log")
+        with ended(endpoint):
+            self._wait_ready(endpoint)
+            return checks.adapters(Client(endpoint.url), ADAPTERS)
 
     def _tensor_parallel(self) -> str:
         ranks = self._options.tensor or tensor_ranks(len(self._machine.accelerators))

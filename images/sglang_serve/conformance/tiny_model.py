@@ -2,17 +2,26 @@
 
     python -m sglang_serve.conformance.tiny_model DIRECTORY DTYPE
 
+Beside the model, in DIRECTORY-adapters, it has two LoRA adapters, `first` and `second`.
+
 Its text is nonsense, but the same nonsense each time: the weights are seeded, and their wide initialisation gives clear
 winners among the logits, so that greedy decoding does not hang on rounding.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
 from pathlib import Path
 
+from sglang_serve.conformance.config import ADAPTER_RANK
+
 CONTEXT = 32_768  # tokens: streams as long as the checks want
 HEADS = 8  # so that up to eight ranks divide them
+HIDDEN = 64 * HEADS  # 64 is a head size that every attention kernel knows
+LAYERS = 2
+ADAPTERS = ("first", "second")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -20,6 +29,11 @@ CHAT_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
+
+
+def adapters_of(model: Path) -> Path:
+    """Where the adapters of the model in that directory are."""
+    return model.with_name(f"{model.name}-adapters")
 
 
 def make(directory: Path, dtype: str) -> None:
@@ -31,9 +45,9 @@ def make(directory: Path, dtype: str) -> None:
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=vocabulary,
-        hidden_size=64 * HEADS,  # 64 is a head size that every attention kernel knows
+        hidden_size=HIDDEN,
         intermediate_size=128 * HEADS,
-        num_hidden_layers=2,
+        num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=CONTEXT,
@@ -44,6 +58,23 @@ def make(directory: Path, dtype: str) -> None:
         bos_token_id=None,
     )
     Qwen2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+
+
+def make_adapter(directory: Path, seed: int) -> None:
+    """A LoRA adapter of the query and value projections, as PEFT writes it; strong enough to change what is said."""
+    import torch  # noqa: PLC0415 - as above
+    from safetensors.torch import save_file  # noqa: PLC0415
+
+    modules = ["q_proj", "v_proj"]
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": ADAPTER_RANK, "lora_alpha": 2 * ADAPTER_RANK}
+    directory.mkdir(parents=True)
+    (directory / "adapter_config.json").write_text(json.dumps({**config, "target_modules": modules}))
+    random, weights = torch.Generator().manual_seed(seed), {}
+    for layer, module in itertools.product(range(LAYERS), modules):
+        name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+        weights[f"{name}.lora_A.weight"] = torch.randn(ADAPTER_RANK, HIDDEN, generator=random)
+        weights[f"{name}.lora_B.weight"] = torch.randn(HIDDEN, ADAPTER_RANK, generator=random)
+    save_file(weights, directory / "adapter_model.safetensors")
 
 
 def _save_tokenizer(directory: Path) -> int:
@@ -70,3 +101,5 @@ def _save_tokenizer(directory: Path) -> int:
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]), sys.argv[2])
+    for number, adapter in enumerate(ADAPTERS, start=1):
+        make_adapter(adapters_of(Path(sys.argv[1])) / adapter, seed=number)
