@@ -38,6 +38,10 @@ NO_DRIVER = (
     "the node gives the pod no driver: check its driver, its device plugin and the runtime class of its containers "
     "(spec.podTemplate.worker)"
 )
+NO_GRAPH = (
+    "set spec.engine.args cuda_graph_backend_decode and cuda_graph_backend_prefill to disabled, which is slower, to "
+    "see whether the model runs at all; the kernel that failed may want another dtype or attention_backend"
+)
 DISK_FULL = "raise spec.resources.ephemeralStorage, or spec.model.cache.size if the model's volume is full"
 # Of a model; without one of these in it, a line about a missing file is about something else, such as a compiler.
 _FILE = r".*(config\.json|tokenizer|\.safetensors|\.bin\b|\.pth?\b|\.gguf|/models?/)"
@@ -119,8 +123,11 @@ _SIGNS = (
         r"couldn't connect to",
         r"Max retries",
     ),
+    _sign("EngineFailed", r"Capture .*graph failed", remedy=NO_GRAPH),  # whatever a kernel said while it was recorded
     _sign("BadArgument", r"unexpected keyword argument", r"ValueError: (Invalid|Unknown|Unsupported) "),
 )
+# The last line of a traceback, or the first of several: SGLang ends some of its messages with where to report them.
+_RAISED = re.compile(r"^[\w.]*(Error|Exception)(\(\w+\))?: \S")
 # Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
 _ARGUMENT_ERRORS = (TypeError, ValueError, AssertionError)
 
@@ -139,10 +146,11 @@ def classify(error: BaseException, child_errors: str = "") -> StartError:
 
 
 def _essence(text: str, pattern: re.Pattern[str] | None = None) -> str:
-    """The line that says it, or the last one, where a traceback has its error."""
+    """The line that says it, or else that of the last error in the traceback, or else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if pattern and pattern.search(line)]
-    return (said or lines or ["the engine ended without a message"])[-1][:1000]
+    raised = [line for line in lines if _RAISED.match(line)]
+    return (said or raised or lines or ["the engine ended without a message"])[-1][:1000]
 
 
 def first_child_error(directory: Path) -> str:

@@ -56,6 +56,25 @@ def test_what_a_child_process_wrote_decides(reason: str, text: str) -> None:
     assert found.remedy
 
 
+# SGLang 0.5.23 on an H200, a model in float32; the end of the message is the same whatever failed.
+GRAPH = """\
+Exception: Capture cuda graph failed: rmsnorm()::<lambda()> failed to dispatch data type Float
+Possible solutions:
+1. set --mem-fraction-static to a smaller value (e.g., 0.8 or 0.7)
+Open an issue on GitHub https://github.com/sgl-project/sglang/issues/new/choose
+"""
+
+
+def test_advice_behind_an_error_is_not_taken_for_it() -> None:
+    found = classify(RuntimeError("see above"), SCHEDULER + GRAPH)
+    assert found.message == GRAPH.splitlines()[0]
+    assert "cuda_graph_backend_decode" in found.remedy
+    other = classify(RuntimeError("see above"), SCHEDULER + "RuntimeError: wrong\nOpen an issue on GitHub\n")
+    assert (other.reason, other.message) == ("EngineFailed", "RuntimeError: wrong")
+    full = classify(RuntimeError("see above"), SCHEDULER + GRAPH.replace("rmsnorm()", "CUDA out of memory"))
+    assert full.reason == "OutOfMemory"
+
+
 @pytest.mark.parametrize(("reason", "error"), OWN_ERRORS)
 def test_an_exception_of_the_replica_is_classified(reason: str, error: Exception) -> None:
     found = classify(error)

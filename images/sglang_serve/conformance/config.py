@@ -60,13 +60,13 @@ class Subject:
             require_keys=self.keys_dir is not None,
             admin=self.admin_key_file is not None,
             drain_seconds=DRAIN_SECONDS,
-            lora=args.LoraArgs(ADAPTER_RANK, ["all"], len(self.adapters)) if self.adapters else None,
+            lora=args.LoraArgs(ADAPTER_RANK, ("all",), len(self.adapters)) if self.adapters else None,
         )
 
     @property
     def live_args(self) -> args.LiveArgs:
         """What a replica is told once it runs."""
-        rows = [args.AdapterArgs(name, f"file://{path}") for name, path in self.adapters.items()]
+        rows = tuple(args.AdapterArgs(name, f"file://{path}") for name, path in self.adapters.items())
         return args.LiveArgs(adapters=rows or None)
 
 

@@ -103,7 +103,9 @@ def own_ray_environment(run: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_LOG_TO_STDERR": "1",
-        "RAY_LOGGER_LEVEL": "warning",  # of Ray's own processes: how many nodes there are, every five seconds
+        # Ray's own processes would say more than the engine: how many nodes there are, every five seconds.
+        "RAY_LOGGER_LEVEL": "warning",
+        "RAY_BACKEND_LOG_LEVEL": "warning",
     }
 
 
