@@ -5,7 +5,8 @@
 
 On the cluster of `make cluster`, with a real engine in real pods and the operator as a process of this machine.
 A part has one load of three kinds of clients: some keep a connection, some open new ones, some have streams of minutes.
-It has ten events at most, and its counts are written when it ends: a run that is cut short has told what it saw.
+It has ten events at most, and its counts are written when it ends: a run that is cut short has told what it saw, and
+another with the same --json goes on with its counts.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -46,19 +47,45 @@ class Part:
     what: str
     events: int
     count: Count
+    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
 
 
 def main() -> None:
     given = parse_options()
     cluster = LocalCluster(tools.cache() / "run", outlives=True)
     put_tiny_model(cluster.models)
-    parts: list[Part] = []
+    parts = read_parts(given.json)
     for part in chain(ours(cluster, given), kuberays(cluster, given)):  # hours lie between them
         print(f"{part.what}: {part.events} events, {part.count}", flush=True)
         parts.append(part)
-        report = {"date": datetime.now(UTC).date().isoformat(), "parts": [asdict(part) for part in parts]}
-        if given.json:
-            given.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_parts(given.json, parts)
+    for what in dict.fromkeys(part.what for part in parts):
+        of = [part for part in parts if part.what == what]
+        print(f"in all, {what}: {sum(part.events for part in of)} events, {total(of)}")
+
+
+def read_parts(file: Path | None) -> list[Part]:
+    """Those of earlier runs; none without a file."""
+    if file is None or not file.is_file():
+        return []
+    rows = json.loads(file.read_text())["parts"]
+    return [Part(**{**row, "count": Count.read(row["count"])}) for row in rows]
+
+
+def write_parts(file: Path | None, parts: Sequence[Part]) -> None:
+    if file:
+        file.write_text(json.dumps({"parts": [asdict(part) for part in parts]}, indent=1) + "\n")
+
+
+def total(parts: Sequence[Part]) -> Count:
+    """Of all their loads."""
+    counts = [part.count for part in parts]
+    return Count(
+        requests=sum(one.requests for one in counts),
+        longest_seconds=max(one.longest_seconds for one in counts),
+        clients=max(one.clients for one in counts),
+        lost=[lost for one in counts for lost in one.lost],
+    )
 
 
 def parse_options() -> argparse.Namespace:
@@ -69,7 +96,7 @@ def parse_options() -> argparse.Namespace:
     options.add_argument("--clients", type=int, default=2, help="that keep a connection, and as many that do not")
     options.add_argument("--long", type=int, default=1, help="clients with long streams")
     options.add_argument("--long-tokens", type=int, default=2000, help="of each of their streams")
-    options.add_argument("--json", type=Path, help="where to write the counts")
+    options.add_argument("--json", type=Path, help="where the counts are kept, from one run to the next")
     return options.parse_args()
 
 

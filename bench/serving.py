@@ -80,13 +80,15 @@ def native(spec: Mapping[str, Any], python: Path, log: Path) -> Iterator[Server]
     model = Path(args.model.uri.removeprefix("file://"))
     command = [str(python), "-m", "sglang.launch_server", *command_line(engine_args(args, model, Place(NATIVE_PORT)))]
     environment = {**os.environ, **spec["env"], **engine_environment(args, sorted(os.sched_getaffinity(0)))}
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, start_new_session=True)
-    try:
-        wait_until_healthy(process, log)
-        yield Server(NATIVE, f"http://127.0.0.1:{NATIVE_PORT}", process.pid)
-    finally:
-        end(process)
+    with tempfile.TemporaryDirectory(prefix="native-") as scratch:  # SGLang leaves files of its own
+        environment["TMPDIR"] = scratch
+        with log.open("wb") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, start_new_session=True)
+        try:
+            wait_until_healthy(process, log)
+            yield Server(NATIVE, f"http://127.0.0.1:{NATIVE_PORT}", process.pid)
+        finally:
+            end(process)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import waiting
 from cluster.endpoints import ADMIN_KEY, admin_secret, put_tiny_model
-from cluster.load import LONG_TOKENS, Count, Lost
+from cluster.load import LONG_TOKENS, Count
 from localcluster.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
@@ -201,8 +201,7 @@ def load(
     try:
         yield working
         out, _ = process.communicate(timeout=1200)
-        told = json.loads(out)
-        working.count = Count(**{**told, "lost": [Lost(**one) for one in told["lost"]]})
+        working.count = Count.read(json.loads(out))
         COUNTED.append(f"{os.environ.get('PYTEST_CURRENT_TEST', '').partition(' ')[0]}: {working.count}")
     finally:
         process.kill()

@@ -12,7 +12,9 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import aiohttp  # kopf brings it; less CPU than httpx, and the engine shares the machine
 
@@ -39,6 +41,11 @@ class Count:
     longest_seconds: float = 0.0
     clients: int = 0
     lost: list[Lost] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Self:
+        """From what `asdict` made of one."""
+        return cls(**{**told, "lost": [Lost(**one) for one in told["lost"]]})
 
     @property
     def bound(self) -> float:

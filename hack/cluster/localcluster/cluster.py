@@ -84,6 +84,11 @@ class LocalCluster:
         return models
 
     @property
+    def host(self) -> str:
+        """The address under which pods find this machine."""
+        return self._network().host
+
+    @property
     def nodes(self) -> list[Node]:
         """The nodes, to be killed and started again."""
         return self._parts().nodes

@@ -115,6 +115,7 @@ class Session:
         port = free_port()
         command = config.native_command(self._subject, self._model_path, port)
         environment = config.native_environment(self._subject, sorted(os.sched_getaffinity(0)))
+        environment["TMPDIR"] = str(self._keys.directory)  # SGLang leaves files of its own
         native = Native(command, port, environment, self._options.output / "native.log")
         with ended(native):
             native.wait_ready(self._options.start_seconds)

@@ -31,18 +31,20 @@ class NativeServer:
         self._port = free_port()
         own = {"model_path": model, "host": "127.0.0.1", "port": self._port, "device": "cpu"}
         self._command = [str(python), "-m", "sglang.launch_server", *_flags({**own, **arguments})]
-        self._log = tempfile.NamedTemporaryFile("w+", prefix="native-", suffix=".log")  # noqa: SIM115
-        self._process: subprocess.Popen[str] | None = None
+        self._scratch = tempfile.TemporaryDirectory(prefix="native-")  # SGLang leaves files of its own
+        self._log = Path(self._scratch.name) / "log"
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
-        env = {**os.environ, "SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1"}
-        self._process = subprocess.Popen(
-            self._command, env=env, stdout=self._log, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
+        own = {"SGLANG_USE_CPU_ENGINE": "1", "HF_HUB_OFFLINE": "1", "TMPDIR": self._scratch.name}
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             self._wait()
         except BaseException:
@@ -57,7 +59,7 @@ class NativeServer:
             if self._is_up():
                 return
             time.sleep(POLL_SECONDS)
-        lines = Path(self._log.name).read_text(errors="replace").splitlines()[-LOG_LINES:]
+        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         log = "\n".join(line[:LINE_LENGTH] for line in lines)
         raise AssertionError(f"native SGLang did not start: exit code {self._process.poll()}\n{log}")
 
@@ -73,7 +75,7 @@ class NativeServer:
         if self._process is not None:
             _end(psutil.Process(self._process.pid))
             self._process.wait()
-        self._log.close()
+        self._scratch.cleanup()
 
 
 def _end(root: psutil.Process) -> None:
