@@ -51,8 +51,8 @@ UnknownModel = Literal["Answer", "NotFound"]
 
 
 def haproxy_threads(cores: int) -> str:
-    """One for two cores. Threads beyond the cores wake up to take them from the engine: with four instead of one, on
-    two cores, a thousand streams of 64 tokens cost half a CPU second more."""
+    """One for two cores, so that none waits for the core on which the engine is. Four on two cores took 2.2 s of
+    processor time for 2048 streams of 32 tokens, one takes 1.6 s (docs/performance.md)."""
     return str(max(1, min(MOST_HAPROXY_THREADS, cores // 2)))
 
 

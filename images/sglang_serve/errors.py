@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ NO_DRIVER = (
 )
 NO_GRAPH = (
     "set spec.engine.args cuda_graph_backend_decode and cuda_graph_backend_prefill to disabled, which is slower, to "
-    "see whether the model runs at all; the kernel that failed may want another dtype or attention_backend"
+    "see whether the model runs at all; then lower mem_fraction_static or cuda_graph_max_bs_decode, or choose the "
+    "dtype or attention_backend that the kernel wants"
 )
 DISK_FULL = "raise spec.resources.ephemeralStorage, or spec.model.cache.size if the model's volume is full"
 # Of a model; without one of these in it, a line about a missing file is about something else, such as a compiler.
@@ -80,6 +82,7 @@ _SIGNS = (
         "OutOfMemory",
         r"out of memory",  # torch.OutOfMemoryError, cudaErrorMemoryAllocation, HIP
         r"can't allocate memory",  # torch's CPU allocator
+        r"CUBLAS_STATUS_ALLOC_FAILED",
         r"not enough memory|leave no GPU memory",  # SGLang, sizing its key-value cache
         r"MemoryError",
         r"exit code: -9\b",  # the kernel's OOM killer
@@ -123,11 +126,11 @@ _SIGNS = (
         r"couldn't connect to",
         r"Max retries",
     ),
-    _sign("EngineFailed", r"Capture .*graph failed", remedy=NO_GRAPH),  # whatever a kernel said while it was recorded
+    _sign("EngineFailed", r"Capture .*cuda graph failed", remedy=NO_GRAPH),
     _sign("BadArgument", r"unexpected keyword argument", r"ValueError: (Invalid|Unknown|Unsupported) "),
 )
-# The last line of a traceback, or the first of several: SGLang ends some of its messages with where to report them.
-_RAISED = re.compile(r"^[\w.]*(Error|Exception)(\(\w+\))?: \S")
+# SGLang ends some of its messages with advice that is the same whatever failed.
+_ADVICE = re.compile(r"Possible (solutions|suggestions):|Fail when using backend:|Open an issue on GitHub")
 # Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
 _ARGUMENT_ERRORS = (TypeError, ValueError, AssertionError)
 
@@ -146,11 +149,12 @@ def classify(error: BaseException, child_errors: str = "") -> StartError:
 
 
 def _essence(text: str, pattern: re.Pattern[str] | None = None) -> str:
-    """The line that says it, or else that of the last error in the traceback, or else the last."""
+    """The line that says it, or the last one before any advice, where a traceback has its error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = list(itertools.takewhile(lambda line: not _ADVICE.match(line), lines))
     said = [line for line in lines if pattern and pattern.search(line)]
-    raised = [line for line in lines if _RAISED.match(line)]
-    return (said or raised or lines or ["the engine ended without a message"])[-1][:1000]
+    line, last = (said or lines or ["the engine ended without a message"])[-1], (lines or [""])[-1]
+    return (f"{line} {last}" if line.endswith(":") and line != last else line)[:1000]
 
 
 def first_child_error(directory: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,64 @@ def test_ranks_that_say_something_else_are_noticed() -> None:
 def test_another_number_of_ranks_is_noticed() -> None:
     with pytest.raises(Failed, match="tp_size 2, not 4"):
         tensor_parallel(ONE_RANK, ONE_RANK, ranks=4)
+
+
+class _Engine:
+    """Says other tokens through each adapter; `mix` may change which adapter that is, by how many run."""
+
+    def __init__(self, listed: Sequence[str], mix: Callable[[str, int], str] = lambda adapter, _: adapter) -> None:
+        self._listed = listed
+        self._mix = mix
+        self._running = 0
+        self._all_run = threading.Barrier(3)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": name} for name in self._listed]})
+        if request.url.path == "/v1/loads":
+            return httpx.Response(200, json={"loads": [{"num_running_reqs": self._running}]})
+        if request.url.path == "/v1/chat/completions":
+            return httpx.Response(200, json={})
+        return httpx.Response(200, json={"output_ids": self._generate(json.loads(request.content))})
+
+    def _generate(self, body: dict[str, Any]) -> list[int]:
+        in_batch = body["sampling_params"]["max_new_tokens"] == checks.BATCH_TOKENS
+        if in_batch:
+            self._running += 1
+            self._all_run.wait(10)
+            time.sleep(0.2)  # long enough to be seen
+        adapter = self._mix(body["lora_path"] or "", self._running if in_batch else 1)
+        return [hash(adapter) % 100_000] * body["sampling_params"]["max_new_tokens"]
+
+
+def adapters(engine: _Engine) -> str:
+    return checks.adapters(client(engine), ("first", "second"))
+
+
+ALL = (NAME, "first", "second")
+
+
+def test_adapters_that_say_their_own() -> None:
+    assert adapters(_Engine(ALL)).startswith("2 adapters and their model say 3 different things")
+
+
+def test_an_adapter_that_is_not_listed_is_noticed() -> None:
+    with pytest.raises(Failed, match="lists \\['conformance', 'first'\\]"):
+        adapters(_Engine(ALL[:2]))
+
+
+def test_an_adapter_that_is_not_applied_is_noticed() -> None:
+    with pytest.raises(Failed, match="say the same"):
+        adapters(_Engine(ALL, lambda adapter, _: adapter.replace("second", "")))
+
+
+def test_a_batch_that_mixes_them_up_is_noticed() -> None:
+    with pytest.raises(Failed, match="in one batch"):
+        adapters(_Engine(ALL, lambda adapter, running: "first" if running > 1 else adapter))
+
+
+def test_requests_that_do_not_run_side_by_side_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "FREED_SECONDS", 0.1)
+    monkeypatch.setattr(Client, "running", lambda _: 1)
+    with pytest.raises(Failed, match="do not run side by side"):
+        adapters(_Engine(ALL))

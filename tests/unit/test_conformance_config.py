@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import yaml
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint
+from sglang_serve import args
 from sglang_serve.conformance import config
 
-# What a pod has and one machine does not: places, collected output, a load balancer to wait for, long streams.
+# What a pod has and one machine does not, or has from the runner: places, output, cores, a load balancer to wait for,
+# long streams.
 ONLY_IN_PODS = {
+    args.HAPROXY_THREADS,
     "RAY_LOG_TO_STDERR",
     "RAY_BACKEND_LOG_LEVEL",
     "HF_HOME",
@@ -45,8 +50,8 @@ def rendered(vendor: str, count: int) -> Mapping[str, Any]:
     return next(one for one in render_endpoint(parse_endpoint(manifest)) if one["kind"] == "RayService")
 
 
-def subject(vendor: Any, tensor: int, cores: int = 4) -> config.Subject:
-    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=cores, tensor=tensor)
+def subject(vendor: Any, tensor: int) -> config.Subject:
+    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=4, tensor=tensor)
 
 
 @pytest.mark.parametrize(("vendor", "count"), [("cpu", 1), ("nvidia", 1), ("nvidia", 4), ("amd", 2)])
@@ -68,11 +73,20 @@ def test_environment_is_the_rendered_one(vendor: str) -> None:
     (group,) = rendered(vendor, 1)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     wanted = {entry["name"]: entry.get("value") for entry in container["env"]}
-    cores = int(container["resources"]["requests"]["cpu"])
-    assert {**config.environment(subject(vendor, 1, cores)), **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE)} == {
+    assert {**config.ENVIRONMENT, **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE)} == {
         **{name: value for name, value in wanted.items() if name not in HERE_ON_PURPOSE},
         **dict.fromkeys(ONLY_IN_PODS | HERE_ON_PURPOSE),
     }
+
+
+def test_adapters_reach_the_replica_as_they_are_rendered() -> None:
+    found = config.runner_spec(replace(subject("nvidia", 1), adapters={"first": Path("/a")}), 8000)
+    (application,) = json.loads(json.dumps(found["serve_config"]))["applications"]
+    lora = args.serve_args(application["args"]).lora
+    assert lora is not None
+    assert (lora.max_rank, lora.max_loaded) == (config.ADAPTER_RANK, 1)
+    (deployment,) = application["deployments"]
+    assert args.live_args(deployment["user_config"]).adapters == (args.AdapterArgs("first", "file:///a"),)
 
 
 def test_native_server_gets_the_arguments_of_the_replica() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import psutil
 import pytest
+from unit.test_conformance_checks import client
 
 from sglang_serve.conformance import checks, faults
-from sglang_serve.conformance.client import Client
 from sglang_serve.conformance.outcome import Failed
 from sglang_serve.conformance.processes import Child, Endpoint
 
@@ -41,7 +41,7 @@ class _Endpoint:
         self._engine = list(engine)
 
     def processes(self, title: str) -> list[psutil.Process]:
-        assert title == faults.SCHEDULER
+        assert title in (faults.ENGINE, faults.SCHEDULER)
         return self._engine
 
     def tail(self) -> str:
@@ -55,19 +55,19 @@ def lose(endpoint: _Endpoint, names: Iterator[str], what: signal.Signals) -> flo
         name = next(names)
         return httpx.Response(200, json={"replica": name}) if name else httpx.Response(503)
 
-    client = Client("http://test")
-    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(answer))
-    return faults._replaced_after(cast("Endpoint", endpoint), client, what, 0.3)
+    return faults._replaced_after(cast("Endpoint", endpoint), client(answer), what, 0.3)
 
 
 def test_a_replica_under_another_name_is_a_replacement(engine: psutil.Process) -> None:
-    assert lose(_Endpoint(engine), iter(["a", "a", "", "b"]), signal.SIGKILL) < 1
+    lose(_Endpoint(engine), iter(["a", "a", "", "b"]), signal.SIGKILL)
+    assert engine.wait(10) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("name", ["a", ""])
 def test_none_is_noticed(engine: psutil.Process, name: str) -> None:
-    with pytest.raises(Failed, match="no other replica answers since SIGKILL"):
+    with pytest.raises(Failed, match="SIGKILL: no other replica after 0 s") as failed:
         lose(_Endpoint(engine), iter(["a", *[name] * 100]), signal.SIGKILL)
+    assert failed.value.log == "the log"
 
 
 def test_an_engine_that_stays_is_noticed(engine: psutil.Process) -> None:
@@ -76,8 +76,13 @@ def test_an_engine_that_stays_is_noticed(engine: psutil.Process) -> None:
 
 
 def test_without_an_engine_there_is_nothing_to_lose() -> None:
-    with pytest.raises(Failed, match="no process sglang::scheduler to send SIGKILL"):
+    with pytest.raises(Failed, match="no replica, or no sglang::scheduler, to send SIGKILL"):
         lose(_Endpoint(), iter(["a"]), signal.SIGKILL)
+
+
+def test_a_replica_that_does_not_answer_before_is_not_replaced_by_itself(engine: psutil.Process) -> None:
+    with pytest.raises(Failed, match="no replica, or"):
+        lose(_Endpoint(engine), iter(["", "a"]), signal.SIGSTOP)
 
 
 def test_processes_are_found_by_what_they_call_themselves(tmp_path: Path) -> None:
@@ -88,41 +93,3 @@ def test_processes_are_found_by_what_they_call_themselves(tmp_path: Path) -> Non
         assert child.processes("my::other") == []
     finally:
         child.end(0.1)
-
-
-def models(*names: str) -> dict[str, Any]:
-    return {"data": [{"id": name} for name in names]}
-
-
-def adapters(say: Callable[[str], str], *listed: str) -> str:
-    """What the check says of an engine that lists these and answers with `say(model)`."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.method == "GET":
-            return httpx.Response(200, json=models(*listed))
-        model = request.read().decode().partition('"model":"')[2].partition('"')[0]
-        return httpx.Response(200, json={"choices": [{"message": {"content": say(model)}}]})
-
-    client = Client("http://test")
-    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(answer))
-    return checks.adapters(client, ("first", "second"))
-
-
-def test_adapters_that_say_their_own() -> None:
-    assert adapters(str, "conformance", "first", "second").startswith("2 adapters and their model say 3 different")
-
-
-def test_an_adapter_that_is_not_listed_is_noticed() -> None:
-    with pytest.raises(Failed, match="lists \\['conformance', 'first'\\]"):
-        adapters(str, "conformance", "first")
-
-
-def test_an_adapter_that_is_not_applied_is_noticed() -> None:
-    with pytest.raises(Failed, match="say the same"):
-        adapters(lambda model: model.replace("second", "conformance"), "conformance", "first", "second")
-
-
-def test_a_batch_that_mixes_them_up_is_noticed() -> None:
-    counted = iter(range(100))
-    with pytest.raises(Failed, match="together"):
-        adapters(lambda model: f"{model}{next(counted)}", "conformance", "first", "second")

@@ -169,5 +169,6 @@ class TestRunDirectory:
             paths = [value for value in settings.values() if value.startswith("/")]
             assert settings[ENV_STATE_DIR] in paths
             assert all(Path(path).is_relative_to(run) for path in paths)
+            assert settings["RAY_LOG_TO_STDERR"] == "1", "cluster.py has no driver to relay it"
             numbers = [settings[name] for name in rundir.PORT_SETTINGS]
             assert len(set(numbers)) == len(numbers)

@@ -65,6 +65,28 @@ Open an issue on GitHub https://github.com/sgl-project/sglang/issues/new/choose
 """
 
 
+SEVERAL_LINES = [
+    (
+        "triton.compiler.errors.CompilationError: at 33:22:\n  x = tl.dot(a)\nshapes should have M >= 16",
+        "shapes should have M >= 16",
+    ),
+    ("RuntimeError: Error(s) in loading state_dict for Qwen2:\n\tsize mismatch for q_proj", "size mismatch for q_proj"),
+    (
+        "KeyError: 'a'\n\nDuring handling of the above exception, another exception occurred:\n\nAssertionError",
+        "AssertionError",
+    ),
+    (
+        "Exception: Capture cuda graph failed: at 33:22:\nM >= 16\nPossible solutions:\n1. set",
+        "Exception: Capture cuda graph failed: at 33:22: M >= 16",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), SEVERAL_LINES)
+def test_of_several_lines_the_one_that_says_it_is_told(text: str, said: str) -> None:
+    assert classify(RuntimeError("see above"), SCHEDULER + text).message == said
+
+
 def test_advice_behind_an_error_is_not_taken_for_it() -> None:
     found = classify(RuntimeError("see above"), SCHEDULER + GRAPH)
     assert found.message == GRAPH.splitlines()[0]

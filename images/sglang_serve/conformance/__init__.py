@@ -1,4 +1,4 @@
-"""Ten minutes of checks that a serving image does on this machine's accelerators what its documentation says.
+"""About ten minutes of checks that a serving image does on this machine's accelerators what its documentation says.
 
     python -m sglang_serve.conformance
 

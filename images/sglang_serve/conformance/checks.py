@@ -23,6 +23,7 @@ RELOAD_SECONDS = 10  # a key file counts after at most one second, plus a slow f
 DRAINED_STREAM_SECONDS = 6
 LOST_MIB = 256  # of an accelerator's memory: what a driver may keep for itself
 ADMIN_ROUTE = "/flush_cache"
+BATCH_TOKENS = 2_000  # of each answer that shall be made beside others
 COMPARED_TOKENS, SURE_TOKENS = 16, 4  # of a greedy answer: asked for; not to be changed by rounding
 OK, UNAUTHORIZED = 200, 401
 
@@ -153,35 +154,41 @@ def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:100]
 
 
-def greedy_tokens(client: Client) -> list[int]:
-    """What the model says first, token by token."""
-    sampling = {"temperature": 0, "max_new_tokens": COMPARED_TOKENS, "ignore_eos": True}
-    answer = client.value("POST", "/generate", {"text": "The capital of France is", "sampling_params": sampling})
+def greedy_tokens(client: Client, adapter: str | None = None, tokens: int = COMPARED_TOKENS) -> list[int]:
+    """What the model says first, token by token; through an adapter, if it is given."""
+    sampling = {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True}
+    body = {"text": "The capital of France is", "sampling_params": sampling, "lora_path": adapter}
+    answer = client.value("POST", "/generate", body)
     return [int(token) for token in answer["output_ids"]]
 
 
 def adapters(client: Client, names: Sequence[str]) -> str:
-    """Adapters are listed beside the model, and each says something else than the model and the other, again and again.
-
-    All of them are asked in one batch too: there the kernels have adapters to tell apart.
+    """Adapters are models of the API beside theirs, and each has something else to say, the same alone and in a batch
+    with the others: there the kernels have them to tell apart.
     """
     models = [NAME, *names]
     if (listed := {one["id"] for one in client.value("GET", "/v1/models")["data"]}) != set(models):
         raise Failed(f"/v1/models lists {sorted(listed)}, not {sorted(models)}")
-    said = {model: _begins(client, model) for model in models}
-    if len(set(said.values())) < len(said):
-        raise Failed(f"two of them say the same: {said}")
+    for model in models:
+        client.value("POST", "/v1/chat/completions", {**chat("Hello.", 1), "model": model})
+    alone = {model: greedy_tokens(client, _adapter(model))[:SURE_TOKENS] for model in models}
+    if len({tuple(tokens) for tokens in alone.values()}) < len(models):
+        raise Failed(f"two of them say the same tokens: {alone}")
+    if (together := _together(client, models)) != alone:
+        raise Failed(f"alone they say the tokens {alone}, in one batch {together}")
+    return f"{len(names)} adapters and their model say {len(models)} different things, alone and in one batch"
+
+
+def _together(client: Client, models: Sequence[str]) -> dict[str, list[int]]:
+    """How the answers begin that all of them make at the same time."""
     with ThreadPoolExecutor(len(models)) as pool:
-        together = dict(zip(models, pool.map(lambda model: _begins(client, model), models), strict=True))
-    if together != said:
-        raise Failed(f"alone they say {said}, together {together}")
-    return f"{len(names)} adapters and their model say {len(models)} different things, alone and together"
+        asked = {model: pool.submit(greedy_tokens, client, _adapter(model), BATCH_TOKENS) for model in models}
+        wait_for(lambda: client.running() >= len(models), FREED_SECONDS, "requests for all do not run side by side")
+        return {model: answer.result()[:SURE_TOKENS] for model, answer in asked.items()}
 
 
-def _begins(client: Client, model: str) -> str:
-    """The first tokens of a greedy answer: so few that rounding does not change them."""
-    body = {**chat("Hello.", SURE_TOKENS), "model": model}
-    return str(client.value("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"])
+def _adapter(model: str) -> str | None:
+    return None if model == NAME else model
 
 
 def tensor_parallel(client: Client, ranks: int, of_one_rank: list[int]) -> str:

@@ -75,15 +75,10 @@ def runner_spec(subject: Subject, port: int) -> dict[str, Any]:
     paths = {args.ENV_KEYS_DIR: subject.keys_dir, args.ENV_ADMIN_KEY_FILE: subject.admin_key_file}
     return {
         "serve_config": {"proxy_location": "EveryNode", "applications": [_application(subject)]},
-        "env": {**environment(subject), **{name: str(path) for name, path in paths.items() if path}},
+        "env": {**ENVIRONMENT, **{name: str(path) for name, path in paths.items() if path}},
         "http_port": port,
         "grace_seconds": DRAIN_SECONDS,
     }
-
-
-def environment(subject: Subject) -> dict[str, str]:
-    """Of its replica, as in a pod that has the replica's cores."""
-    return {**ENVIRONMENT, args.HAPROXY_THREADS: args.haproxy_threads(_cpus(subject))}
 
 
 def _application(subject: Subject) -> dict[str, Any]:
@@ -98,6 +93,7 @@ def _application(subject: Subject) -> dict[str, Any]:
 
 def _deployment(subject: Subject) -> dict[str, Any]:
     gpu = subject.vendor != "cpu"
+    cpus = min(subject.cores, MOST_CPUS) if gpu else subject.cores
     return {
         "name": args.DEPLOYMENT,
         "num_replicas": 1,
@@ -106,13 +102,9 @@ def _deployment(subject: Subject) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": DRAIN_SECONDS + 30,
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,
-        "ray_actor_options": {"num_cpus": _cpus(subject), **({"num_gpus": subject.tensor} if gpu else {})},
+        "ray_actor_options": {"num_cpus": cpus, **({"num_gpus": subject.tensor} if gpu else {})},
         "user_config": args.to_wire(subject.live_args),
     }
-
-
-def _cpus(subject: Subject) -> int:
-    return subject.cores if subject.vendor == "cpu" else min(subject.cores, MOST_CPUS)
 
 
 def native_command(subject: Subject, model_path: Path, port: int) -> list[str]:

@@ -30,7 +30,7 @@ class Options:
     engine: dict[str, Any] = field(default_factory=dict)  # SGLang server arguments by field name
     vendor: Vendor | None = None  # None: what torch finds
     tensor: int = 0  # ranks of the tensor-parallel check; 0: as many accelerators as there are, at most 8
-    quick: bool = False
+    quick: bool = False  # what one engine start can show
     output: Path = Path("sglang-conformance")
     start_seconds: float = 300
 

@@ -1,4 +1,5 @@
-"""The order of the checks: one endpoint for most of them, the native server, then an endpoint over several ranks."""
+"""The order of the checks: one endpoint for most of them, the native server, then an endpoint with adapters and
+one over several ranks."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ CHAT_TEMPLATE = """\
 
 def adapters_of(model: Path) -> Path:
     """Where the adapters of the model in that directory are."""
+    model = model.resolve()
     return model.with_name(f"{model.name}-adapters")
 
 
@@ -67,7 +68,7 @@ def make_adapter(directory: Path, seed: int) -> None:
 
     modules = ["q_proj", "v_proj"]
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": ADAPTER_RANK, "lora_alpha": 2 * ADAPTER_RANK}
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "adapter_config.json").write_text(json.dumps({**config, "target_modules": modules}))
     random, weights = torch.Generator().manual_seed(seed), {}
     for layer, module in itertools.product(range(LAYERS), modules):

@@ -54,7 +54,7 @@ def _init_own(cpus: int, directory: Path) -> None:
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
         _temp_dir=str(directory),
-        log_to_driver=False,  # RAY_LOG_TO_STDERR
+        log_to_driver=False,  # they write to our log themselves: rundir.own_ray_environment
         **_COMMON,
     )
 

@@ -17,7 +17,7 @@ from sglang_serve.args import ENV_STATE_DIR
 from sglang_serve.local.events import Events
 from sglang_serve.local.ports import require_free, running_ray
 from sglang_serve.local.processes import children, no_process_left, reap_adopted
-from sglang_serve.local.rundir import apply_environment, own_ray_environment, run_directory, run_environment
+from sglang_serve.local.rundir import QUIET, apply_environment, own_ray_environment, run_directory, run_environment
 from sglang_serve.local.spec import Failed, Spec, read_spec
 
 EXIT_STOPPED, EXIT_FAILED = 0, 3
@@ -58,7 +58,9 @@ def serve(spec: Spec, events: Events) -> None:
     require_free(spec.http_host, spec.http_port)
     address = running_ray()
     with run_directory() as run, no_process_left():
-        env = {**spec.env, **run_environment(run), **({} if address else own_ray_environment(run))}
+        env = {**spec.env, **run_environment(run)}
+        if not address:
+            env = {**QUIET, **env, **own_ray_environment(run)}
         apply_environment(env)
         with ray_of(address, spec, env, run, events):
             serve_on_ray(spec, Path(env[ENV_STATE_DIR]), events, shared=bool(address))

@@ -16,12 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sglang_serve import leftovers
-from sglang_serve.args import ENV_STATE_DIR
+from sglang_serve.args import ENV_STATE_DIR, HAPROXY_THREADS, haproxy_threads
 from sglang_serve.local.ports import free_ports
 
 ROOT = Path("/tmp")  # noqa: S108 - directories below it are made 0700 by mkdtemp
 PREFIX = "sgl-"
 STATE = "s"  # of the replicas
+# Of a Ray of this run alone, unless the endpoint says otherwise: its processes would say more than the engine does.
+QUIET = {"RAY_LOGGER_LEVEL": "warning", "RAY_BACKEND_LOG_LEVEL": "warning"}
 # Fixed by default, so that a second endpoint, or any other Ray on this machine, would collide.
 PORT_SETTINGS = (
     "RAY_SERVE_HAPROXY_METRICS_PORT",
@@ -80,6 +82,7 @@ def run_environment(run: Path) -> dict[str, str]:
         ENV_STATE_DIR: str(state),
         "RAY_COLOR_PREFIX": "0",  # the log is a file
         "RAY_DEDUP_LOGS": "0",  # each request has its line
+        HAPROXY_THREADS: haproxy_threads(os.cpu_count() or 1),  # a pod's are those of its spec.resources
         # A busy laptop starts slowly; Serve would kill its proxy after 5 s and try again.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
@@ -103,9 +106,6 @@ def own_ray_environment(run: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_LOG_TO_STDERR": "1",
-        # Ray's own processes would say more than the engine: how many nodes there are, every five seconds.
-        "RAY_LOGGER_LEVEL": "warning",
-        "RAY_BACKEND_LOG_LEVEL": "warning",
     }
 
 

@@ -28,7 +28,9 @@ SGLANG_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
 
 
 def head_environment(endpoint: Endpoint) -> Env:
-    """Literal environment of the head: the Serve controller reads the same settings as the workers' HAProxy."""
+    """Literal environment of the head: the Serve controller reads the same settings as the workers' HAProxy.
+
+    All but its threads, which are those of each pod's own cores."""
     return {
         **_serve_environment(endpoint.spec.upgrade.drain_seconds),
         args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.head.cpu)),
