@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from cluster.actors import Operator, User, load, somebody
-from cluster.endpoints import TINY, tiny_endpoint
+from cluster.endpoints import TINY, administered, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from moto.server import ThreadedMotoServer
 
@@ -31,6 +31,7 @@ def serving(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     del operator  # it runs
     with somebody(cluster, "buckets") as user, bucket(cluster.host, cluster.models / TINY) as url:
         user.run("apply", "--filename=-", stdin=json.dumps(secret({**CREDENTIALS, "AWS_ENDPOINT_URL": url})))
+        user.make_admin_key()
         user.apply(endpoint())
         user.wait_for("Ready", "True", seconds=600)
         yield user
@@ -62,7 +63,7 @@ def model(path: str) -> dict[str, Any]:
 
 def endpoint() -> dict[str, Any]:
     """The tiny endpoint without the mirror that the others have."""
-    made = tiny_endpoint()
+    made = administered(tiny_endpoint())
     made["spec"]["model"] = model("tiny")
     del made["spec"]["podTemplate"], made["spec"]["engine"]
     return made

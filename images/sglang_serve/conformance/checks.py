@@ -23,7 +23,7 @@ RELOAD_SECONDS = 10  # a key file counts after at most one second, plus a slow f
 DRAINED_STREAM_SECONDS = 6
 LOST_MIB = 256  # of an accelerator's memory: what a driver may keep for itself
 ADMIN_ROUTE = "/flush_cache"
-BATCH_TOKENS = 2_000  # of each answer that shall be made beside others
+BATCH_TOKENS = 1_000  # of each answer that shall be made beside others
 COMPARED_TOKENS, SURE_TOKENS = 16, 4  # of a greedy answer: asked for; not to be changed by rounding
 OK, UNAUTHORIZED = 200, 401
 
