@@ -62,6 +62,20 @@ def install(app: Starlette, context: Context) -> None:
     app.add_middleware(report.ReportMiddleware, replica=context.replica)
 
 
+def find_inference_first(app: Starlette) -> None:
+    """Move the routes of inference before all others. Every request looks for its route from the first one on, and Ray
+    Serve looks once more, for the route's name: behind SGLang's sixty others that is 0.06 ms each time.
+
+    Only paths without parameters move, and keep their order. tests/engine/private_names.py sees to it that none of them
+    is answered by a route that is passed over.
+    """
+    app.router.routes.sort(key=lambda route: not _is_inference(getattr(route, "path", None) or ""))
+
+
+def _is_inference(path: str) -> bool:
+    return path == "/generate" or (path.startswith("/v1/") and "{" not in path)
+
+
 def on_startup(app: Starlette, begun: Callable[[], None], failed: Callable[[Exception], Awaitable[Exception]]) -> None:
     """Call `begun` once the app's own lifespan has begun. If it raises instead, raise what `failed` makes of that."""
     native = app.router.lifespan_context

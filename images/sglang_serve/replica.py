@@ -113,6 +113,7 @@ class Replica:
     def build_app(self) -> FastAPI:
         """SGLang's app with our middleware; Serve then runs its lifespan."""
         app = self._running.app()
+        asgi.find_inference_first(app)
         asgi.install(app, self._context(app))
         asgi.on_startup(app, self._begun, self._failed)
         self._app = app

@@ -25,6 +25,7 @@ from sglang.srt.managers import (
 )
 from sglang.srt.utils import auth
 from sglang.srt.utils.aio_rwlock import RWLock
+from starlette.routing import Match
 
 
 def missing(what: str, needed: set[str], found: Any) -> Iterator[str]:
@@ -55,6 +56,7 @@ def differences() -> Iterator[str]:
     yield from engine()
     yield from manager()
     yield from adapters()
+    yield from order()
 
 
 def engine() -> Iterator[str]:
@@ -127,6 +129,24 @@ def adapters() -> Iterator[str]:
     yield from texts("OpenAIServingBase._resolve_lora_path", resolve, "self._parse_model_parameter(")
     yield from missing("LoadLoRAAdapterReqInput", {"lora_name", "lora_path"}, fields(io_struct.LoadLoRAAdapterReqInput))
     yield from missing("UnloadLoRAAdapterReqInput", {"lora_name"}, fields(io_struct.UnloadLoRAAdapterReqInput))
+
+
+def order() -> Iterator[str]:
+    """Routes of inference may be found first only if no other one answers their paths today."""
+    for route in http_server.app.routes:
+        path = getattr(route, "path", None) or ""
+        is_moved = path == "/generate" or (path.startswith("/v1/") and "{" not in path)
+        if is_moved and (first := answering(path, route)) != path:
+            yield f"{path} is answered by {first}, see sglang_serve.asgi.find_inference_first"
+
+
+def answering(path: str, asked: Any) -> str | None:
+    """Path of the first route that takes a request of the kind that `asked` is made for."""
+    methods = getattr(asked, "methods", None)
+    kind = {"type": "http", "method": min(methods)} if methods else {"type": "websocket"}
+    scope = {**kind, "path": path, "headers": [], "root_path": "", "app": http_server.app}
+    found = next(one for one in http_server.app.routes if one.matches(dict(scope))[0] == Match.FULL)
+    return getattr(found, "path", None)
 
 
 def texts(where: str, source: str, *needed: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from sglang_serve import report
 from sglang_serve.args import LiveArgs
-from sglang_serve.asgi import DISCONNECT_DISABLED, Context, install, on_startup, serve_middlewares
+from sglang_serve.asgi import DISCONNECT_DISABLED, Context, find_inference_first, install, on_startup, serve_middlewares
 from sglang_serve.auth import Policy
 from sglang_serve.fan_out import Request as AdminRequest
 from sglang_serve.fan_out import perform
@@ -97,6 +97,21 @@ class Replica:
 def replica(tmp_path: Path) -> Replica:
     (tmp_path / "alice").write_text("a-key")
     return Replica(tmp_path)
+
+
+def test_routes_of_inference_are_found_first() -> None:
+    paths = ["/health", "/v1/models/{model:path}", "/generate", "/v1/completions", "/v1/models", "/start_profile"]
+    app = Starlette(routes=[Route(path, headers) for path in paths])
+    find_inference_first(app)
+    found = [route.path for route in app.routes if isinstance(route, Route)]
+    assert found == [
+        "/generate",
+        "/v1/completions",
+        "/v1/models",
+        "/health",
+        "/v1/models/{model:path}",
+        "/start_profile",
+    ]
 
 
 def test_the_key_is_asked_before_the_body_is_looked_at(tmp_path: Path) -> None:
