@@ -41,7 +41,7 @@ class ReplicaDirectory:
 
     def note_shared_memory(self, pids: Sequence[int]) -> None:
         """Note which files in /dev/shm these processes and ours use: SGLang ends by SIGKILL and leaves them."""
-        (self.path / SHARED_MEMORY).write_text("\n".join(sorted(_shared_memory(pids))))
+        (self.path / SHARED_MEMORY).write_text("\n".join(sorted(shared_memory([*pids, os.getpid()]))))
 
     def remove(self) -> None:
         """Remove all of it; harmless the second time."""
@@ -111,10 +111,21 @@ def _remove_shared_memory(path: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _shared_memory(pids: Sequence[int]) -> set[str]:
-    # A line without a name ends with its inode; a driver's mapping may even hold a line break in its name.
-    names = (line.rpartition(" ")[2] for pid in (*pids, os.getpid()) for line in _maps(pid).splitlines())
-    return {name for name in names if name.startswith(SHARED_PREFIXES)}
+def shared_memory(pids: Sequence[int]) -> set[str]:
+    """Paths of the files in /dev/shm that an engine of these processes leaves when it is killed.
+
+    By their inodes: a semaphore is mapped under the name that it had while it was made.
+    """
+    lines = (line.split() for pid in pids for line in _maps(pid).splitlines() if f" {SHARED}/" in line)
+    mapped = {words[4] for words in lines}
+    return {str(path) for path in SHARED.iterdir() if str(path).startswith(SHARED_PREFIXES) and _inode(path) in mapped}
+
+
+def _inode(path: Path) -> str:
+    try:
+        return str(path.stat().st_ino)
+    except FileNotFoundError:
+        return ""
 
 
 def _maps(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -83,3 +84,10 @@ def test_temporary_files_lie_in_the_directory(state: Path, monkeypatch: pytest.M
     assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).is_relative_to(directory.path)
     assert not Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(state)
     directory.remove()
+
+
+def test_a_semaphore_is_found_although_it_is_mapped_under_another_name() -> None:
+    lock = multiprocessing.get_context("spawn").Lock()
+    name: str = lock._semlock.name  # type: ignore[attr-defined]
+    assert f"/dev/shm/sem.{name.removeprefix('/')}" in leftovers.shared_memory([os.getpid()])
+    assert leftovers.shared_memory([]) == set()

@@ -20,6 +20,7 @@ import httpx
 import psutil
 
 from sglang_serve.conformance.outcome import Failed
+from sglang_serve.leftovers import shared_memory
 
 MARK = "SGLANG_CONFORMANCE_MARK"  # every process below inherits it, also one that leaves session and parent
 TAIL_LINES = 40
@@ -54,10 +55,13 @@ class Child:
             return f"{MARK}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         return False
 
-    def processes(self, title: str) -> list[psutil.Process]:
-        """Those below this one that call themselves so."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [one for one in below if _title(one).startswith(title)]
+    def processes(self, title: str = "") -> list[psutil.Process]:
+        """This one and those below it, of those that call themselves so."""
+        try:
+            own = psutil.Process(self.process.pid)
+            return [one for one in (own, *own.children(recursive=True)) if _title(one).startswith(title)]
+        except psutil.NoSuchProcess:
+            return []
 
     def end(self, seconds: float) -> None:
         """SIGINT, then SIGKILL for whatever is left after `seconds`."""
@@ -127,6 +131,13 @@ class Native(Child):
     def __init__(self, command: Sequence[str], port: int, env: Mapping[str, str], log: Path) -> None:
         super().__init__(command, log, env)
         self.url = f"http://127.0.0.1:{port}"
+
+    def end(self, seconds: float) -> None:
+        """As its base; SGLang ends by SIGKILL and leaves its shared memory."""
+        left = shared_memory([one.pid for one in self.processes()])
+        super().end(seconds)
+        for path in left:
+            Path(path).unlink(missing_ok=True)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until /health answers 200, which it does after the server's own warm-up."""
