@@ -37,7 +37,7 @@ from sglang_operator.cli.machine import engine_python
 from sglang_operator.render import render_endpoint
 from sglang_serve.args import serve_args
 from sglang_serve.engine_args import Place, command_line, engine_args, engine_environment
-from sglang_serve.leftovers import shared_memory
+from sglang_serve.leftovers import shared_memory_removed
 
 START_SECONDS = 560
 NATIVE_PORT = 21500
@@ -98,14 +98,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
         tree = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         tree = []
-    files = shared_memory([process.pid, *(one.pid for one in tree)])
-    process.terminate()
-    _, left = psutil.wait_procs([*tree, psutil.Process(process.pid)] if process.poll() is None else tree, timeout=20)
-    for one in left:
-        one.kill()
-    process.wait()
-    for path in files:  # SGLang leaves them
-        Path(path).unlink(missing_ok=True)
+    with shared_memory_removed([process.pid, *(one.pid for one in tree)]):
+        process.terminate()
+        alive = [*tree, psutil.Process(process.pid)] if process.poll() is None else tree
+        _, left = psutil.wait_procs(alive, timeout=20)
+        for one in left:
+            one.kill()
+        process.wait()
 
 
 def wait_until_healthy(process: subprocess.Popen[bytes], log: Path) -> None:

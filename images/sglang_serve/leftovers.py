@@ -121,6 +121,17 @@ def shared_memory(pids: Sequence[int]) -> set[str]:
     return {str(path) for path in SHARED.iterdir() if str(path).startswith(SHARED_PREFIXES) and _inode(path) in mapped}
 
 
+@contextmanager
+def shared_memory_removed(pids: Sequence[int]) -> Iterator[None]:
+    """These processes end in the block; what they leave in /dev/shm is removed after it."""
+    left = shared_memory(pids)
+    try:
+        yield
+    finally:
+        for path in left:
+            Path(path).unlink(missing_ok=True)
+
+
 def _inode(path: Path) -> str:
     try:
         return str(path.stat().st_ino)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from bucket import BUCKET, bucket_with
 from cluster.actors import Operator, User, load, somebody
 from cluster.endpoints import TINY, administered, tiny_endpoint
 from localcluster.cluster import LocalCluster
-from moto.server import ThreadedMotoServer
 
 from sglang_operator.render.names import OBJECTS_DIR
 
-BUCKET = "models"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-# A signature that nobody checks; moto wants to see one.
-SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host"}
 BODY = {"model": "any", "prompt": "License", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
@@ -29,28 +24,12 @@ pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 def serving(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """An endpoint of the model in the bucket."""
     del operator  # it runs
-    with somebody(cluster, "buckets") as user, bucket(cluster.host, cluster.models / TINY) as url:
+    with somebody(cluster, "buckets") as user, bucket_with(cluster.models / TINY, cluster.host) as url:
         user.run("apply", "--filename=-", stdin=json.dumps(secret({**CREDENTIALS, "AWS_ENDPOINT_URL": url})))
         user.make_admin_key()
         user.apply(endpoint())
         user.wait_for("Ready", "True", seconds=600)
         yield user
-
-
-@contextmanager
-def bucket(host: str, model: Path) -> Iterator[str]:
-    """An S3 server at an address that pods reach, which has the files of the model below `tiny/`."""
-    server = ThreadedMotoServer(ip_address=host, port=0)
-    server.start()
-    try:
-        url = f"http://{host}:{server.get_host_and_port()[1]}"
-        httpx.put(f"{url}/{BUCKET}", headers=SIGNED).raise_for_status()
-        for file in model.iterdir():
-            path = f"{url}/{BUCKET}/tiny/{file.name}"
-            httpx.put(path, headers=SIGNED, content=file.read_bytes()).raise_for_status()
-        yield url
-    finally:
-        server.stop()
 
 
 def secret(entries: dict[str, str]) -> dict[str, Any]:

@@ -7,28 +7,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from bucket import BUCKET, bucket_with
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
-from moto.server import ThreadedMotoServer
 
-BUCKET = "models"
-# A signature that nobody checks; moto wants to see one.
-SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host"}
 GREEDY = {"prompt": "Hello", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
 def storage(tiny_model: Path) -> Iterator[str]:
     """A bucket with the tiny model."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    httpx.put(f"{url}/{BUCKET}", headers=SIGNED).raise_for_status()
-    for file in tiny_model.iterdir():
-        path = f"{url}/{BUCKET}/tiny/{file.name}"
-        httpx.put(path, headers=SIGNED, content=file.read_bytes()).raise_for_status()
-    yield url
-    server.stop()
+    with bucket_with(tiny_model) as url:
+        yield url
 
 
 @pytest.mark.long

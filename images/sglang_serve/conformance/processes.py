@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from sglang_serve.conformance.outcome import Failed
-from sglang_serve.leftovers import shared_memory
+from sglang_serve.leftovers import shared_memory_removed
 
 MARK = "SGLANG_CONFORMANCE_MARK"  # every process below inherits it, also one that leaves session and parent
 TAIL_LINES = 40
@@ -134,10 +134,8 @@ class Native(Child):
 
     def end(self, seconds: float) -> None:
         """As its base; SGLang ends by SIGKILL and leaves its shared memory."""
-        left = shared_memory([one.pid for one in self.processes()])
-        super().end(seconds)
-        for path in left:
-            Path(path).unlink(missing_ok=True)
+        with shared_memory_removed([one.pid for one in self.processes()]):
+            super().end(seconds)
 
     def wait_ready(self, seconds: float) -> None:
         """Wait until /health answers 200, which it does after the server's own warm-up."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
-from sglang_serve.leftovers import shared_memory
+from sglang_serve.leftovers import shared_memory_removed
 from sglang_serve.local.ports import free_port
 
 START_SECONDS = 600  # cold caches on two busy cores
@@ -82,14 +82,12 @@ class NativeServer:
 def _end(root: psutil.Process) -> None:
     """SIGTERM lets SGLang end its children; what is left after that is killed. Its shared memory it leaves itself."""
     family = [root, *root.children(recursive=True)]
-    left = shared_memory([one.pid for one in family])
-    root.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=STOP_SECONDS)
-    for path in left:
-        Path(path).unlink(missing_ok=True)
+    with shared_memory_removed([one.pid for one in family]):
+        root.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
 def _flags(arguments: Mapping[str, Any]) -> list[str]:
