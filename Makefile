@@ -136,8 +136,9 @@ bench: venv engine ## Ratio of an endpoint to native `sglang serve`: a tiny mode
 	$(BIN)/python bench/serving.py $(BENCH_ARGS)
 
 .PHONY: soak
-soak: venv engine ## What 100 upgrades and 20 kills lose, on the cluster of `make cluster`; half a day (SOAK_ARGS=--help)
-	PYTHONPATH=tests:hack/cluster $(BIN)/python bench/hitless.py $(or $(SOAK_ARGS),--upgrades 100 --kills 20 --kuberay 10 --long-tokens 24000)
+soak: venv engine ## What 100 upgrades and 20 kills lose, on the cluster of `make cluster`; most of a day (SOAK_ARGS=--help)
+	PYTHONPATH=tests:hack/cluster $(BIN)/python bench/hitless.py --json docs/soak.json --page docs/reliability.md \
+		$(or $(SOAK_ARGS),--upgrades 100 --kills 20 --kuberay 10 --long-tokens 13000)
 
 ##@ Generated files
 

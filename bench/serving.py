@@ -166,13 +166,37 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "| c | server | rps | TTFT p50 / p99 ms | ITL p50 / p99 ms | errors | rps ratio (range) | TTFT p50 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for concurrency in sorted({row["concurrency"] for row in rows}):
-        of = {
+    for concurrency, of in by_concurrency(rows).items():
+        lines += [line(concurrency, name, of) for name in (NATIVE, OURS)]
+    return "\n".join(lines)
+
+
+def by_concurrency(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, list[Mapping[str, Any]]]]:
+    """Rows of each server, by how many asked at once."""
+    return {
+        concurrency: {
             name: [row for row in rows if (row["server"], row["concurrency"]) == (name, concurrency)]
             for name in (NATIVE, OURS)
         }
-        lines += [line(concurrency, name, of) for name in (NATIVE, OURS)]
-    return "\n".join(lines)
+        for concurrency in sorted({row["concurrency"] for row in rows})
+    }
+
+
+def shortfalls(rows: Sequence[Mapping[str, Any]], least: float) -> list[str]:
+    """Where the median ratio of requests per second is below `least`, and where requests to ours failed."""
+    found = []
+    for concurrency, of in by_concurrency(rows).items():
+        ratio = statistics.median(ratios_of(of))
+        if ratio < least:
+            found.append(f"c={concurrency}: {ratio:.3f} of native, at least {least} is required")
+        if errors := sum(row["errors"] for row in of[OURS]):
+            found.append(f"c={concurrency}: {errors} requests failed")
+    return found
+
+
+def ratios_of(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float]:
+    """Ours to native, of each round."""
+    return [mine["rps"] / theirs["rps"] for theirs, mine in zip(of[NATIVE], of[OURS], strict=True)]
 
 
 def line(concurrency: int, name: str, of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -189,8 +213,8 @@ TIMES = ("ttft_p50", "ttft_p99", "itl_p50", "itl_p99")
 
 def versus(of: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[str, str]:
     """Ratio of rps and difference of TTFT, taken within each round."""
-    pairs = list(zip(of[NATIVE], of[OURS], strict=True))
-    ratios = [mine["rps"] / theirs["rps"] for theirs, mine in pairs]
+    ratios = ratios_of(of)
+    pairs = zip(of[NATIVE], of[OURS], strict=True)
     later = statistics.median(mine["ttft_p50"] - theirs["ttft_p50"] for theirs, mine in pairs)
     return f"**{statistics.median(ratios):.3f}** ({min(ratios):.3f} to {max(ratios):.3f})", f"{later:+.1f} ms"
 
@@ -205,6 +229,7 @@ def options_of(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--least", type=int, default=24, help="requests of a round at the least")
     parser.add_argument("--words", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--require", type=float, help="exit with 1 if a ratio is less, or a request of ours failed")
     parser.add_argument("--json", type=Path, help="write every round here")
     parser.add_argument("--logs", type=Path, help="keep both servers' logs here")
     return parser.parse_args(argv)
@@ -263,6 +288,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "memory": memory}, indent=1))
     print(table(rows), f"\nmemory: {json.dumps(memory)}")
+    if options.require is not None and (short := shortfalls(rows, options.require)):
+        sys.exit("\n".join(short))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import os
 import urllib.request
 import warnings
@@ -49,6 +50,13 @@ def errors(rendered: Mapping[str, Any]) -> list[str]:
         validator = _crd_validator(rendered["apiVersion"], rendered["kind"])
         return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(rendered)]
     return [problem for version in versions()["kubernetes"] for problem in _core_errors(rendered, version)]
+
+
+def fields_of_kind(name: str) -> list[str]:
+    """The fields of a part of Kubernetes' API, as `io.k8s.api.core.v1.PodSpec`, in the newest tested version."""
+    directory = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+    found = directory / f"v{versions()['kubernetes'][-1]}.0-local-strict" / "_definitions.json"
+    return list(json.loads(found.read_text())["$defs"][name]["properties"])
 
 
 def _core_errors(rendered: Mapping[str, Any], version: str) -> list[str]:

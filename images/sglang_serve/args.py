@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 IMPORT_PATH = "sglang_serve.server:build"
 DEPLOYMENT = "SGLangServer"
-# Four lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
+# Five lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
 # sets `option splice-request` there, under which HAProxy 2.8 misses in one of ten cases that a client has gone
 # which waits for its first byte, and the engine works on for nobody (docs/adr/0006-no-splice-request.md).
 # `option httpclose`: each response ends its connection, so that no client stays on a revision that traffic has left
 # (docs/adr/0008-one-request-per-connection.md).
 # `option http-buffer-request`: a request goes to a replica when it is whole, and only such a one is sent again to
 # another (docs/adr/0013-requests-are-whole-before-they-are-sent.md).
+# `timeout http-request`: Ray sets none, so that a connection which brings nothing kept one of HAProxy's 4096 places for
+# as long as a silent websocket may, a day. It ends when a request is whole, or fills the buffer: no large body is cut.
 HAPROXY_RETRY_ON = "\n".join(
     (
         "conn-failure empty-response",
         "no option splice-request",
         "option httpclose",
         "option http-buffer-request",
+        "timeout http-request 600s",
     )
 )
 HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"
 MOST_HAPROXY_THREADS = 4  # Ray's default
+COMMIT = re.compile(r"[0-9a-f]{40}")  # what a branch or tag of the hub is at a time
 SERVE_MIDDLEWARES = "sglang_serve.asgi:serve_middlewares"  # what Ray Serve puts before its own handling of a request
 
 # Where the pod mounts things; the environment carries them so that a laptop can point elsewhere with the same app args.
@@ -42,6 +47,7 @@ ENV_MODEL_MIRROR = "SGLANG_SERVE_MODEL_MIRROR"  # <dir>/<org>/<name> is used bef
 ENV_PVC_ROOT = "SGLANG_SERVE_PVC_ROOT"  # pvc://claim/path is read from <root>/claim/path
 ENV_METRICS_PORT = "SGLANG_SERVE_METRICS_PORT"  # of the pod's page of SGLang's series; 0: none
 ENV_OBJECTS_DIR = "SGLANG_SERVE_OBJECTS_DIR"  # s3:// and gs:// models are downloaded below it
+FRONT_PORT = 8000  # of a pod's HAProxy: where clients' requests come in
 DEFAULT_METRICS_PORT = 8081
 DEFAULT_STATE_DIR = "/tmp/sglang-serve"  # noqa: S108 - per-replica directories below it are created 0700
 
@@ -140,6 +146,7 @@ class LiveArgs:
     max_body_bytes: int = 67_108_864
     hold_seconds: int | None = None  # how long a request waits while no replica runs; None: for ever
     adapters: Sequence[AdapterArgs] | None = None  # all that shall be loaded; None: the engine takes none
+    model_commit: str | None = None  # what the model's branch was for this revision's first Ray cluster; "": not known
 
 
 T = TypeVar("T")

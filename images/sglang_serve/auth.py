@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve import args
 from sglang_serve.keys import KeyRing
@@ -114,8 +114,24 @@ class AuthMiddleware:
         decision = Decision(HTTPStatus.OK, scope[TRUSTED]) if TRUSTED in scope else decide(self._policy, scope)
         if decision.status is HTTPStatus.OK:
             scope[KEY_NAME] = decision.key
-            return await self._app(scope, receive, send)
+            return await self._app(scope, receive, _with_subprotocol(scope, send))
         return await refuse(scope, send, decision.status)
+
+
+def _with_subprotocol(scope: Scope, send: Send) -> Send:
+    """A browser that offers subprotocols ends a websocket that chooses none of them, and SGLang chooses none. So where
+    the key is one of them, the first of the others is chosen: the key must not come back."""
+    offered = scope.get("subprotocols", ())
+    others = [one for one in offered if not one.startswith(SUBPROTOCOL_PREFIX)]
+    if not others or len(others) == len(offered):
+        return send
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": others[0]}
+        await send(message)
+
+    return wrapped
 
 
 async def refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:

@@ -8,6 +8,7 @@ replicas, so it is that of one pod, and ends with the container.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,11 +34,14 @@ def failed_starts(state: Path) -> int:
         return 0
 
 
-def note_failure(state: Path) -> None:
-    """One more."""
+def note_failure(state: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    """One more. On a full disk it cannot be noted, and the next start would not wait: so the shortest pause is now."""
     fresh = state / f"{FILE}.new"
-    fresh.write_text(str(failed_starts(state) + 1))
-    fresh.replace(state / FILE)
+    try:
+        fresh.write_text(str(failed_starts(state) + 1))
+        fresh.replace(state / FILE)
+    except OSError:
+        sleep(FIRST_SECONDS)
 
 
 def note_success(state: Path) -> None:

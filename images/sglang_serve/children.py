@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,9 @@ from sglang_serve.collector import SELDOM
 from sglang_serve.health import end_process_after
 
 ENV_ERRORS: Final = "SGLANG_SERVE_ERRORS"  # directory where the engine's processes write what broke them
-ERROR_BYTES: Final = 65_536
+# What SGLang logs last of a process that ends, with the traceback. Its other errors are about single requests, and have
+# what clients sent in them.
+END: Final = re.compile(r"\w+ hit an exception: ")
 
 _USUAL: Final = gc.get_threshold()
 gc.set_threshold(*SELDOM)
@@ -27,15 +30,20 @@ gc.set_threshold(*SELDOM)
 def run_detokenizer(native: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     """SGLang's detokenizer."""
     gc.set_threshold(*_USUAL)
+    _keep_why_it_ends()
     native(*args, **kwargs)
 
 
 def run_scheduler(native: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """SGLang's scheduler. What breaks it SGLang only logs; here it is also kept for the replica to read."""
+    """SGLang's scheduler."""
     gc.set_threshold(*_USUAL)
-    path = Path(os.environ[ENV_ERRORS]) / str(os.getpid())
-    handler = logging.FileHandler(path, delay=True)
-    handler.setLevel(logging.ERROR)
-    handler.addFilter(lambda _: not path.exists() or path.stat().st_size < ERROR_BYTES)  # the first error explains all
-    logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log
+    _keep_why_it_ends()
     end_process_after(native, *args, **kwargs)
+
+
+def _keep_why_it_ends() -> None:
+    """What breaks this process SGLang only logs; let it also be written for the replica to read."""
+    handler = logging.FileHandler(Path(os.environ[ENV_ERRORS]) / str(os.getpid()), delay=True)
+    handler.setLevel(logging.ERROR)
+    handler.addFilter(lambda record: bool(END.match(record.getMessage())))
+    logging.getLogger("sglang").addHandler(handler)  # the root's handlers go when SGLang sets up its own log

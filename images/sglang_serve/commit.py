@@ -1,6 +1,7 @@
 """Which commit a branch of the hub is, for all replicas and nodes of one Ray cluster.
 
-Why: docs/adr/0014-one-commit-for-a-ray-cluster.md.
+Why: docs/adr/0014-one-commit-for-a-ray-cluster.md. What an earlier Ray cluster of the same revision has found, the
+operator tells in `LiveArgs`: docs/adr/0018-one-commit-for-a-revision.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class RayStore:
 
 
 def agreed(store: Store, serve_args: ServeArgs, resolve: Callable[[], str]) -> str:
-    """The commit that the first replica found. `resolve` asks the hub; "": the model has no commit."""
+    """The commit that the first replica found. `resolve` finds it; "": the model has no commit."""
     key = _key(serve_args)
     if known := store.get(key):
         return known

@@ -5,6 +5,9 @@ The end of a pod says nothing to Ray Serve: the raylet dies at SIGTERM and runni
 the node preempted, upon which Serve stops the replica in order (it leaves HAProxy, running streams finish), and waits
 until the replica is gone. Only then the kubelet sends SIGTERM. Where a replica has several nodes its first one is the
 one that drains, whichever of its pods is deleted: Serve knows of that one only, and the others end with it.
+
+The pod's HAProxy may have more: it hands requests to any replica, and what it has handed to one on another pod is
+waited for, too. Serve keeps HAProxy on a node without replicas until it has no more to do.
 """
 
 from __future__ import annotations
@@ -37,23 +40,39 @@ class Node:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Drain this node; 0 when its replica is gone, 1 if it is still there after `--seconds`."""
+    """Drain this node; 0 when nothing is left here that a client waits for, 1 if something is after `--seconds`."""
     parser = argparse.ArgumentParser(prog="python -m sglang_serve.drain", description="Hand over this pod's replica.")
-    parser.add_argument("--seconds", type=float, required=True, help="how long the replica may take to stop")
+    parser.add_argument("--seconds", type=float, required=True, help="how long it may take")
     deadline = time.monotonic() + (seconds := parser.parse_args(argv).seconds)
-    if find_node(PROC) is None or not any(parts(PROC)):
-        say("no replica here")
-        return 0
     asked = False
-    while any(parts(PROC)):
+    while what := left_here():
         if (left := deadline - time.monotonic()) < 0:
-            say(f"the replica is still there after {seconds:.0f} s")
+            say(f"after {seconds:.0f} s there is still {what}")
             return 1
         # Again until it is heard: the head may come back, with another address.
-        asked = asked or all(request_drain(node, left) for node in to_drain(PROC))
+        if not asked and (nodes := to_drain(PROC)):
+            asked = all(request_drain(node, left) for node in nodes)
         time.sleep(POLL_SECONDS)
-    say("the replica is gone")
+    say("nothing is left here")
     return 0
+
+
+def left_here() -> str:
+    """What would be lost with this pod; "" if nothing, or if its Ray has ended already and all with it."""
+    if find_node(PROC) is None:
+        return ""
+    if any(parts(PROC)):
+        return "a replica"
+    return f"{count} connections of clients" if (count := front_connections()) else ""
+
+
+def front_connections() -> int:
+    """Connections of clients to HAProxies of this pod, those that it has replaced included: each answer ends its own
+    (ADR 0008), so that one is a request, or one that a client opened and has not used yet."""
+    import psutil  # noqa: PLC0415 - a dependency of SGLang
+
+    established = (one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_ESTABLISHED)
+    return sum(getattr(one.laddr, "port", 0) == args.FRONT_PORT for one in established)
 
 
 def to_drain(proc: Path) -> list[Node]:

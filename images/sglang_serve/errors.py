@@ -139,13 +139,14 @@ def classify(error: BaseException, child_errors: str = "") -> StartError:
     """The StartError that an exception of the engine's start amounts to; `child_errors`: what its processes wrote."""
     if isinstance(error, StartError):
         return error
-    text = child_errors or f"{type(error).__name__}: {error}"
-    for sign in _SIGNS:
+    # A process that is killed writes nothing: then the replica's own error tells, and others wrote of the sequel only.
+    texts = [text for text in (child_errors, f"{type(error).__name__}: {error}") if text]
+    for text, sign in itertools.product(texts, _SIGNS):
         if sign.pattern.search(text):
             return StartError(sign.reason, _essence(text, sign.pattern), sign.remedy)
     if not child_errors and isinstance(error, _ARGUMENT_ERRORS):
-        return StartError("BadArgument", _essence(text))
-    return StartError("EngineFailed", _essence(text))
+        return StartError("BadArgument", _essence(texts[0]))
+    return StartError("EngineFailed", _essence(texts[0]))
 
 
 def _essence(text: str, pattern: re.Pattern[str] | None = None) -> str:

@@ -19,7 +19,7 @@ import psutil
 
 PROBE_SECONDS = 20.0  # SGLang's own limit for its /health. Serve replaces a replica after three failures in a row
 WARM_UP_SECONDS = 600.0  # SGLang's own limit too: kernels may be compiled
-UPDATE_SECONDS = 600.0  # that an engine may be silent over new weights: it reads them as slowly as a model that starts
+UPDATE_SECONDS = 600.0  # that an order may take: new weights are read as slowly as a model that starts
 LOOK_SECONDS = 0.25
 
 
@@ -43,8 +43,8 @@ class Probed(Protocol):
         """Whether it is silent because it was told to."""
 
     @property
-    def is_updating(self) -> bool:
-        """Whether it takes new weights: until it has them it answers nothing."""
+    def has_order(self) -> bool:
+        """Whether it carries out an order, such as to take new weights: until it has it answers nothing."""
 
     async def answer(self) -> None:
         """Run one minimal request."""
@@ -65,17 +65,17 @@ async def require_warm_up(engine: Probed, seconds: float = WARM_UP_SECONDS) -> N
 
 
 class Watch:
-    """Asks one engine whether it lives, and remembers since when it has been taking new weights."""
+    """Asks one engine whether it lives, and remembers since when it has been carrying out an order."""
 
     def __init__(self, engine: Probed, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._clock = clock
-        self._updating_since: float | None = None
+        self._order_since: float | None = None
 
     async def require_answer(self, seconds: float = PROBE_SECONDS) -> None:
         """Return when the engine answers a minimal request, or sends anything else: a busy engine is a healthy one.
 
-        Raises Unhealthy after `seconds` of silence, over new weights after UPDATE_SECONDS.
+        Raises Unhealthy after `seconds` of silence, over an order after UPDATE_SECONDS.
         """
         began = self._clock()
         asked = asyncio.create_task(self._engine.answer())
@@ -85,13 +85,13 @@ class Watch:
         return self._engine.last_heard > began or self._may_be_silent()
 
     def _may_be_silent(self) -> bool:
-        if not self._engine.is_updating:
-            self._updating_since = None
+        if not self._engine.has_order:
+            self._order_since = None
             return self._engine.is_paused
-        if self._updating_since is None:
-            self._updating_since = self._clock()
-        # One update after the other: it is heard in between.
-        silent_since = max(self._updating_since, self._engine.last_heard)
+        if self._order_since is None:
+            self._order_since = self._clock()
+        # One order after the other: it is heard in between.
+        silent_since = max(self._order_since, self._engine.last_heard)
         return self._engine.is_paused or self._clock() - silent_since < UPDATE_SECONDS
 
 
@@ -153,7 +153,8 @@ def kill_children() -> None:
     """End whatever this process has started. Returns when it is gone, and its memory with it."""
     children = psutil.Process().children(recursive=True)
     for child in children:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # the end of one takes others along
+            child.kill()
     psutil.wait_procs(children, timeout=10)
 
 

@@ -128,9 +128,9 @@ class HoldMiddleware:
         self._controller = Controller(look, clock)
         self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
         self._room = _Room()
-        # As SGLang's app answers browsers.
+        # As SGLang's app answers browsers. What is no question to it goes on, never to the proxy, which has no bound.
         self._cors = CORSMiddleware(
-            app, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
+            self._hold, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
         )
         self._is_replica = is_replica or in_replica
         self._clock = clock
@@ -168,8 +168,7 @@ class HoldMiddleware:
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = await self._controller.settings()
-        needs_no_key = auth.is_open(scope) and settings.running
-        if settings.require_keys and not needs_no_key and not self._may_wake(scope):
+        if settings.require_keys and not self._may_wake(scope) and not await self._needs_no_key(scope):
             return await self._let_sleep(scope, send)
         if len(self._waiting()) >= MOST_HELD:
             return await _refuse(scope, send, TOO_MANY)
@@ -194,6 +193,10 @@ class HoldMiddleware:
             return await self._answer_watcher(send)
         return await auth.refuse(scope, send, HTTPStatus.UNAUTHORIZED)
 
+    async def _needs_no_key(self, scope: Scope) -> bool:
+        """Whether a replica that runs now would answer it without one: what `settings` knew may be hours old."""
+        return auth.is_open(scope) and bool((await self._controller.situation()).running)
+
     def _may_wake(self, scope: Scope) -> bool:
         """A replica, once there, looks again, and for the admin key on admin routes alone."""
         key = auth.presented_key(scope)
@@ -216,7 +219,8 @@ class HoldMiddleware:
 
 def _is_preflight(scope: Scope) -> bool:
     """A browser's question, before the request itself, whether its page may send it: it has no key."""
-    return scope.get("method") == "OPTIONS" and "access-control-request-method" in Headers(scope=scope)
+    asks = {"origin", "access-control-request-method"}
+    return scope.get("method") == "OPTIONS" and asks <= set(Headers(scope=scope))
 
 
 async def _refuse(scope: Scope, send: Send, message: str) -> None:

@@ -20,8 +20,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session
 
+from sglang_serve import hub_resume
+from sglang_serve.args import COMMIT
 from sglang_serve.errors import StartError
-from sglang_serve.hub_cache import COMMIT, HubCache
+from sglang_serve.hub_cache import HubCache
 from sglang_serve.progress import Say, following
 from sglang_serve.weights import Bytes, unneeded
 
@@ -75,7 +77,7 @@ def _ask(repository: str, revision: str) -> _Listing | Exception:
     except HFValidationError:
         raise
     except Exception as error:  # whatever the HTTP client of this hub version raises
-        if isinstance(error, HfHubHTTPError) and not _is_passing(error):
+        if isinstance(error, HfHubHTTPError) and not (_is_passing(error) or _is_of_a_commit(error, revision)):
             raise
         return error
     files = {
@@ -102,9 +104,10 @@ def _limit(request: httpx.Request) -> None:
 def _complete(repository: str, found: _Listing, load_format: str, say: Say) -> Path:
     leave = unneeded(tuple(found.files), load_format)
     wanted = [file for name, file in found.files.items() if name not in leave]
-    cache, total = _cache(repository), Bytes(sum(file.size for file in wanted))
-    cache.remove_leftovers()
-    arrived = cache.arrived({file.blob for file in wanted})  # on disk: versions of the client count differently
+    cache, total, blobs = _cache(repository), Bytes(sum(file.size for file in wanted)), {file.blob for file in wanted}
+    cache.remove_leftovers(blobs)
+    hub_resume.install()
+    arrived = cache.arrived(blobs)  # on disk: versions of the client count differently
     with following(repository, total, arrived, say), _of_xet():
         return Path(snapshot_download(repository, revision=found.commit, ignore_patterns=_escaped(leave)))
 
@@ -127,7 +130,7 @@ def _cached(repository: str, revision: str, load_format: str, error: Exception, 
             raise error from None
         what = f"the hub cannot be reached and the cache has no whole copy of revision {revision} ({error})"
         raise OSError(what) from error
-    say(f"the hub does not answer ({error}); serving the copy of {repository} in the cache")
+    say(f"the hub does not give it ({error}); serving the copy of {repository} in the cache")
     return path
 
 
@@ -141,7 +144,8 @@ def _named(repository: str, revision: str) -> Iterator[None]:
     try:
         yield
     except RevisionNotFoundError as error:
-        raise StartError("ModelNotFound", f"hf://{repository} has no revision {revision!r}") from error
+        remedy = "correct spec.model.revision; if its branch was that commit once, set another spec.restartToken"
+        raise StartError("ModelNotFound", f"hf://{repository} has no revision {revision!r}", remedy) from error
     except GatedRepoError as error:
         raise StartError("AccessDenied", f"hf://{repository} is gated and the hub refused access") from error
     except RepositoryNotFoundError as error:  # the hub says the same of a private one, so as not to tell that it exists
@@ -160,6 +164,11 @@ def _is_passing(error: HfHubHTTPError) -> bool:
     status = getattr(error.response, "status_code", 0)
     for_now = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
     return status in for_now or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_of_a_commit(error: HfHubHTTPError, revision: str) -> bool:
+    """The hub has this commit no more, since somebody rewrote its branch: a copy of it is as good as before."""
+    return isinstance(error, RevisionNotFoundError) and COMMIT.fullmatch(revision) is not None
 
 
 def _refused(repository: str, error: HfHubHTTPError) -> StartError:

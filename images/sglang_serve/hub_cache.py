@@ -7,19 +7,16 @@ beside it, as the client would, which commit a branch was (`refs/`), and which f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
+from sglang_serve import volume_lock
+from sglang_serve.args import COMMIT
+from sglang_serve.hub_partial import BEGUN, SHA256
 from sglang_serve.weights import unneeded
-
-COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_OF_ONE_PROCESS: Final = re.compile(r"(.+)\.[0-9a-f]{8}\.incomplete")  # no other goes on with it
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,24 @@ class HubCache:
         others = {path.name for path in self._blobs() if path.name.partition(".")[0] not in blobs}
         return lambda: sum(size for name, size in self._sizes().items() if name not in others)
 
-    def remove_leftovers(self) -> None:
-        """Remove what processes that were killed had begun: the client begins each file anew, under another name."""
+    def remove_leftovers(self, wanted: Collection[str]) -> None:
+        """Remove what processes that were killed had begun, unless it is taken up: parts of files that are wanted, by
+        name of their content, and not there yet.
+
+        Raises StartError where it cannot be told whether they were: the client would wait for them for ever.
+        """
         for path in self._blobs():
-            if begun := _OF_ONE_PROCESS.fullmatch(path.name):
-                try:
-                    with FileLock(self.root / ".locks" / self.name / f"{begun[1]}.lock", timeout=0):
+            if begun := BEGUN.fullmatch(path.name):
+                with (
+                    suppress(OSError),  # it is not ours to remove
+                    volume_lock.opened(self.root / ".locks" / self.name / f"{begun['etag']}.lock") as lock,
+                ):
+                    is_ours = lock.take()  # else somebody downloads it
+                    if is_ours and not (begun["etag"] in wanted and self._is_taken_up(begun["etag"])):
                         path.unlink(missing_ok=True)
-                except (Timeout, OSError):  # somebody downloads it, or it is not ours to remove
-                    continue
+
+    def _is_taken_up(self, blob: str) -> bool:
+        return SHA256.fullmatch(blob) is not None and not (self.place / "blobs" / blob).exists()
 
     def _blobs(self) -> list[Path]:
         try:

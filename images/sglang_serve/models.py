@@ -25,10 +25,13 @@ class Wanted:
 
 
 def resolve(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -> str:
-    """The commit that the model's revision is now; "" for a model that is not from the hub. Raises StartError."""
+    """The commit that the model's revision is held to be, or is now; "" for a model that is not from the hub. Raises
+    StartError."""
     scheme, _, rest = model.uri.partition("://")
     if scheme != "hf" or _in_mirror(rest, env):
         return ""
+    if model.commit:
+        return model.commit
     from sglang_serve import hub  # noqa: PLC0415 - huggingface_hub is in the engine environment only
 
     return hub.resolve(rest, model.revision, model.load_format, say)

@@ -11,19 +11,20 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import obstore
-from filelock import FileLock, Timeout
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, S3Store
 
+from sglang_serve import volume_lock
 from sglang_serve.errors import StartError
 from sglang_serve.progress import Say, following
 from sglang_serve.weights import STREAMED, Bytes, unneeded, without_weights
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Store: TypeAlias = S3Store | GCSStore
 PIECE: Final = 16 * 2**20  # bytes of one request: what is lost when it breaks off
+LOOK_SECONDS: Final = 2.0  # until a replica that waits for another one looks again
 STREAMS: Final = 8  # files at a time; one alone fills no network card
 LATEST: Final = "latest"  # the last complete listing, for when the storage cannot be reached
 ENDPOINTS: Final = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
@@ -81,7 +83,7 @@ def download(uri: str, root: Path, say: Say, patience: Patience | None = None, l
         return _kept(place, uri, error, say)
     if not objects:
         raise StartError("ModelNotFound", f"{uri}: there is no object below it")
-    with _named(uri):
+    with _on_volume(uri):
         return _complete(store, uri, place, objects, say)
 
 
@@ -139,12 +141,12 @@ def _complete(store: Store, uri: str, place: Path, objects: Sequence[Object], sa
     place.mkdir(parents=True, exist_ok=True)
     with _locked(place / "lock", partial, say):
         if not whole.is_dir():
+            for old in set(place.glob("*.partial")) - {partial}:  # of a listing that is no more: room for this one
+                shutil.rmtree(old)
             _fetch(store, uri, partial, objects, say)
             _sync(partial)
             partial.rename(whole)
             _sync_entries(place)
-            for old in place.glob("*.partial"):  # of a listing that is no more; nobody else has the lock
-                shutil.rmtree(old)
         (place / LATEST).write_text(whole.name)
     return whole
 
@@ -160,19 +162,17 @@ def _kept(place: Path, uri: str, error: StartError, say: Say) -> Path:
 
 @contextmanager
 def _locked(lock: Path, partial: Path, say: Say) -> Iterator[None]:
-    """One process of all pods that mount the volume. The kernel frees the lock of a process that ends."""
-    held, seen = FileLock(lock), -1
-    while not held.is_locked:
-        try:
-            held.acquire(timeout=2)
-        except Timeout:
-            if (arrived := _arrived(partial)) != seen:  # only what grows is progress
-                seen = arrived
-                say(f"another replica downloads the model to this volume: {Bytes(arrived)}")
-    try:
-        yield
-    finally:
-        held.release()
+    """One process of all pods that mount the volume."""
+    seen = -1
+    while True:
+        with volume_lock.opened(lock) as ours:  # anew each time: somebody may have removed the file
+            if ours.take():
+                yield
+                return
+        if (arrived := _arrived(partial)) != seen:  # only what grows is progress
+            seen = arrived
+            say(f"another replica downloads the model to this volume: {Bytes(arrived)}")
+        time.sleep(LOOK_SECONDS)
 
 
 def _fetch(store: Store, uri: str, partial: Path, objects: Sequence[Object], say: Say) -> None:
@@ -184,14 +184,14 @@ def _fetch(store: Store, uri: str, partial: Path, objects: Sequence[Object], say
         raise StartError("DownloadFailed", what, "enlarge spec.model.cache.size or spec.resources.ephemeralStorage")
     with following(uri, total, lambda: _arrived(partial), say), ThreadPoolExecutor(STREAMS) as pool:
         try:
-            list(pool.map(lambda one: _fetch_file(store, one, partial / one.path), objects))
+            list(pool.map(lambda one: _fetch_file(store, uri, one, partial / one.path), objects))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _fetch_file(store: Store, one: Object, target: Path) -> None:
-    """Piece by piece behind what is there; an object that has changed since the listing is refused by its tag."""
+def _fetch_file(store: Store, uri: str, one: Object, target: Path) -> None:
+    """Piece by piece behind what is there."""
     if target.is_file():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,12 +201,17 @@ def _fetch_file(store: Store, one: Object, target: Path) -> None:
         # before the next one, and of what is there the last one may not be.
         out.truncate(max(0, (out.tell() - 1) // PIECE * PIECE))
         while (start := out.seek(0, os.SEEK_END)) < one.size:
-            end = min(start + PIECE, one.size)
-            wanted: GetOptions = {"range": (start, end), "if_match": one.etag}
-            out.write(obstore.get(store, one.path, options=wanted).bytes())
+            out.write(_piece(store, uri, one, start))
             out.flush()
             os.fsync(out.fileno())
     part.rename(target)
+
+
+def _piece(store: Store, uri: str, one: Object, start: int) -> obstore.Bytes:
+    """From this byte on; of an object that has changed since the listing, the storage refuses it by its tag."""
+    wanted: GetOptions = {"range": (start, min(start + PIECE, one.size)), "if_match": one.etag}
+    with _named(uri):
+        return obstore.get(store, one.path, options=wanted).bytes()
 
 
 def _sync(directory: Path) -> None:
@@ -224,14 +229,14 @@ def _sync_entries(directory: Path) -> None:
 
 
 def _arrived(partial: Path) -> int:
-    """Bytes on the volume."""
-    return sum(path.stat().st_size for path in _files(partial))
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    for path in directory.rglob("*"):
-        if path.is_file():
-            yield path
+    """Bytes on the volume, as far as can be seen: whoever downloads renames its files meanwhile, and at last the
+    directory (`os.walk` passes over what has gone)."""
+    sizes = 0
+    for directory, _, names in os.walk(partial):
+        for name in names:
+            with suppress(OSError):
+                sizes += Path(directory, name).stat().st_size
+    return sizes
 
 
 @contextmanager
@@ -241,7 +246,16 @@ def _named(uri: str) -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError) as error:
         raise _classified(uri, error) from error
-    except OSError as error:  # volume full, not writable, or without locks
+    except OSError as error:
+        raise StartError("DownloadFailed", f"{uri}: {error}") from error
+
+
+@contextmanager
+def _on_volume(uri: str) -> Iterator[None]:
+    """Every error of the volume, which is full or not writable, as one with a reason."""
+    try:
+        yield
+    except OSError as error:
         raise StartError("DownloadFailed", f"{uri}: {error}") from error
 
 

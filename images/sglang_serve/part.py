@@ -65,9 +65,11 @@ class Part:
         else:
             self.progress.report("adapters", what)
 
-    def resolve(self, commits: commit.Store) -> None:
-        """Find out which commit this Ray cluster serves. Raises StartError."""
+    def resolve(self, commits: commit.Store, told: str = "") -> None:
+        """Find out which commit this Ray cluster serves. `told`: what an earlier one of the same revision has served.
+        Raises StartError."""
         say = partial(self.progress.report, "model")
+        self.commit = told
         self.commit = commit.agreed(commits, self._args, lambda: models.resolve(self._wanted, self._env, say))
 
     def fetch(self) -> Path:
@@ -114,12 +116,12 @@ class Part:
         # What is left of an engine must stay uncollected: of a ZeroMQ context and its open sockets that are garbage
         # together, the collector may end the context first, and that waits for its sockets forever.
         gc.freeze()
+        health.kill_children()  # whatever fails below, on a disk that is full, no process may keep an accelerator
         traceback.print_exception(error)  # into the log; status and Serve's message get one line
         failure = classify(error, first_child_error(self.directory.errors))
-        backoff.note_failure(self.state)
         self.progress.report("failed", failure.message, reason=failure.reason, remedy=failure.remedy)
-        health.kill_children()
         self.directory.remove_all_but_progress()
+        backoff.note_failure(self.state)  # last: by now there may be room for it
         return failure
 
     def why_ended(self, what: str) -> StartError:

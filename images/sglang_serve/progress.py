@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +29,13 @@ class Progress:
         self._lock = threading.Lock()  # adapters are downloaded side by side
 
     def report(self, step: Step, message: str, **fields: Any) -> None:
-        """Note a step, or news of the current one. A reader of the file sees the old state or the new, never a half."""
+        """Note a step, or news of the current one. A reader of the file sees the old state or the new, never a half.
+
+        On a full disk the file stays as it was; the line comes all the same.
+        """
         state = {"step": step, "message": message, **fields}
         fresh = self._file.with_suffix(".new")
-        with self._lock:
+        with self._lock, suppress(OSError):
             fresh.write_text(json.dumps(state))
             fresh.replace(self._file)
         self._write(log_line("progress", **self._origin, **state))
@@ -40,15 +43,16 @@ class Progress:
 
 @contextmanager
 def following(what: str, total: Bytes, arrived: Callable[[], int], say: Say) -> Iterator[None]:
-    """Say how much of a download has arrived, whenever it has grown."""
+    """Say how much of a download has arrived, whenever it has grown; a volume that cannot be read is asked again."""
     over = threading.Event()
 
     def follow() -> None:
         seen = -1
         while not over.wait(DOWNLOAD_SECONDS):
-            if (now := arrived()) != seen:
-                seen = now
-                say(f"downloading {what}: {Bytes(now)} of {total}")
+            with suppress(OSError):
+                if (now := arrived()) != seen:
+                    seen = now
+                    say(f"downloading {what}: {Bytes(now)} of {total}")
 
     say(f"downloading {what}: {total}")
     thread = threading.Thread(target=follow, name="download-progress", daemon=True)

@@ -41,7 +41,8 @@ class Others(Protocol):
 
 
 class Replica:
-    """Everything of SGLangServer that is not Ray Serve's. `name` is unique among the replicas of this machine."""
+    """Everything of SGLangServer that is not Ray Serve's. `name` is unique among the replicas of this machine, `live`
+    what is known before the first `reconfigure`."""
 
     def __init__(
         self,
@@ -53,13 +54,14 @@ class Replica:
         others: Others | None = None,
         broadcast: fan_out.Broadcast | None = None,
         commits: commit.Store | None = None,
+        live: args.LiveArgs | None = None,
     ) -> None:
         self._args = serve_args
         self._node_ip = node_ip
         self._env = env
         self._others = others
         self._commits = commits or commit.Alone()
-        self._live = args.LiveArgs()
+        self._live = live or args.LiveArgs()
         self._part = Part(serve_args, name, env)
         self._origin = self._part.origin
         self._broadcast = broadcast or self._alone
@@ -92,7 +94,7 @@ class Replica:
         return failure
 
     def _load(self) -> Engine:
-        self._part.resolve(self._commits)
+        self._part.resolve(self._commits, self._live.model_commit or "")
         if self._others is None:
             return self._part.load(self._part.fetch())
         rendezvous = f"{self._node_ip}:{self._part.rendezvous_port}"

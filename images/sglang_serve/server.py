@@ -24,13 +24,16 @@ class SGLangServer:
     """The deployment: what Ray Serve calls, and `Replica` does."""
 
     async def __init__(self, wire: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
-        name = serve.get_replica_context().replica_id.unique_id
+        context = serve.get_replica_context()
+        name = context.replica_id.unique_id
         group = ray.util.get_current_placement_group()  # only a replica on several nodes has one
         others = Followers(wire, name, group) if group else None
         node = ray.util.get_node_ip_address()
         asked = args.serve_args(wire)
+        # `reconfigure` comes when the model has been loaded, and which commit to load is known now.
+        live = args.live_args(context._deployment_config.user_config)
         self._replica = Replica(
-            asked, name, os.environ, node, others=others, broadcast=ask_all_replicas, commits=RayStore()
+            asked, name, os.environ, node, others=others, broadcast=ask_all_replicas, commits=RayStore(), live=live
         )
         await self._replica.start()
 

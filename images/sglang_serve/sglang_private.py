@@ -34,6 +34,7 @@ from sglang_serve import children
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from sglang.srt.managers.communicator import FanOutCommunicator
 
 WARM_UP_TOKENS = 8  # as SGLang's own warm-up: the first comes from prefill, the others from decode
 
@@ -183,10 +184,15 @@ class Engine:
         return bool(self._manager.is_pause)
 
     @property
-    def is_updating(self) -> bool:
-        """Whether it takes new weights: SGLang lets no request in meanwhile, ours neither, and its scheduler is silent.
-        While the update waits for running requests it is not: these show that the engine lives."""
-        return bool(self._manager.model_update_lock._writer_active)
+    def has_order(self) -> bool:
+        """Whether its scheduler carries out an order over which it is silent: to take new weights, to load or unload an
+        adapter, to begin a profile or to write it down.
+
+        While new weights wait for running requests it is not: these show that the engine lives. Afterwards SGLang lets
+        no request in, ours neither.
+        """
+        orders = (self._manager.update_lora_adapter_communicator, self._manager.profile_communicator)
+        return bool(self._manager.model_update_lock._writer_active) or any(_is_awaited(one) for one in orders)
 
     async def freeze_gc(self) -> None:
         """Take what was allocated up to now out of garbage collection, in all processes."""
@@ -195,6 +201,11 @@ class Engine:
     def shutdown(self) -> None:
         """Kill its processes, and every other child of this one; returns when they are gone."""
         self._engine.shutdown()
+
+
+def _is_awaited(order: FanOutCommunicator[Any]) -> bool:
+    """Whether the scheduler owes its answer, also when whoever gave the order has left."""
+    return order._result_event is not None and not order._result_event.is_set()
 
 
 def is_admin_endpoint(endpoint: object) -> bool:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, stamp
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, stamp
 from sglang_operator.cluster.paths import POD
 from sglang_operator.cluster.pods import is_worker
-from sglang_operator.cluster.probe import Answers, Held, Prober, Report
+from sglang_operator.cluster.probe import Adapter, Answers, Held, Prober, Report
 from sglang_operator.lifecycle.observed import Probe
 from sglang_operator.render import names
 
@@ -26,6 +26,12 @@ Object = dict[str, Any]
 JSON: Final = "application/json"
 NODE: Final = "played"
 IDLE_SECONDS: Final = 60.0  # since a replica's last request: nobody sends any
+NO_ROOM: Final = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient cpu.",
+}
 NO_IMAGE: Final = {"reason": "ErrImagePull", "message": 'failed to resolve "registry.example.com/no:such": not found'}
 
 
@@ -56,6 +62,12 @@ class Engines(Prober):
         """Who has not proved itself yet does not answer, as while a model loads."""
         self.dead = False
         """Nobody answers, whatever the pods say."""
+        self.config = ""
+        """Id of the settings that every replica has."""
+        self.adapters: tuple[Adapter, ...] = ()
+        """What every replica says of them."""
+        self.commit = ""
+        """That every replica serves."""
 
     async def ask(self, addresses: Sequence[str], *, generate: bool) -> Answers:
         """Every replica answers, with no request under way."""
@@ -66,7 +78,10 @@ class Engines(Prober):
             return Answers(Probe.WRONG, error="503 no replica")
         if generate:
             self.proven.add(revision)
-        return Answers(Probe.ANSWERED, tuple(Report(one, one, "", 0, IDLE_SECONDS) for one in addresses))
+        return Answers(Probe.ANSWERED, tuple(map(self._report, addresses)))
+
+    def _report(self, address: str) -> Report:
+        return Report(address, address, self.config, 0, IDLE_SECONDS, self.adapters, self.commit)
 
     async def ask_head(self, address: str) -> Held | None:
         """None holds requests: nothing here scales to zero."""
@@ -85,6 +100,11 @@ class Kubelet:
     """The image cannot be pulled of workers whose revision has not proved itself yet."""
     bind: bool = False
     """Give workers a node. Their delete takes until the next `play` then, and their log can be asked for."""
+    each: int = 1
+    """Workers of a replica. The one that completes it is Ready, the others have no front."""
+    room: int | None = None
+    """Workers that have nodes at one time; of the others the scheduler says that it has none."""
+    _placed: int = 0
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def play(self) -> int:
@@ -92,27 +112,44 @@ class Kubelet:
         pods = await self.api.list(POD.of(self.namespace))
         ending = [pod for pod in pods if is_terminating(pod)]
         new = [pod for pod in pods if not is_terminating(pod) and "containerStatuses" not in pod["status"]]
+        self._placed = sum(is_worker(pod) and "containerStatuses" in pod["status"] for pod in pods if pod not in ending)
+        changed = 0
         for act, pod in (*((self._end, pod) for pod in ending), *((self._start, pod) for pod in new)):
             try:
-                await act(pod)
+                changed += await act(pod)
             except ApiError as error:  # somebody has deleted it meanwhile
                 if not error.is_absent:
                     raise
-        return len(ending) + len(new)
+        return changed
 
-    async def _end(self, pod: Object) -> None:
+    async def _end(self, pod: Object) -> bool:
         path, at_once = POD.of(self.namespace, name_of(pod)), {"gracePeriodSeconds": 0}
         await self.api._write("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **at_once}, JSON)
+        return True
 
-    async def _start(self, pod: Object) -> None:
+    async def _refuse(self, pod: Object) -> bool:
+        """As the scheduler does, once."""
+        if condition_of(pod, "PodScheduled").get("reason") == NO_ROOM["reason"]:
+            return False
+        said = {**NO_ROOM, "lastTransitionTime": stamp(time.time())}
+        await self.api.patch(POD.of(self.namespace, name_of(pod), "status"), {"status": {"conditions": [said]}})
+        return True
+
+    async def _start(self, pod: Object) -> bool:
+        if is_worker(pod) and self._placed == self.room:
+            return await self._refuse(pod)
         revision = labels_of(pod)[names.REVISION]
         if is_worker(pod) and self.bind:
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name_of(pod)}, "target": target}
             await self.api.create(POD.of(self.namespace, name_of(pod), "binding"), body)
         broken = self.no_image and is_worker(pod) and revision not in self.engines.proven
-        status = _waiting(pod, NO_IMAGE) if broken else _running(pod, self._address(pod, revision))
+        self._placed += is_worker(pod)
+        is_ready = not is_worker(pod) or self._placed % self.each == 0
+        running = _running(pod, self._address(pod, revision), is_ready=is_ready)
+        status = _waiting(pod, NO_IMAGE) if broken else running
         await self.api.patch(POD.of(self.namespace, name_of(pod), "status"), {"status": status})
+        return True
 
     def _address(self, pod: Object, revision: str) -> str:
         number = next(self._numbers)
@@ -123,10 +160,10 @@ class Kubelet:
         return address
 
 
-def _running(pod: Object, address: str) -> Object:
-    now = stamp(time.time())
-    ready = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("Ready", "ContainersReady")]
-    state = {"state": {"running": {"startedAt": now}}, "ready": True, "started": True}
+def _running(pod: Object, address: str, *, is_ready: bool) -> Object:
+    now, said = stamp(time.time()), str(is_ready)
+    ready = [{"type": kind, "status": said, "lastTransitionTime": now} for kind in ("Ready", "ContainersReady")]
+    state = {"state": {"running": {"startedAt": now}}, "ready": is_ready, "started": True}
     where = {"podIP": address, "podIPs": [{"ip": address}]}
     return {"phase": "Running", "conditions": ready, **where, "containerStatuses": _containers(pod, state)}
 

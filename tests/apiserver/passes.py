@@ -86,7 +86,12 @@ class Passes:
         operator = operator or self.operator()
         for _ in range(60):
             before = len(self.written)
-            result = await operator.reconcile(key)
+            try:
+                result = await operator.reconcile(key)
+            except ApiError as error:  # Kubernetes' own controllers write as well, between a read and a write of ours
+                if not error.is_conflict:
+                    raise
+                continue
             if len(self.written) == before:
                 return result
         raise AssertionError(f"it never came to rest: {self.written[-10:]}")

@@ -17,8 +17,9 @@ from waiting import PATIENCE
 
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.children import APPLIED
-from sglang_operator.cluster.metadata import name_of, notes_of
+from sglang_operator.cluster.metadata import labels_of, name_of, notes_of
 from sglang_operator.cluster.paths import ENDPOINT, POD, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
+from sglang_operator.cluster.pods import is_ready, is_worker
 from sglang_operator.cluster.reconcile import Reconciler
 from sglang_operator.cluster.records import DRAINING_SINCE
 from sglang_operator.cluster.selection import SWITCHED_AT
@@ -44,21 +45,35 @@ class Stage:
     kubelet: Kubelet
     failed: int = 0
     """Passes that ended with a request that the API server refused."""
+    outages: bool = False
+    """What has served may stop: the test asks for that, or is about it."""
+    served: bool = False
+    """Some revision has."""
 
     async def turn(self, key: Key, operator: Reconciler) -> bool:
         """A pass, and what kubelet and clock make of it; whether anything was written. Traffic is where it may be."""
         before = len(self.on.written)
+        await self._check_traffic(key)  # after what ended the process before, too
         try:
             await operator.reconcile(key)
         except ApiError:
             self.failed += 1
-        selected = await self.selected(key)
-        assert selected in {"", *self.engines.proven}, f"{selected} serves and has never answered"
+        await self._check_traffic(key)
         started = await self.kubelet.play()
         if len(self.on.written) > before or started:
             return True
         await self._let_drains_settle()
         return False
+
+    async def _check_traffic(self, key: Key) -> None:
+        """It goes to what has answered; and once anything has served, to a worker that is there to answer."""
+        selected = await self.selected(key)
+        assert selected in {"", *self.engines.proven}, f"{selected} serves and has never answered"
+        self.served = self.served or bool(selected)
+        if self.served and not self.outages:
+            workers = [pod for pod in await self.api.list(POD.of(key.namespace)) if is_worker(pod) and is_ready(pod)]
+            able = {labels_of(pod)[names.REVISION] for pod in workers}
+            assert selected in able, f"{selected or 'no revision'} serves, and there are workers of {able or 'none'}"
 
     async def until(self, check: Check, key: Key, operator: Reconciler | None = None) -> None:
         """Turn after turn until `check` holds."""

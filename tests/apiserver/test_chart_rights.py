@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from waiting import wait_until
 Json = dict[str, Any]
 SECONDS = 120
 RELEASE = "sglang-operator"
-FORBIDDEN = 403
+OK, FORBIDDEN = 200, 403
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +67,14 @@ def everything(namespace: str) -> Json:
     return manifest
 
 
-def refused(plane: ControlPlane, namespace: str) -> list[str]:
-    """What the operator asked for without the right to."""
+def asked(plane: ControlPlane, namespace: str, code: int) -> list[str]:
+    """What the operator asked for, and was answered so."""
     user = f"system:serviceaccount:{namespace}:{RELEASE}"
     return sorted(
         {
             f"{event['verb']} {event['requestURI'].partition('?')[0]}"
             for event in plane.requests(user)
-            if event.get("responseStatus", {}).get("code") == FORBIDDEN
+            if event.get("responseStatus", {}).get("code") == code
         }
     )
 
@@ -89,7 +90,9 @@ def test_nothing_that_the_operator_asks_for_is_refused(plane: ControlPlane, tmp_
         try:
             wait_for_everything(plane, served, log)
         finally:  # a right that is missing says more than what then did not come
-            assert refused(plane, own) == []
+            assert asked(plane, own, FORBIDDEN) == []
+        accepted = condition(plane, served, "Accepted")["message"]
+        assert ("the operator may not list nodes" in accepted) == (mode == "namespaces")
 
 
 def wait_for_everything(plane: ControlPlane, namespace: str, log: Path) -> None:
@@ -107,3 +110,53 @@ def conditions(plane: ControlPlane, namespace: str) -> list[Json]:
     (endpoint,) = plane.kubectl.objects("sglangendpoints", f"--namespace={namespace}")
     found: list[Json] = endpoint.get("status", {}).get("conditions", [])
     return found
+
+
+def without(rules: list[Json], **verbs: str) -> list[Json]:
+    """The rules of a role, each without the verb that is named for its resource."""
+    return [
+        {**rule, "verbs": [verb for verb in rule["verbs"] if verb not in {verbs.get(one) for one in rule["resources"]}]}
+        for rule in rules
+    ]
+
+
+def set_rules(plane: ControlPlane, role: str, rules: list[Json]) -> None:
+    plane.kubectl("patch", "clusterrole", role, "--type=merge", f"--patch={json.dumps({'rules': rules})}")
+
+
+def test_rights_that_the_role_lacks_are_told_and_picked_up(plane: ControlPlane, tmp_path: Path) -> None:
+    """By the same process: what is missing for one kind must not end what works."""
+    own, served, role = "system-lesser", "team-lesser", f"system-lesser-{RELEASE}"
+    for namespace in (own, served):
+        plane.make_namespace(namespace)
+    with installed(plane, own, tmp_path) as arguments:
+        (rules,) = (one["rules"] for one in plane.kubectl.objects("clusterroles", role))
+        set_rules(plane, role, without(rules, rayservices="list", pods="watch"))
+        with operator(plane, own, tmp_path, arguments) as log:
+            plane.kubectl.apply([everything(served)])
+            wait_until(lambda: progressing(plane, served).get("reason") == "Forbidden", SECONDS, log.read_text)
+            missing = 'cannot list resource "rayservices"'
+            for text in (progressing(plane, served)["message"], *told(log, missing)):
+                assert missing in text
+                assert "helm upgrade of its chart" in text
+            assert told(log, missing), "in the log, too"
+            wait_until(lambda: 'cannot watch resource \\"pods\\"' in log.read_text(), SECONDS, log.read_text)
+            set_rules(plane, role, rules)
+            plane.kubectl("label", "sglangendpoints", "--all", f"-n{served}", "looked-at=again")  # else in 30 s
+            wait_for_everything(plane, served, log)
+            wait_until(lambda: progressing(plane, served)["reason"] == "StartingRevision", SECONDS, log.read_text)
+            wait_until(lambda: "watch /api/v1/pods" in asked(plane, own, OK), SECONDS, log.read_text)
+
+
+def progressing(plane: ControlPlane, namespace: str) -> Json:
+    return condition(plane, namespace, "Progressing")
+
+
+def condition(plane: ControlPlane, namespace: str, kind: str) -> Json:
+    return next((one for one in conditions(plane, namespace) if one["type"] == kind), {})
+
+
+def told(log: Path, text: str) -> list[str]:
+    """Warnings of our own about it."""
+    lines = map(json.loads, log.read_text().splitlines())
+    return [str(line["message"]) for line in lines if line["level"] == "warning" and text in line["message"]]

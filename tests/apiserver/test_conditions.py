@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from apiserver.kubelet import NO_IMAGE
 from apiserver.passes import until
 from apiserver.rollouts import Object, Stage, stage
 
@@ -75,12 +76,44 @@ def test_no_replica_is_wanted(run: Run) -> None:
 def test_the_serving_revision_has_no_ready_replica(run: Run) -> None:
     async def body(on: Stage, key: Key) -> None:
         await upset(on, await on.serve(key))
+        on.outages = True
         on.clock.reach(on.clock() + LOST_SECONDS + 1)
         found = await said(on, key, "Progressing", "Recovering")
         assert "no ready replica" in found["message"]
         assert (await on.on.condition(key, "Ready"))["reason"] == "NotServing"
 
     run(body)
+
+
+def row(plane: ControlPlane, key: Key) -> tuple[list[str], str]:
+    """Name, READY and REASON of what `kubectl get` prints, and its MESSAGE."""
+    head, line = plane.kubectl("get", "sgl", key.name, f"-n{key.namespace}", "-owide").splitlines()
+    assert head.split()[:3] == ["NAME", "READY", "REASON"]
+    return line.split()[:3], line[head.index("MESSAGE") :]
+
+
+def test_kubectl_get_says_whether_it_is_up_and_why_not(run: Run, control_plane: ControlPlane) -> None:
+    async def broken(on: Stage, key: Key) -> None:
+        on.kubelet.no_image = True
+        await said(on, key, "Degraded", "RevisionFailing")
+        columns, message = row(control_plane, key)
+        assert columns == [key.name, "False", "ImagePullFailed"]
+        assert NO_IMAGE["message"] in message
+        assert "spec.engine.image" in message
+        await on.on.edit(key, engine={"args": {"no_such_argument": 1}})
+        await said(on, key, "Accepted", "InvalidSpec")
+        columns, message = row(control_plane, key)
+        assert columns == [key.name, "False", "InvalidSpec"]
+        assert "no_such_argument" in message
+
+    async def whole(on: Stage, key: Key) -> None:
+        revision = await on.serve(key)
+        columns, message = row(control_plane, key)
+        assert columns == [key.name, "True", "Serving"]
+        assert message.strip() == f"{revision} answers with 1 replicas"
+
+    run(broken)
+    run(whole, replicas=1)
 
 
 def test_an_upgrade_on_trial_then_draining_then_complete(run: Run) -> None:
@@ -105,6 +138,7 @@ def test_what_is_lost_on_trial_gives_the_traffic_back(run: Run) -> None:
         await said(on, key, "Progressing", "OnTrial")
         second = await on.selected(key)
         await upset(on, second)
+        on.outages = True
         on.clock.reach(on.clock() + LOST_SECONDS + 1)
         await said(on, key, "Progressing", "RolledBack")
         assert await on.selected(key) == first
@@ -116,7 +150,7 @@ def test_what_is_lost_on_trial_gives_the_traffic_back(run: Run) -> None:
 def test_a_failure_under_recreate_goes_back_by_a_second_outage(run: Run) -> None:
     async def body(on: Stage, key: Key) -> None:
         first = await on.serve(key)
-        on.kubelet.no_image = True
+        on.kubelet.no_image = on.outages = True
         await on.on.edit(key, **EDIT)
         found = await said(on, key, "Progressing", "RollingBack")
         assert f"going back to {first} by a second outage" in found["message"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from apiserver.passes import Passes, passes, until
@@ -13,9 +15,9 @@ from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.cluster.api import JSON_PATCH, ApiError
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner, notes_of
-from sglang_operator.cluster.paths import ENDPOINT, RAY_CLUSTER, RECORD
+from sglang_operator.cluster.paths import ENDPOINT, POLICY, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.records import FAILURE
-from sglang_operator.cluster.refusals import StalePassError
+from sglang_operator.cluster.refusals import StalePassError, attempt, is_outdated
 from sglang_operator.cluster.snapshot import take_snapshot
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.writer import Writer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from apiserver.conftest import ControlPlane
 
 NOW = 2_000_000_000.0
+HOLD = "example.com/hold"
 Body = Callable[[Passes, Key, str], Awaitable[None]]
 
 
@@ -151,5 +154,122 @@ def test_bounds_that_somebody_changed_meanwhile_are_read_anew(run: Callable[[Bod
         assert await highest(on) == 7
         await (await slow_writer(on, key)).repair()
         assert await highest(on) == 1
+
+    run(body)
+
+
+async def fence_now(on: Passes, key: Key) -> do.Fence:
+    """Of a plan that is decided on now."""
+    service, records = await on.api.get(SERVICE.of(*key)), await on.objects(RECORD)
+    return do.Fence(service["metadata"]["resourceVersion"], max(one["revision"] for one in records))
+
+
+async def move_service(on: Passes, key: Key, revision: str) -> None:
+    """As the faster process does it, or somebody by hand."""
+    await on.api.patch(SERVICE.of(*key), {"metadata": {"annotations": {"example.com/moved": revision}}})
+
+
+async def refused(on: Passes, key: Key, writer: Writer, action: do.Action) -> None:
+    """It is, and nothing of it was written."""
+    before = len(on.written)
+    found = await attempt(carry(on, key, writer, action))
+    assert list(map(is_outdated, found)) == [True], found
+    assert on.written[before:] == []
+
+
+async def uid_of(on: Passes, revision: str) -> str:
+    return str((await on.api.get(RAY_SERVICE.of(on.namespace, revision)))["metadata"]["uid"])
+
+
+async def take_away(on: Passes, revision: str) -> None:
+    """Somebody deletes the RayService."""
+    path = RAY_SERVICE.of(on.namespace, revision)
+    await on.api.delete(path)
+
+    async def is_gone() -> bool:
+        return await on.api.find(path) is None
+
+    await until(is_gone)
+
+
+@pytest.mark.parametrize("action", ["SwitchService", "Retire", "FreeAccelerators", "CreateRevision"])
+def test_a_plan_is_refused_when_what_it_was_decided_on_has_changed(run: Callable[[Body], None], action: str) -> None:
+    async def body(on: Passes, key: Key, revision: str) -> None:
+        actions: dict[str, Callable[[do.Fence, str], do.Action]] = {
+            "SwitchService": lambda fence, _: do.SwitchService(revision, "", fence),
+            "Retire": lambda fence, uid: do.Retire(revision, uid, fence),
+            "FreeAccelerators": lambda fence, uid: do.FreeAccelerators(revision, uid, fence),
+            "CreateRevision": lambda fence, _: do.CreateRevision(revision, fence),
+        }
+        uid = await uid_of(on, revision)
+        if action == "CreateRevision":
+            await take_away(on, revision)
+        for change in (partial(move_service, on, key, revision), partial(record_again, on, revision, 2)):
+            writer, old = await slow_writer(on, key), actions[action](await fence_now(on, key), uid)
+            await change()
+            await refused(on, key, writer, old)
+        before = len(on.written)
+        await carry(on, key, await slow_writer(on, key), actions[action](await fence_now(on, key), uid))
+        assert len(on.written) > before, "decided anew it is done"
+
+    run(body)
+
+
+def test_a_switch_carries_what_it_was_decided_on(run: Callable[[Body], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look before it may be followed by a stop of the process, in which another one moves the Service."""
+
+    async def body(on: Passes, key: Key, revision: str) -> None:
+        find, look = on.api.find, SERVICE.of(*key)
+
+        async def stopped_after(path: str) -> Any:
+            found = await find(path)
+            if path == look:
+                await move_service(on, key, revision)
+            return found
+
+        writer, fence = await slow_writer(on, key), await fence_now(on, key)
+        monkeypatch.setattr(on.api, "find", stopped_after)
+        with pytest.raises(ApiError) as caught:
+            await carry(on, key, writer, do.SwitchService(revision, "", fence))
+        assert caught.value.is_conflict
+        service = await on.one(SERVICE)
+        assert service["spec"]["selector"]["serve.sglang.io/revision"] == ""
+        assert notes_of(service)["example.com/moved"] == revision
+
+    run(body)
+
+
+def test_what_was_made_again_is_not_what_was_decided_on(run: Callable[[Body], None]) -> None:
+    async def body(on: Passes, key: Key, revision: str) -> None:
+        writer, old = await slow_writer(on, key), await uid_of(on, revision)
+        await take_away(on, revision)
+        await on.settle(key)
+        assert await uid_of(on, revision) != old
+        fence, before = await fence_now(on, key), await on.one(RAY_SERVICE)
+        in_place = do.ApplyInPlace(revision, "", floor=3)
+        for action in (do.Retire(revision, old, fence), do.FreeAccelerators(revision, old, fence), in_place):
+            await refused(on, key, writer, action)
+        assert (await on.one(RAY_SERVICE))["spec"] == before["spec"]
+
+    run(body)
+
+
+def test_an_endpoint_that_goes_is_left_to_the_garbage_collector(run: Callable[[Body], None]) -> None:
+    """Somebody's finalizer holds it: what it owned is there, and there is much to put back."""
+
+    async def body(on: Passes, key: Key, _revision: str) -> None:
+        await on.api.patch(ENDPOINT.of(*key), {"metadata": {"finalizers": [HOLD]}})
+        await on.edit(key, replicas=2, restartToken="again")
+        await on.api.delete(POLICY.of(*key))
+        await on.api.delete(ENDPOINT.of(*key))
+        try:
+            before = len(on.written)
+            for _ in range(3):
+                await on.operator().reconcile(key)
+            assert on.written[before:] == []
+            assert await on.api.find(POLICY.of(*key)) is None
+        finally:
+            with suppress(ApiError):
+                await on.api.patch(ENDPOINT.of(*key), {"metadata": {"finalizers": None}})
 
     run(body)

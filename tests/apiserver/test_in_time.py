@@ -18,7 +18,7 @@ from apiserver.operator_process import REAL, OperatorProcess
 from apiserver.test_real_process import SMOLLM2
 from waiting import wait_until
 
-from sglang_operator.cluster.metadata import stamp
+from sglang_operator.cluster.metadata import stamp, unix
 
 if TYPE_CHECKING:
     from localcluster import ControlPlane
@@ -27,7 +27,9 @@ from localcluster.kubectl import until
 SECONDS: Final = 15.0
 START_SECONDS: Final = 120.0
 WORKER: Final = "-lray.io/node-type=worker"
+REFUSED: Final = "--field-selector=involvedObject.kind=RayCluster,type=Warning"
 Object = dict[str, Any]
+QUOTA: Final[Object] = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"count/pods": 0}}}
 
 
 def unschedulable(text: str) -> Object:
@@ -44,10 +46,12 @@ BACK_OFF: Final = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-of
 NO_SECRET: Final = {"reason": "CreateContainerConfigError", "message": 'secret "keys" not found'}
 CASES: Final = {
     "no room": (unschedulable("0/3 nodes are available: 3 Insufficient amd.com/gpu."), "Insufficient amd.com/gpu"),
+    "volume": (unschedulable("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."), "unbound"),
     "image": (container({"waiting": NO_IMAGE}), "ImagePullFailed"),
     "secret": (container({"waiting": NO_SECRET}), 'secret "keys" not found'),
     "memory": (container(BACK_OFF, {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, 1), "OOMKilled"),
-    "crashes": (container(BACK_OFF, {"terminated": {"exitCode": 1, "reason": "Error"}}, 3), "CrashLoop"),
+    # As Kubernetes 1.36 shows it until something else makes the kubelet look at the pod.
+    "crashes": (container({"terminated": {"exitCode": 1, "reason": "Error"}}, restarts=3), "CrashLoop"),
 }
 
 
@@ -65,18 +69,33 @@ def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
 def test_status_says_it_within_15_seconds(control_plane: ControlPlane, namespace: str, case: str) -> None:
     said, text = CASES[case]
     kubectl = control_plane.kubectl
-    manifest = yaml.safe_load(SMOLLM2.read_text(encoding="utf-8"))
-    kubectl.apply([{**manifest, "metadata": {"name": "e", "namespace": namespace}}])
+    apply_endpoint(control_plane, namespace)
     (worker,) = wait_until(
         lambda: kubectl.objects("pods", f"-n{namespace}", WORKER), START_SECONDS, "KubeRay's worker pod"
     )
-    status = {
-        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(time.time())}],
-        **said,
-    }
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    began = {"lastTransitionTime": stamp(time.time())}
+    status = {**said, "conditions": [{**one, **began} for one in said.get("conditions", [scheduled])]}
     patch = ("--subresource=status", "--type=merge", f"--patch={json.dumps({'status': status})}")
     kubectl("patch", "pod", worker["metadata"]["name"], f"-n{namespace}", *patch)
     until(lambda: text in conditions(control_plane, namespace), SECONDS, f"{text!r} in a condition")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_quota_is_said_within_15_seconds_of_kuberays_event(control_plane: ControlPlane, namespace: str) -> None:
+    kubectl = control_plane.kubectl
+    kubectl.apply([{**QUOTA, "metadata": {"name": "none", "namespace": namespace}}])
+    wait_until(lambda: kubectl.objects("quota", f"-n{namespace}")[0].get("status"), START_SECONDS, "the quota")
+    apply_endpoint(control_plane, namespace)
+    events = wait_until(lambda: kubectl.objects("events", f"-n{namespace}", REFUSED), START_SECONDS, "KubeRay's event")
+    began = min(unix(one.get("firstTimestamp") or one.get("eventTime")) for one in events)
+    left = began + SECONDS - time.time()
+    until(lambda: "exceeded quota" in conditions(control_plane, namespace), left, "the quota in a condition")
+
+
+def apply_endpoint(plane: ControlPlane, namespace: str) -> None:
+    manifest = yaml.safe_load(SMOLLM2.read_text(encoding="utf-8"))
+    plane.kubectl.apply([{**manifest, "metadata": {"name": "e", "namespace": namespace}}])
 
 
 def conditions(plane: ControlPlane, namespace: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from localcluster import ControlPlane
 
 OPEN: Final[Object] = {"allowAnonymous": True, "ingress": {"host": "a.example.com"}}
-MISSPELT: Final[Object] = {"worker": {"spec": {"tolerationz": [{"operator": "Exists"}]}}}
+UNKNOWN: Final[Object] = {"worker": {"spec": {"ofAnotherKubernetes": True}}}
 Body = Callable[[Stage], Awaitable[None]]
 Run = Callable[[Body], None]
 
@@ -124,12 +124,12 @@ def test_a_ray_service_that_takes_no_apply_still_gets_its_bounds(run: Run, monke
     async def body(on: Stage) -> None:
         create = on.on.api.create
 
-        async def lenient(path: str, body: Any, *, strict: bool = False) -> Object:
+        async def lenient(path: str, body: Any, **_: bool) -> Object:
             """As an earlier operator made it, which asked for no check of the fields."""
             return await create(path, body)
 
         monkeypatch.setattr(on.on.api, "create", lenient)
-        key, name = await serve(on, podTemplate=MISSPELT)
+        key, name = await serve(on, podTemplate=UNKNOWN)
         await widen(on, name)
 
         async def has_its_bounds() -> bool:
@@ -137,7 +137,21 @@ def test_a_ray_service_that_takes_no_apply_still_gets_its_bounds(run: Run, monke
 
         await on.until(has_its_bounds, key)
         assert (await workers(on, name))[0] == (1, 9), "an apply has reached it"
-        assert ".tolerationz" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+
+    run(body)
+
+
+def test_under_recreate_what_is_refused_costs_no_outage(run: Run) -> None:
+    async def body(on: Stage) -> None:
+        key, name = await serve(on, upgrade={"strategy": "Recreate"})
+        await on.on.edit(key, podTemplate=UNKNOWN)
+        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+        assert [one["metadata"]["name"] for one in await on.on.objects(RAY_SERVICE)] == [name]
+        assert (await said(on, key, "Ready", "Serving"))["status"] == "True"
+        await on.on.edit(key, podTemplate=None)
+        await said(on, key, "Progressing", "RolloutComplete")
+        assert [one["metadata"]["name"] for one in await on.on.objects(RAY_SERVICE)] == [name]
 
     run(body)
 

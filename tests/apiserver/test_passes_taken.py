@@ -70,6 +70,7 @@ def test_a_claim_that_was_replaced_does_not_end_what_serves(run: Run) -> None:
         name = await on.serve(key)
         theirs = {"app": "redis", names.MANAGED_BY: None, names.ENDPOINT: None}
         await on.api.patch(CLAIM.of(on.on.namespace, CACHE), {"metadata": {"labels": theirs}})
+        on.outages = True
         await gone(on, name)
         await said(on, key, "Progressing", "NameTaken")
         await on.on.settle(key)
@@ -108,6 +109,7 @@ def test_an_endpoint_that_is_made_again_waits_for_the_pods_of_the_earlier_one(ru
         left = [POD.of(key.namespace, name_of(pod)) for pod in await of_revision(on, POD, name)]
         for path in left:
             await hold(on, path)
+        on.outages = True
         await on.api.delete(ENDPOINT.of(*key))
         await until(lambda: only_goes(on, name), SECONDS)
         await on.on.create()

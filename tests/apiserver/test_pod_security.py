@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,8 +45,19 @@ def test_head_and_workers_are_admitted(control_plane: ControlPlane, example: str
             await restricted(on)
             key = await on.create(example, scaling=None, replicas=1)
             assert await until_pods_or_refusals(on, key) == ({"head", "worker"}, [])
+            pods = await on.api.list(POD.of(on.namespace))
+            assert {name for pod in pods for name in holders_of_a_token(pod)} == {"autoscaler"}
 
     asyncio.run(main())
+
+
+def holders_of_a_token(pod: Mapping[str, Any]) -> Iterator[str]:
+    """Containers of it that may talk to the API server, by whatever KubeRay or the API server has added."""
+    spec = pod["spec"]
+    tokens = {one["name"] for one in spec["volumes"] if "serviceAccountToken" in json.dumps(one.get("projected", {}))}
+    for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+        if tokens & {mount["name"] for mount in container["volumeMounts"]}:
+            yield container["name"]
 
 
 def test_what_a_user_adds_may_leave_it(control_plane: ControlPlane) -> None:

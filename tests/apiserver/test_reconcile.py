@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from apiserver.passes import KilledError, Passes, passes, until
+from apiserver.passes import MADE, KilledError, Passes, passes, until
 
-from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.api import FIELD_MANAGER
+from sglang_operator.cluster.events import COMPONENT
 from sglang_operator.cluster.paths import (
     BUDGET,
     ENDPOINT,
+    EVENT,
     INGRESS,
     POLICY,
     RAY_CLUSTER,
@@ -29,6 +31,7 @@ from sglang_operator.render import Platform
 if TYPE_CHECKING:
     from apiserver.conftest import ControlPlane
 
+OTHERS = {"kube-controller-manager", "kuberay-operator"}  # who write to the same objects
 Run = Callable[[Callable[[Passes], Awaitable[None]]], None]
 
 
@@ -63,6 +66,28 @@ def test_an_endpoint_becomes_its_objects_and_then_nothing_is_written(run: Run) -
         before = len(on.written)
         await on.operator().reconcile(key)  # another process
         assert len(on.written) == before
+
+    run(body)
+
+
+def test_all_that_it_writes_it_writes_under_one_name(run: Run) -> None:
+    """With a second one, fields that the spec does not ask for any more would stay."""
+
+    async def body(on: Passes) -> None:
+        cached = {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct", "cache": {"size": "1Gi"}}
+        open_to_all = {"allowAnonymous": True, "ingress": {"host": "a.example.com"}}
+        key = await on.create(replicas=2, model=cached, api=open_to_all)
+        await on.settle(key)
+        await on.edit(key, replicas=3, api={"ingress": {"host": "b.example.com"}})
+        await until(lambda: clusters_have(on, key, (3, 3)))
+        made = [item for kind in (*MADE.values(), RAY_CLUSTER) for item in await on.api.list(kind.of(on.namespace))]
+        events = [
+            one for one in await on.api.list(EVENT.of(on.namespace)) if one["source"].get("component") == COMPONENT
+        ]
+        written = [entry for item in (*made, *events) for entry in item["metadata"]["managedFields"]]
+        reported = (await on.api.get(ENDPOINT.of(*key)))["metadata"]["managedFields"]
+        written += [entry for entry in reported if entry.get("subresource") == "status"]
+        assert {entry["manager"] for entry in written} - OTHERS == {FIELD_MANAGER}
 
     run(body)
 
@@ -269,21 +294,6 @@ def test_newer_defaults_of_the_operator_move_no_endpoint(run: Run) -> None:
         after = await on.everything()
         assert after["RayService"] == before["RayService"]
         assert after["ControllerRevision"] == before["ControllerRevision"]
-
-    run(body)
-
-
-def test_a_service_that_moved_meanwhile_refuses_the_plan(run: Run) -> None:
-    """Two processes believe that they lead: the one that acts on what it read before is refused."""
-
-    async def body(on: Passes) -> None:
-        key = await on.create()
-        await on.settle(key)
-        service = await on.one(SERVICE)
-        stale = {**service, "metadata": {"name": key.name, "resourceVersion": "1"}}
-        with pytest.raises(ApiError) as caught:
-            await on.api.apply(SERVICE.of(*key), {"apiVersion": "v1", "kind": "Service", **stale})
-        assert caught.value.is_conflict
 
     run(body)
 

@@ -86,6 +86,7 @@ async def equals(on: Stage, wanted: Object) -> bool:
 def test_a_child_that_somebody_deletes_returns(serving: Run, kind: Kind) -> None:
     async def body(on: Stage, key: Key) -> None:
         wanted = await on.objects()
+        on.outages = kind is SERVICE
         await on.api.delete(kind.of(*key))
         await on.until(lambda: equals(on, wanted), key)
 

@@ -57,10 +57,17 @@ def condition(plane: ControlPlane, name: str, kind: str) -> dict[str, Any]:
     return next((dict(one) for one in conditions if one["type"] == kind), {"reason": ""})
 
 
+def warnings(operator: OperatorProcess, text: str) -> list[dict[str, Any]]:
+    return [line for line in operator.lines() if line["level"] == "warning" and text in line["message"]]
+
+
 def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: OperatorProcess) -> None:
     create(plane, "early")
     wait_until(lambda: progressing(plane, "early")["reason"] == "KubeRayAbsent", SECONDS, "the condition")
     assert "helm install kuberay-operator" in progressing(plane, "early")["message"]
+    create(plane, "early-too")
+    wait_until(lambda: progressing(plane, "early-too")["reason"] == "KubeRayAbsent", SECONDS, "the condition")
+    assert len(warnings(operator, "helm install kuberay-operator")) == 1, "once, of two endpoints"
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('ray')}")
 
     def is_made() -> bool:
@@ -77,6 +84,8 @@ def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operato
     create(plane, "routed", api={"route": route, "allowAnonymous": True})
     wait_until(lambda: condition(plane, "routed", "Accepted")["reason"] == "GatewayApiAbsent", SECONDS, "the condition")
     assert "Gateway API" in condition(plane, "routed", "Accepted")["message"]
+    assert [line["endpoint"] for line in warnings(operator, "Gateway API: install its CRDs")] == [f"{NAMESPACE}/routed"]
+    assert warnings(operator, "helm install kuberay-operator") == []
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('gateway-api')}")
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
 

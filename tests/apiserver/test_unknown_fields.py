@@ -11,13 +11,14 @@ from apiserver.test_reconcile import Run, run
 from sglang_operator.cluster.paths import RAY_SERVICE, SERVICE
 
 __all__ = ["run"]  # a fixture
-MISSPELT = {"containrs": [{"name": "ray-worker"}], "tolerationz": [{"operator": "Exists"}]}
+# Like no field of a pod: what is like one is found offline.
+UNKNOWN = {"warpDrive": [{"name": "ray-worker"}], "ofAnotherKubernetes": True}
 
 
-@pytest.mark.parametrize("field", MISSPELT)
+@pytest.mark.parametrize("field", UNKNOWN)
 def test_an_unknown_field_is_named_and_its_correction_goes_on(run: Run, field: str) -> None:
     async def body(on: Passes) -> None:
-        key = await on.create(podTemplate={"worker": {"spec": {field: MISSPELT[field]}}})
+        key = await on.create(podTemplate={"worker": {"spec": {field: UNKNOWN[field]}}})
         result = await on.settle(key)
         found = await on.condition(key, "Progressing")
         assert (found["status"], found["reason"], result.requeue_after) == ("False", "RefusedByCluster", 30)
@@ -38,16 +39,16 @@ def test_a_ray_service_that_was_made_without_it_is_told_of_too(run: Run) -> None
     async def body(on: Passes) -> None:
         create = on.api.create
 
-        async def lenient(path: str, body: Any, *, strict: bool = False) -> dict[str, Any]:
+        async def lenient(path: str, body: Any, **_: bool) -> dict[str, Any]:
             return await create(path, body)
 
         on.api.create = lenient  # type: ignore[method-assign]
-        key = await on.create(podTemplate={"worker": {"spec": {"tolerationz": MISSPELT["tolerationz"]}}})
+        key = await on.create(podTemplate={"worker": {"spec": {"ofAnotherKubernetes": UNKNOWN["ofAnotherKubernetes"]}}})
         await on.settle(key)
         assert await on.one(RAY_SERVICE)
         found = await on.condition(key, "Progressing")
-        assert (found["reason"], "tolerationz" in found["message"]) == ("RefusedByCluster", True)
-        await on.edit(key, podTemplate={"worker": {"spec": {"tolerationz": None}}})
+        assert (found["reason"], "ofAnotherKubernetes" in found["message"]) == ("RefusedByCluster", True)
+        await on.edit(key, podTemplate={"worker": {"spec": {"ofAnotherKubernetes": None}}})
         await on.settle(key)
         assert (await on.condition(key, "Progressing"))["reason"] != "RefusedByCluster"
 

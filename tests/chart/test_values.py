@@ -51,6 +51,9 @@ TAKEN: list[Json] = [
     {"defaults": {"podTemplate": {"worker": {"spec": {"runtimeClassName": "nvidia"}}}}},
     {"defaults": {"engine": {"args": {"any_argument": [1, "a"]}}}},
     {"image": {"tag": "1.0"}, "resources": {"limits": {"cpu": 1}}},
+    {"defaults": None},  # a key with nothing after it, as it is easily left in a file
+    {"images": None},
+    {"kuberay": None},
 ]
 
 
@@ -62,6 +65,24 @@ def test_refused(chart: Chart, values: Json, field: str) -> None:
 @pytest.mark.parametrize("values", TAKEN, ids=str)
 def test_taken(chart: Chart, values: Json) -> None:
     assert chart.refusal(values) == ""
+
+
+def keys(values: Json, *above: str) -> Iterator[tuple[str, ...]]:
+    """Where every value is, sections too."""
+    for name, value in values.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from keys(value, *above, name)
+
+
+def test_what_is_set_to_nothing_is_taken_or_refused_by_its_name(chart: Chart) -> None:
+    """To Helm a null takes the default away: no template may stumble over what it then lacks."""
+    for path in keys(VALUES):
+        values: Any = None
+        for name in reversed(path):
+            values = {name: values}
+        said = chart.refusal(values)
+        assert said == "" or ("schema" in said and path[-1] in said), f"{path}: {said}"
 
 
 def test_generated_files_are_fresh() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
 GONE_SECONDS = 900
 STEP_SECONDS = 0.02  # as a real model's
+SEED = "SGLANG_TEST_SEED"
 Object = dict[str, Any]
 
 
@@ -70,21 +72,32 @@ class Operator:
         self.start()
 
 
+@dataclass
+class Kills:
+    """How often somebody was killed, at moments drawn from the seed."""
+
+    seed: int
+    number: int = 0
+
+
 @contextmanager
-def killed_again_and_again(operator: Operator, seed: int = 0) -> Iterator[None]:
+def killed_again_and_again(operator: Operator) -> Iterator[Kills]:
     """SIGKILL every 2 to 12 s while the body runs, but only once it has made passes: on a busy machine it takes long to
-    start, and one that is never there proves nothing."""
-    done, chosen = threading.Event(), random.Random(seed)
+    start, and one that is never there proves nothing. The count is complete after the block."""
+    kills = Kills(int(os.environ.get(SEED) or random.SystemRandom().getrandbits(32)))
+    print(f"again with the same moments: {SEED}={kills.seed}")
+    done, chosen = threading.Event(), random.Random(kills.seed)
 
     def kill() -> None:
         while not done.wait(chosen.uniform(2, 12)):
             if operator.passes():
                 operator.restart()
+                kills.number += 1
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        yield
+        yield kills
     finally:
         done.set()
         killer.join()
@@ -167,6 +180,15 @@ class User:
         wait_until(holds, seconds, lambda: f"{name}={status} {reason}: {json.dumps(self.status, indent=1)}")
         return self.condition(name)
 
+    def wait_for_switch(self, before: str, seconds: float = 800) -> str:
+        """Wait until another revision than `before` serves, which may still drain; returns its name."""
+
+        def done() -> bool:
+            return self.serving not in ("", before)
+
+        wait_until(done, seconds, lambda: f"traffic away from {before}: {json.dumps(self.status, indent=1)}")
+        return self.serving
+
     def wait_for_rollout(self, before: str, seconds: float = 800) -> str:
         """Wait until another revision than `before` serves and nothing else is left; returns its name."""
 
@@ -186,7 +208,31 @@ COUNTED: list[str] = []
 class Working:
     """A load that runs; `count` once it has ended."""
 
+    process: subprocess.Popen[str]
     count: Count = field(default_factory=Count)
+    event_seconds: float = 0.0
+    """Of the longest event."""
+
+    @contextmanager
+    def event(self) -> Iterator[None]:
+        """What happens in the body, all of it while one and the same stream runs; it has no end before.
+
+        What waits for a drain comes after the body: it would wait for this stream.
+        """
+        assert self._turn() == "running", "the load has ended"
+        began = time.monotonic()
+        yield
+        self.event_seconds = max(self.event_seconds, time.monotonic() - began)
+        lost = json.loads(self._turn())
+        assert not lost, f"a stream did not live as long as the event: {lost}"
+
+    def _turn(self) -> str:
+        """Begin a witness, or end the one that runs; what the load says of it."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
 
 
 @contextmanager
@@ -197,12 +243,13 @@ def load(
     command = [sys.executable, LOAD, url, f"--kept={kept}", f"--fresh={fresh}", f"--long={long}"]
     command += [f"--long-tokens={long_tokens}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    working = Working()
+    working = Working(process)
     try:
         yield working
         out, _ = process.communicate(timeout=1200)
         working.count = Count.read(json.loads(out))
         COUNTED.append(f"{os.environ.get('PYTEST_CURRENT_TEST', '').partition(' ')[0]}: {working.count}")
+        assert working.count.longest_seconds >= working.event_seconds, "no stream is as long as the longest event"
     finally:
         process.kill()
         process.communicate()

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from cannot_run import cannot_run
 from cluster.actors import COUNTED, Operator, User, somebody
-from cluster.endpoints import administered, tiny_endpoint
+from cluster.endpoints import administered, tag_again, tiny_endpoint
 from localcluster import Missing, tools
 from localcluster.cluster import LocalCluster
-from localcluster.images import serving_name
-from localcluster.shell import run
 
 from sglang_serve.local.ports import free_port
 
@@ -100,7 +98,4 @@ def serving(endpoint: User) -> User:
 @pytest.fixture
 def another_image(cluster: LocalCluster) -> str:
     """The serving image under another name, on every node."""
-    name = serving_name()
-    for node in cluster.nodes:
-        run(*node.ctr, "images", "tag", "--force", name, f"{name}-again")
-    return f"{name}-again"
+    return tag_again(cluster)

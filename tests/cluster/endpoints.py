@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from localcluster.cluster import LocalCluster
+from localcluster.images import serving_name
+from localcluster.shell import run
 from tiny_models import find_engine_python, made_by
 
 ENDPOINT = Path(__file__).with_name("endpoint.yaml")
@@ -54,3 +57,11 @@ def put_tiny_model(models: Path) -> None:
     shutil.copytree(made_by("tiny_qwen2", find_engine_python()), models / TINY, dirs_exist_ok=True)
     for file in (models / TINY).iterdir():
         file.chmod(0o644)  # transformers writes weights for its own user only; pods are another
+
+
+def tag_again(cluster: LocalCluster) -> str:
+    """A second name of the serving image, which every node has then."""
+    name = f"{serving_name()}-again"
+    for node in cluster.nodes:
+        run(*node.ctr, "images", "tag", "--force", serving_name(), name)
+    return name

@@ -1,6 +1,7 @@
 """Streaming clients at work while something happens, and the count of what they lost.
 
-Run as a script it is one such load: it prints one JSON line when its standard input closes.
+Run as a script it is one such load: it prints one JSON line when its standard input closes. A line there begins the
+witness of an event, a stream that has no end: "running" is printed. The next line ends it: what went wrong is printed.
 
     python tests/cluster/load.py http://10.96.0.10 --kept 2 --fresh 2 --long 1
 """
@@ -12,14 +13,17 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import aiohttp  # kopf brings it; less CPU than httpx, and the engine shares the machine
 
 TOKENS = 100  # of a short stream
 LONG_TOKENS = 1000  # of one that is to live through whatever happens
+WITNESS_TOKENS = 30_000  # ten minutes at least, of a model that is slowed down; half of what fits into the tiny one
 SILENT_SECONDS = 120.0  # without a byte: lost
 THINK_SECONDS = 0.5  # between two requests: the node has two cores, and the next revision loads on them
 
@@ -61,7 +65,7 @@ class Count:
 
 
 class Load:
-    """Clients of one URL. Some keep a connection alive between requests, some open a new one for each."""
+    """Clients of one URL. Some would keep a connection between requests, some open a new one for each."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url = f"{url}/v1/chat/completions"
@@ -70,33 +74,84 @@ class Load:
         self.count = Count()
 
     async def run(self, kept: int, fresh: int, long: int, long_tokens: int) -> Count:
-        """Until standard input closes; streams that run then are read to their end."""
-        clients = [self._client(f"kept-{number}", TOKENS, keep=True) for number in range(kept)]
-        clients += [self._client(f"fresh-{number}", TOKENS, keep=False) for number in range(fresh)]
-        clients += [self._client(f"long-{number}", long_tokens, keep=False) for number in range(long)]
+        """Until standard input closes; streams that run then are read to their end. The first client never waits."""
+        clients = [
+            self._client(f"kept-{number}", TOKENS, keep=True, think=THINK_SECONDS if number else 0.0)
+            for number in range(kept)
+        ]
+        clients += [self._client(f"fresh-{number}", TOKENS) for number in range(fresh)]
+        clients += [self._client(f"long-{number}", long_tokens) for number in range(long)]
         self.count.clients = len(clients)
-        stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        stop.add_done_callback(lambda _: setattr(self, "_stopping", True))
-        await asyncio.gather(*clients, stop)
+        await asyncio.gather(*clients, self._listen())
         return self.count
 
-    async def _client(self, name: str, tokens: int, *, keep: bool) -> None:
-        connector = aiohttp.TCPConnector(force_close=not keep)
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENT_SECONDS, sock_connect=10)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as session:
+    async def _listen(self) -> None:
+        """To standard input until it closes: each line is about a witness."""
+        line = partial(asyncio.get_running_loop().run_in_executor, None, sys.stdin.readline)
+        events = 0
+        while await line():
+            events += 1
+            await self._witness(f"witness {events}", asyncio.ensure_future(line()))
+        self.count.clients += bool(events)
+        self._stopping = True
+
+    async def _client(self, name: str, tokens: int, *, keep: bool = False, think: float = THINK_SECONDS) -> None:
+        async with self._session(keep=keep) as session:
             number = 0
             while not self._stopping:
                 number += 1
-                began = time.time()
-                what = await self._ask(session, f"{name} asks {number}", tokens)
-                self.count.requests += 1
-                self.count.longest_seconds = max(self.count.longest_seconds, time.time() - began)
-                if what:
-                    self.count.lost.append(Lost(time.time(), name, what))
-                await asyncio.sleep(THINK_SECONDS)
+                lost = await self._count(name, self._ask(session, f"{name} asks {number}", tokens))
+                await asyncio.sleep(THINK_SECONDS if lost else think)
+
+    async def _witness(self, name: str, over: asyncio.Future[str]) -> None:
+        """A stream that must live until `over`, and a token more. Says when it runs, and what went wrong."""
+        running = asyncio.Event()
+        async with self._session(keep=False) as session:
+            watching = asyncio.ensure_future(self._count(name, self._watch(session, name, running, over)))
+            watching.add_done_callback(lambda _: running.set())
+            await running.wait()
+            print("running", flush=True)
+            lost = await watching
+        await over
+        print(json.dumps(lost), flush=True)
+
+    async def _count(self, client: str, request: Awaitable[str]) -> str:
+        """What went wrong with it."""
+        began = time.time()
+        lost = await request
+        self.count.requests += 1
+        self.count.longest_seconds = max(self.count.longest_seconds, time.time() - began)
+        if lost:
+            self.count.lost.append(Lost(time.time(), client, lost))
+        return lost
 
     async def _ask(self, session: aiohttp.ClientSession, text: str, tokens: int) -> str:
         """What went wrong, "" if nothing: 200, a finish_reason, and [DONE]."""
+        finished = done = False
+        try:
+            async for line in self._lines(session, text, tokens):
+                finished = finished or b'"finish_reason":"length"' in line
+                done = done or line.startswith(b"data: [DONE]")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        return "" if finished and done else f"the stream ended early: finish_reason {finished}, [DONE] {done}"
+
+    async def _watch(
+        self, session: aiohttp.ClientSession, text: str, running: asyncio.Event, over: asyncio.Future[str]
+    ) -> str:
+        """What went wrong before it was over, "" if nothing."""
+        try:
+            async with aclosing(self._lines(session, text, WITNESS_TOKENS)) as lines:
+                async for _ in lines:
+                    running.set()
+                    if over.done():
+                        return ""
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        return "the stream ended before the event"
+
+    async def _lines(self, session: aiohttp.ClientSession, text: str, tokens: int) -> AsyncGenerator[bytes]:
+        """Of the stream that answers."""
         body = {
             "model": "any",
             "messages": [{"role": "user", "content": text}],
@@ -104,17 +159,16 @@ class Load:
             "ignore_eos": True,
             "stream": True,
         }
-        finished = done = False
-        try:
-            async with session.post(self._url, json=body) as reply:
-                if reply.status != 200:
-                    return f"status {reply.status}: {(await reply.text())[:200]}"
-                async for line in reply.content:
-                    finished = finished or b'"finish_reason":"length"' in line
-                    done = done or line.startswith(b"data: [DONE]")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return f"{type(error).__name__}: {error}"
-        return "" if finished and done else f"the stream ended early: finish_reason {finished}, [DONE] {done}"
+        async with session.post(self._url, json=body) as reply:
+            if reply.status != 200:
+                raise aiohttp.ClientError(f"status {reply.status}: {(await reply.text())[:200]}")
+            async for line in reply.content:
+                yield line
+
+    def _session(self, *, keep: bool) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(force_close=not keep)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENT_SECONDS, sock_connect=10)
+        return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
 
 
 def main() -> None:

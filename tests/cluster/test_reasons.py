@@ -6,18 +6,20 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
 from cluster.actors import GONE_SECONDS, Operator, User, somebody, wait_until
+from cluster.causes import Cause, ended, refused, require_in_time, unplaced
 from cluster.endpoints import TINY, engine_of, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.kubectl import Refused
 
 Object = dict[str, Any]
-SECONDS = 60  # two busy cores; what a container or an engine takes to fail comes on top
+SECONDS = 60  # two busy cores
 START_SECONDS = 300
 CAPACITY_SECONDS = 60
 MOST_OF_THE_NODE = "1100m"  # of its two cores
@@ -27,6 +29,16 @@ EMPTY = "test/empty"  # a directory of the models without a file
 LATE = "test/late"
 TRIES_OF_SERVE = 3
 NUMBERS = count()
+CLAIM: Object = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "pending"},
+    "spec": {
+        "storageClassName": "no-such-class",
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    },
+}
 QUOTA: Object = {
     "apiVersion": "v1",
     "kind": "ResourceQuota",
@@ -71,52 +83,67 @@ class Case:
     says: tuple[str, str]
     """Condition and reason."""
     text: str
+    cause: Cause | None = None
+    """Since when status has to say it within 15 s; None: not measured."""
     change: Object = field(default_factory=dict)
     beside: Callable[[str], tuple[Object, ...]] = lambda _: ()
     seconds: float = SECONDS
+    """Until the cause is there, or without one until status says it."""
 
 
-def filling_the_disk() -> Object:
-    """endpoint.yaml's patch of the worker, with a container before it that writes 300 MiB and stays."""
+def with_container(kind: str, script: str, **more: Any) -> Object:
+    """endpoint.yaml's patch of the worker, with one more container that runs the script."""
     made: Object = tiny_endpoint()["spec"]["podTemplate"]
-    write = "head -c 314572800 /dev/zero > /tmp/large && sleep 600"
-    fill = {"name": "fill", "image": serving_name(), "command": ["sh", "-c", write]}
-    made["worker"]["spec"]["initContainers"] = [fill]
+    container = {"name": "other", "image": serving_name(), "command": ["sh", "-c", script], **more}
+    spec = made["worker"]["spec"]
+    spec[kind] = [*spec.get(kind, ()), container]
     return made
 
 
+BLOCKED, FAILING = ("Degraded", "PodsBlocked"), ("Degraded", "RevisionFailing")
+LITTLE_MEMORY: Object = {"limits": {"memory": "32Mi"}}
 CASES = {
     "no such accelerator": Case(
         ("Progressing", "WaitingForCapacity"),
         "Insufficient nvidia.com/gpu",
+        unplaced,
         {"accelerator": {"vendor": "nvidia", "count": 1}, "engine": engine_of({"image": "localhost/absent:1"})},
     ),
     "no such volume": Case(
-        ("Degraded", "PodsBlocked"),
-        'persistentvolumeclaim "absent" not found',
-        {"model": {"uri": "pvc://absent/model"}},
+        BLOCKED, 'persistentvolumeclaim "absent" not found', unplaced, {"model": {"uri": "pvc://absent/model"}}
     ),
-    "quota": Case(("Degraded", "PodsBlocked"), "exceeded quota", beside=lambda _: (QUOTA,)),
+    "a volume that nobody makes": Case(
+        BLOCKED,
+        "unbound immediate PersistentVolumeClaims",
+        unplaced,
+        {"model": {"uri": "pvc://pending/model"}},
+        beside=lambda _: (CLAIM,),
+    ),
+    "quota": Case(BLOCKED, "exceeded quota", refused, beside=lambda _: (QUOTA,)),
     "policy": Case(
-        ("Degraded", "PodsBlocked"), "pods of this team need an approval", beside=lambda name: (POLICY, binding(name))
-    ),
-    "no such model": Case(
-        ("Degraded", "RevisionFailing"), "ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}, seconds=START_SECONDS
+        BLOCKED,
+        "pods of this team need an approval",
+        refused,
+        beside=lambda name: (POLICY, binding(name)),
     ),
     # Beyond the limit of its disk before an engine starts: the kubelet looks every ten seconds.
     "too little disk": Case(
-        ("Degraded", "RevisionFailing"),
+        FAILING,
         "Evicted",
-        {"resources": {"cpu": "500m", "memory": "4Gi", "ephemeralStorage": "100Mi"}, "podTemplate": filling_the_disk()},
+        None,
+        {
+            "resources": {"cpu": "500m", "memory": "4Gi", "ephemeralStorage": "100Mi"},
+            "podTemplate": with_container("initContainers", "head -c 314572800 /dev/zero > /tmp/large && sleep 600"),
+        },
         seconds=START_SECONDS,
     ),
-    # The kernel kills a process of it, or the container: OOMKilled or, after three times, CrashLoop.
     "too little memory": Case(
-        ("Degraded", "RevisionFailing"),
-        "container ray-worker",
-        {"resources": {"cpu": "1", "memory": "300Mi"}},
-        seconds=START_SECONDS,
+        FAILING,
+        "OOMKilled: container other used more memory than its limit: raise its limit in spec.podTemplate",
+        ended("other"),
+        {"podTemplate": with_container("containers", "exec tail /dev/zero", resources=LITTLE_MEMORY)},
     ),
+    "no such model": Case(FAILING, "ModelNotFound", None, {"model": {"uri": f"hf://{EMPTY}"}}, seconds=START_SECONDS),
 }
 
 
@@ -128,6 +155,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def user(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """Somebody in a namespace of their own."""
+    del operator  # it runs
     with somebody(cluster, f"reasons-{next(NUMBERS)}") as made:
         (cluster.models / EMPTY).mkdir(exist_ok=True)
         yield made
@@ -139,11 +167,11 @@ def beside(user: User, case: Case) -> Iterator[None]:
     objects = case.beside(user.namespace)
     for one in objects:
         user.run("apply", "--filename=-", stdin=json.dumps(one))
-    if objects:  # a policy takes a moment
+    if case.cause is refused:  # a policy takes a moment
         wait_until(lambda: not may_make_pods(user), SECONDS, "the cluster to refuse pods")
     yield
     for one in objects:
-        user.run("delete", one["kind"], one["metadata"]["name"])
+        user.run("delete", one["kind"], one["metadata"]["name"], "--wait=false")  # a claim goes after its pods
 
 
 def may_make_pods(user: User) -> bool:
@@ -157,11 +185,14 @@ def may_make_pods(user: User) -> bool:
 @pytest.mark.usefixtures("beside")
 def test_one_failure_one_reason(user: User, case: Case) -> None:
     manifest = tiny_endpoint()
-    manifest["spec"].update(case.change)
+    manifest["spec"] |= {"upgrade": {"drainSeconds": 5}, **case.change}
     user.apply(manifest)
-    kind, reason = case.says
-    found = user.wait_for(kind, "True", reason, case.seconds)
-    wait_until(lambda: case.text in user.condition(kind)["message"], case.seconds, lambda: json.dumps(found))
+    if case.cause is None:
+        found = user.wait_for(case.says[0], "True", case.says[1], case.seconds)
+        assert case.text in found["message"]
+    else:
+        began = wait_until(partial(case.cause, user), case.seconds, lambda: f"the cause: {json.dumps(user.status)}")
+        require_in_time(user, began, case.says, case.text)
     assert user.condition("Ready")["status"] == "False"
 
 

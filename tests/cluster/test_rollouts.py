@@ -11,10 +11,25 @@ import pytest
 from cluster.actors import Operator, User, killed_again_and_again, load, wait_until
 from cluster.endpoints import colored, engine_of
 from localcluster.cluster import LocalCluster
+from localcluster.shell import run
+from tiny_models import find_engine_python
 
 DEADLINE = 1800
 FAILED_SECONDS = 900  # an engine that ends after its start is started three times
+LEAST_KILLS = 3
 PASSES = 20  # after a failure: none of them tries again
+UNAUTHENTICATED = "UNAUTHENTICATED"
+CALLS = {6379: "/ray.rpc.InternalKVGcsService/InternalKVKeys", 10001: "/ray.rpc.RayletDriver/ClusterInfo"}
+CALL = """
+import sys, grpc
+address, method, token = sys.argv[1:]
+metadata = [("authorization", f"Bearer {token}")] if token else []
+try:
+    grpc.insecure_channel(address).unary_unary(method)(b"", metadata=metadata, timeout=60)
+    print("OK")
+except grpc.RpcError as error:
+    print(error.code().name)
+"""
 pytestmark = pytest.mark.timeout(DEADLINE)
 
 
@@ -23,30 +38,38 @@ def test_an_endpoint_serves(serving: User) -> None:
     assert serving.condition("Degraded")["status"] == "False"
 
 
-def test_rays_job_api_wants_its_token(serving: User) -> None:
-    """It runs whatever it is given. The NetworkPolicy alone would trust every network that enforces none."""
+def test_ray_wants_its_token(serving: User) -> None:
+    """Its ports run whatever they are given. The NetworkPolicy alone would trust every network that enforces none."""
     (head,) = serving.read("pods", "--selector=ray.io/node-type=head")["items"]
-    cluster = head["metadata"]["labels"]["ray.io/cluster"]
+    address, cluster = head["status"]["podIP"], head["metadata"]["labels"]["ray.io/cluster"]
     token = base64.b64decode(serving.read("secret", cluster)["data"]["auth_token"]).decode()
-    answers = {
-        name: httpx.get(f"http://{head['status']['podIP']}:8265/api/jobs/", headers=headers, timeout=60).status_code
-        for name, headers in {
-            "none": {},
-            "wrong": {"Authorization": f"Bearer {'0' * len(token)}"},
-            "right": {"Authorization": f"Bearer {token}"},
-        }.items()
-    }
-    assert answers == {"none": 401, "wrong": 403, "right": 200}
+    given = {"none": "", "wrong": "0" * len(token), "right": token}
+    headers = {name: {"Authorization": f"Bearer {one}"} if one else {} for name, one in given.items()}
+    jobs = {name: httpx.get(f"http://{address}:8265/api/jobs/", headers=headers[name], timeout=60) for name in given}
+    assert {name: one.status_code for name, one in jobs.items()} == {"none": 401, "wrong": 403, "right": 200}
+    for port, method in CALLS.items():
+        said = {name: call(f"{address}:{port}", method, one) for name, one in given.items()}
+        assert said.pop("right") != UNAUTHENTICATED, f"port {port}"
+        assert said == {"none": UNAUTHENTICATED, "wrong": UNAUTHENTICATED}, f"port {port}"
+
+
+def call(address: str, method: str, token: str) -> str:
+    """The status of a gRPC call, which only the environment of the engine can make."""
+    return run(str(find_engine_python()), "-c", CALL, address, method, token, seconds=120).strip()
 
 
 def test_upgrades_lose_nothing(serving: User, another_image: str, cluster: LocalCluster) -> None:
     """Environment; then argument and image, while the API server restarts."""
     with load(serving.url()) as working:
-        before = begin_upgrade(serving, colored("green"))
+        with working.event():
+            before = begin_upgrade(serving, colored("green"))
+            serving.wait_for_switch(before)
         serving.wait_for_rollout(before)
-        before = begin_upgrade(serving, engine_of({"args": {"random_seed": 7}, "image": another_image}))
-        wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
-        cluster.control_plane.restart("kube-apiserver")
+        with working.event():
+            before = begin_upgrade(serving, engine_of({"args": {"random_seed": 7}, "image": another_image}))
+            wait_until(lambda: len(serving.ray_services()) == 2, 60, "a second revision")
+            cluster.control_plane.restart("kube-apiserver")
+            serving.wait_for_switch(before)
         serving.wait_for_rollout(before)
     assert serving.status["serving"]["image"] == another_image
     assert working.count.lost == [], str(working.count)
@@ -66,8 +89,9 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     revision, first = serving.serving, serving.workers()
     serving.slow_down()
     with load(serving.url()) as working:
-        serving.run("scale", "sgl", serving.name, "--replicas=2")
-        wait_until(lambda: serving.status["readyReplicas"] == 2, 600, lambda: json.dumps(serving.status))
+        with working.event():
+            serving.run("scale", "sgl", serving.name, "--replicas=2")
+            wait_until(lambda: serving.status["readyReplicas"] == 2, 600, lambda: json.dumps(serving.status))
         nodes = serving.nodes()
         serving.run("scale", "sgl", serving.name, "--replicas=1")
         wait_until(lambda: len(serving.workers()) == 1, 600, lambda: json.dumps(serving.status))
@@ -78,29 +102,34 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "reason"),
+    ("broken", "reason", "logged"),
     [
-        ({"args": {"context_length": 10_000_000}}, "BadArgument"),  # only the engine knows what the model can
-        pytest.param({"image": "localhost/no-such-image:1"}, "ImagePullFailed", marks=pytest.mark.long),
+        # Only the engine knows what the model can.
+        ({"args": {"context_length": 10_000_000}}, "BadArgument", "context_length (10000000) is greater than"),
+        # A registry that does not answer is waited for; a name that is none needs no answer.
+        pytest.param({"image": "localhost/NO-SUCH-IMAGE:1"}, "ImagePullFailed", "", marks=pytest.mark.long),
         # The last of the eight outputs of its warm-up ends it: it has started, and answers nobody.
         pytest.param(
             {"env": [{"name": "SGLANG_TEST_CRASH_AFTER_STREAM_OUTPUTS", "value": "8"}]},
             "EngineCrashed",
+            "",
             marks=pytest.mark.long,
         ),
     ],
 )
 def test_a_broken_upgrade_moves_no_traffic_and_is_tried_once(
-    serving: User, operator: Operator, broken: dict[str, Any], reason: str
+    serving: User, operator: Operator, broken: dict[str, Any], reason: str, logged: str
 ) -> None:
     before, engine = serving.serving, serving.read("sgl", serving.name)["spec"]["engine"]
     serving.slow_down()
-    with load(serving.url()) as working:
+    with load(serving.url()) as working, working.event():
         serving.edit("engine", engine_of(broken))
         degraded = serving.wait_for("Degraded", "True", "RevisionFailing", FAILED_SECONDS)
         assert reason in degraded["message"]
+        wait_until(lambda: len(serving.workers()) == 1, 120, "the pods of what failed to go")
         failed = serving.status["revisions"][0]
         assert (failed["state"], failed["reason"]) == ("Failed", reason)
+        assert logged in "\n".join(failed.get("log", ()))
         attempts = {item["metadata"]["uid"] for item in serving.read("rayservices")["items"]}
         operator.restart()
         look_again(serving, operator, PASSES)
@@ -123,10 +152,13 @@ def look_again(user: User, operator: Operator, passes: int) -> None:
 def test_an_operator_killed_again_and_again_finishes_the_rollout(serving: User, operator: Operator) -> None:
     before = serving.serving
     serving.slow_down()
-    with load(serving.url()) as working, killed_again_and_again(operator):
-        serving.edit("engine", colored("blue"))
+    with load(serving.url()) as working, killed_again_and_again(operator) as kills:
+        with working.event():
+            serving.edit("engine", colored("blue"))
+            serving.wait_for_switch(before)
         serving.wait_for_rollout(before)
     assert working.count.lost == [], str(working.count)
+    assert kills.number >= LEAST_KILLS, f"{kills}: too few to prove anything"
 
 
 @pytest.mark.long

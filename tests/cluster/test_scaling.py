@@ -59,3 +59,19 @@ def test_requests_wake_it_and_more_of_them_add_a_replica(autoscaled: User) -> No
     assert working.count.lost == [], str(working.count)
     wait_until(lambda: not autoscaled.workers(), 600, "the last worker pod to go again")
     assert autoscaled.status["lastWakeSeconds"] > 0
+
+
+def test_a_replica_that_shall_be_there_from_now_on_is_waited_for(autoscaled: User) -> None:
+    """The least number of replicas is raised while it sleeps: the head answers until the replica does."""
+    wait_until(lambda: autoscaled.status.get("atZeroSince"), 600, lambda: json.dumps(autoscaled.status))
+    with load(autoscaled.url(), kept=1, fresh=2, long=0) as working:
+        autoscaled.edit("scaling", {**SCALING, "min": 1})
+        autoscaled.wait_for("Ready", "True", "Serving", 600)
+        wait_until(lambda: _heads_are_out(autoscaled), 120, "the head to leave the Service")
+        time.sleep(30)  # the replica alone
+    assert working.count.requests > 0
+    assert working.count.lost == [], str(working.count)
+
+
+def _heads_are_out(user: User) -> bool:
+    return all(one["spec"]["excludeHeadPodFromServeSvc"] for one in user.read("rayservices")["items"])

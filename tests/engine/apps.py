@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
 import psutil
 
 from sglang_operator.api import parse_endpoint
@@ -20,7 +22,8 @@ from sglang_operator.render import render_endpoint
 from sglang_serve.local.ports import free_port
 
 START_SECONDS = 600  # cold caches on two busy cores
-LOG_LINES = 60
+LOG_LINES = 100
+NOISE = re.compile(r"\b(Prefill|Decode) batch\b|Ignore import error")
 
 # Two CPU cores serve a toy model: small tables, and an idle scheduler that does not spin.
 TINY_ENGINE = {"max_total_tokens": 4096, "max_running_requests": 64, "sleep_on_idle": True}
@@ -114,9 +117,20 @@ class ServeApp:
         raise NotServing(self.describe(f"no event {name!r} {fields or ''} within {seconds:.0f} s"))
 
     def describe(self, what: str) -> str:
-        """`what`, the events and the end of the log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self.log.exists() else []
-        return "\n".join([what, "events:", *map(str, self.events), f"log (last {LOG_LINES} lines):", *lines])
+        """`what`, the events, the processes, how a request is answered now, and the end of the log."""
+        parts = {"events:": map(str, self.events), "now:": self._now(), f"log (last {LOG_LINES} lines):": self._tail()}
+        return "\n".join([what, *(line for title, lines in parts.items() for line in (title, *lines))])
+
+    def _now(self) -> list[str]:
+        try:
+            return [*map(command_line, self.processes()), f"GET /v1/models: {answer(self.url)}"]
+        except (AssertionError, psutil.NoSuchProcess):
+            return ["nothing runs"]
+
+    def _tail(self) -> list[str]:
+        """Of the log, without the line for each batch: a health check each second makes one."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return [line for line in lines if not NOISE.search(line)][-LOG_LINES:]
 
     def interrupt(self) -> None:
         """What Ctrl-C does; a second one ends at once."""
@@ -124,11 +138,17 @@ class ServeApp:
 
     def stop(self, grace: float = 60) -> int | None:
         """End it and everything it started; returns the runner's exit code. Harmless when nothing runs."""
-        process, self._process = self._process, None
-        code = process.close(grace) if process else None
-        while process and (event := process.next_event(0)):
-            self.events.append(event)
+        if self._process is None:
+            return None
+        code = self._process.close(grace)
+        self.read_events()
+        self._process = None
         return code
+
+    def read_events(self) -> None:
+        """Take what has been said so far: `wait_for` finds later events only."""
+        while event := self._running.next_event(0):
+            self.events.append(event)
 
     def processes(self) -> list[psutil.Process]:
         """The runner and all below it: Ray, HAProxy, replicas, engines."""
@@ -142,6 +162,10 @@ class ServeApp:
     def find(self, text: str) -> list[psutil.Process]:
         """Those whose command line holds `text`, such as "sglang::scheduler" or "ServeReplica"."""
         return [process for process in self.processes() if text in command_line(process)]
+
+    def named(self, name: str) -> list[psutil.Process]:
+        """Those of this program, such as "raylet"."""
+        return [process for process in self.processes() if program_of(process) == name]
 
     @property
     def _running(self) -> LocalProcess:
@@ -170,3 +194,20 @@ def command_line(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
+
+
+def program_of(process: psutil.Process) -> str:
+    """Of a process that may be gone by now: then "" ."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def answer(url: str) -> str:
+    """Status and text of what is answered now, or why nothing is."""
+    try:
+        reply = httpx.get(f"{url}/v1/models", timeout=5)
+    except httpx.HTTPError as error:
+        return repr(error)
+    return f"{reply.status_code} {reply.text[:500]}"

@@ -54,13 +54,15 @@ class Request:
 
 
 class Stream:
-    """A streaming completion that is read in the background, event by event."""
+    """A streaming completion that is read in the background, event by event. It breaks after `silence` seconds without
+    one."""
 
-    def __init__(self, url: str, **body: Any) -> None:
+    def __init__(self, url: str, silence: float = 120, **body: Any) -> None:
         self.events = 0
         self.last = ""
         self.error: Exception | None = None
         self._is_left = False
+        self._silence = silence
         self._request = {"prompt": "once upon a time", "ignore_eos": True, "stream": True, **body}
         self._thread = threading.Thread(target=self._read, args=(f"{url}/v1/completions",), daemon=True)
         self._thread.start()
@@ -91,7 +93,7 @@ class Stream:
 
     def _read(self, url: str) -> None:
         try:
-            with httpx.stream("POST", url, json=self._request, timeout=120) as reply:
+            with httpx.stream("POST", url, json=self._request, timeout=self._silence) as reply:
                 reply.raise_for_status()
                 for line in filter(None, reply.iter_lines()):
                     if self._is_left:

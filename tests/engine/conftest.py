@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine.hub_machine import Machine, machine_at_a_hub
+from engine.hub_server import Hub
 from tiny_models import cache_dir, find_engine_python, made_by
 
 HERE = Path(__file__).parent
@@ -39,3 +42,16 @@ def smollm2() -> Path:
     if not (model / "model.safetensors").is_file():
         pytest.fail(f"no model at {model}: run `make model`")
     return model
+
+
+@pytest.fixture
+def machine(engine_python: Path, tmp_path: Path) -> Iterator[Machine]:
+    """One that downloads from a hub of its own."""
+    with machine_at_a_hub(engine_python, tmp_path / "home") as one:
+        yield one
+
+
+@pytest.fixture
+def hub(machine: Machine) -> Hub:
+    """That of `machine`."""
+    return machine.hub

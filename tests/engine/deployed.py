@@ -20,7 +20,7 @@ def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:
     """As KubeRay does when serveConfigV2 changes: these settings of the deployment."""
     config = json.loads(json.dumps(app.serve_config))
     config["applications"][0]["deployments"][0].update(settings)
-    (raylet,) = (process for process in app.processes() if process.name() == "raylet")
+    (raylet,) = app.named("raylet")
     done = subprocess.run(
         [engine_python, SCRIPT, gcs_address(raylet)],
         input=json.dumps(config),

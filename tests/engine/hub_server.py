@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,11 +43,11 @@ class Hub:
 
 
 @contextmanager
-def running(hub: Hub) -> Iterator[Hub]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+def running(hub: Hub, host: str = "127.0.0.1") -> Iterator[Hub]:
+    server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    hub.url = f"http://{host}:{server.server_address[1]}"
     try:
         yield hub
     finally:
@@ -79,6 +80,24 @@ def send_part(handler: BaseHTTPRequestHandler, body: bytes, until: int) -> int:
     handler.wfile.write(body[start:until])
     handler.wfile.flush()
     return start
+
+
+def slow(name: str, pieces: int, seconds: float) -> Callable[[BaseHTTPRequestHandler], bool]:
+    """What sends files of this name in so many pieces, and so long apart."""
+
+    def send(handler: BaseHTTPRequestHandler) -> bool:
+        if not is_file(handler, name):
+            return False
+        commit, path = FILE.fullmatch(handler.path).groups()  # type: ignore[union-attr]
+        body = handler.hub.commits[commit][path]  # type: ignore[attr-defined]
+        piece = len(body) // pieces + 1
+        send_part(handler, body, piece)
+        for start in range(piece, len(body), piece):
+            time.sleep(seconds)
+            handler.wfile.write(body[start : start + piece])
+        return True
+
+    return send
 
 
 def is_file(handler: BaseHTTPRequestHandler, name: str) -> bool:

@@ -21,8 +21,10 @@ from sglang.srt.managers import (
     io_struct,
     load_snapshot,
     scheduler,
+    tokenizer_control_mixin,
     tokenizer_manager,
 )
+from sglang.srt.managers.communicator import FanOutCommunicator
 from sglang.srt.utils import auth
 from sglang.srt.utils.aio_rwlock import RWLock
 from starlette.routing import Match
@@ -55,6 +57,7 @@ def differences() -> Iterator[str]:
     yield from missing("a function marked for administrators", {"_auth_level"}, vars(http_server.flush_cache))
     yield from engine()
     yield from manager()
+    yield from orders()
     yield from adapters()
     yield from order()
 
@@ -111,6 +114,20 @@ def manager() -> Iterator[str]:
     yield from texts("a health check of data-parallel ranks", route, "maybe_external_dp_rank_routing", "round_robin")
     if not HEALTH_CHECK_RID_PREFIX:
         yield "constants.HEALTH_CHECK_RID_PREFIX is empty"
+
+
+def orders() -> Iterator[str]:
+    """Whether the scheduler owes an answer, and how it takes its leave."""
+    control = inspect.getsource(tokenizer_control_mixin)
+    yield from texts(
+        "TokenizerControlMixin", control, "self.profile_communicator(", "self.update_lora_adapter_communicator("
+    )
+    communicator = inspect.getsource(FanOutCommunicator)
+    yield from texts(
+        "FanOutCommunicator", communicator, "self._result_event = asyncio.Event()", "self._result_event.set()"
+    )
+    for kind in (scheduler, detokenizer_manager):
+        yield from texts(kind.__name__, inspect.getsource(kind), " hit an exception: ")
 
 
 def adapters() -> Iterator[str]:

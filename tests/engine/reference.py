@@ -12,6 +12,7 @@ from typing import Any
 import soundfile
 import torch
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
@@ -37,6 +38,13 @@ def embed(model: str, texts: list[str]) -> list[list[float]]:
     """The last token's hidden state, of length 1."""
     tokenizer, net = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model).model
     states = [net(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1] for text in texts]
+    return [torch.nn.functional.normalize(state, dim=0).tolist() for state in states]
+
+
+def encode(model: str, texts: list[str]) -> list[list[float]]:
+    """The first token's hidden state, of length 1: what encoders are trained for."""
+    tokenizer, net = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model)
+    states = [net(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0] for text in texts]
     return [torch.nn.functional.normalize(state, dim=0).tolist() for state in states]
 
 

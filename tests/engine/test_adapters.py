@@ -1,4 +1,5 @@
-"""LoRA adapters on one replica: addressed as models, changed in place, back after a kill; failing ones stop nothing.
+"""LoRA adapters: addressed as models, changed in place, back after a kill, on each of two replicas; failing ones stop
+nothing.
 
 In this order, on one application.
 """
@@ -15,7 +16,7 @@ import openai
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
 from engine.clients import Stream
-from engine.deployed import deploy
+from engine.deployed import deploy, reports
 from tiny_models import made_by
 from waiting import wait_until
 
@@ -40,7 +41,10 @@ def app(engine_python: Path, tiny_model: Path, adapters: Path) -> Iterator[Serve
         "adapters": [row("sql", adapters / "sql"), row("legal", adapters / "legal"), *failing(adapters)],
     }
     paths = os.pathsep.join([str(SHIM), *import_path().values()])
-    with ServeApp(manifest, engine_python, env={"PYTHONPATH": paths}) as serve:
+    serve = ServeApp(manifest, engine_python, env={"PYTHONPATH": paths})
+    (deployment,) = serve.serve_config["applications"][0]["deployments"]
+    deployment["ray_actor_options"]["num_cpus"] = 1  # Ray is started for one replica, and two must find room
+    with serve:
         yield serve
 
 
@@ -160,3 +164,22 @@ def test_a_killed_replica_comes_back_with_all(app: ServeApp) -> None:
 
     wait_until(answers, RESTART_SECONDS, "another replica answers")
     assert seen == [{"sql": "Loaded", "law": "Loaded"}], "it answers nobody before"
+
+
+@pytest.mark.long
+def test_each_of_two_replicas_has_all(app: ServeApp, engine_python: Path, adapters: Path) -> None:
+    both = [row("sql", adapters / "sql"), row("law", adapters / "legal")]
+    deploy(app, engine_python, num_replicas=2, user_config={"config_id": "d", "adapters": both})
+    wait_until(lambda: states_of_each(app) == [{"sql": "Loaded", "law": "Loaded"}] * 2, 60, "on the new one too")
+    law = {said(app, model="law") for _ in range(8)}
+    added = [*both, row("new", adapters / "legal")]
+    deploy(app, engine_python, num_replicas=2, user_config={"config_id": "e", "adapters": added})
+    three = {"sql": "Loaded", "law": "Loaded", "new": "Loaded"}
+    wait_until(lambda: states_of_each(app) == [three] * 2, 60, "a change reaches both")
+    assert {said(app, model="new") for _ in range(8)} == law
+    assert len(law) == 1
+
+
+def states_of_each(app: ServeApp) -> list[dict[str, str]]:
+    """What each replica that answers says of its adapters."""
+    return [{one["name"]: one["state"] for one in report["adapters"]} for report in reports(app).values()]

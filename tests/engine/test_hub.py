@@ -2,138 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
 import pytest
-from engine import hub_server
-from engine.hub_server import REPOSITORY, Hub, blob, is_file, refuse, send_headers, send_part
+from engine.hub_machine import FILES, FIRST, SECOND, WEIGHTS, Machine, from_xet
+from engine.hub_server import REPOSITORY, Hub, is_file, refuse, send_part, slow
 
 from sglang_serve.local.ports import free_port
 
-IMAGES = Path(__file__).parents[2] / "images"
-FIRST, SECOND = "1" * 40, "2" * 40
-WEIGHTS = bytes(range(256)) * 8192  # 2 MiB
-FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS, "sub/tokenizer.json": b"[]"}
-COPIES = {"pytorch_model.bin": b"the same again", "original/consolidated.00.pth": b"and again"}
-# What models.fetch does, in a process of its own; each line it prints is news, the last one its end.
-PROGRAM = """
-import json, sys
-from sglang_serve import hub, progress
-from sglang_serve.errors import StartError
-progress.DOWNLOAD_SECONDS = 0.05
-hub.constants.DOWNLOAD_CHUNK_SIZE = 2**16  # what the client reads before it writes; 10 MiB otherwise
-say = lambda what: print(json.dumps(what), flush=True)
-try:
-    print(json.dumps({"path": str(getattr(hub, sys.argv[1])(*json.loads(sys.argv[2]), say=say))}))
-except StartError as error:
-    print(json.dumps({"reason": error.reason, "message": error.message, "remedy": error.remedy}))
-"""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a download."""
-
-    said: Sequence[str]
-    path: Path
-    reason: str
-    message: str
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        return {str(one.relative_to(self.path)): one.read_bytes() for one in self.path.rglob("*") if one.is_file()}
-
-
-class Machine:
-    """One that has a cache and reaches the hub."""
-
-    def __init__(self, python: Path, home: Path, hub: Hub) -> None:
-        self._python, self._home, self._hub = python, home, hub
-        self._started: list[subprocess.Popen[str]] = []
-
-    @property
-    def blobs(self) -> Path:
-        return self._home / "hub" / f"models--{REPOSITORY.replace('/', '--')}" / "blobs"
-
-    def start(self, revision: str = "main", commit: str = "", **env: str) -> subprocess.Popen[str]:
-        return self._call("download", [REPOSITORY, revision, commit], env)
-
-    def resolve(self, revision: str = "main") -> Result:
-        return result(self._call("resolve", [REPOSITORY, revision, "auto"], {}))
-
-    def _call(self, name: str, arguments: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-        places = {"HF_HOME": str(self._home), "HF_ENDPOINT": self._hub.url, "PYTHONPATH": str(IMAGES)}
-        quick = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "PYTHONWARNINGS": "ignore"}
-        process = subprocess.Popen(
-            [self._python, "-c", PROGRAM, name, json.dumps(arguments)],
-            env={**os.environ, **places, **quick, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._started.append(process)
-        return process
-
-    def download(self, revision: str = "main", commit: str = "", **env: str) -> Result:
-        return result(self.start(revision, commit, **env))
-
-    def end(self) -> None:
-        for process in self._started:
-            process.kill()
-            process.communicate()
-
-
-def result(process: subprocess.Popen[str]) -> Result:
-    out, err = process.communicate()
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert lines, err
-    end = lines[-1]
-    assert isinstance(end, dict), err
-    return Result(lines[:-1], Path(end.get("path", "/nowhere")), end.get("reason", ""), end.get("message", ""))
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with hub_server.running(Hub()) as one:
-        one.push(FIRST, {**FILES, **COPIES})
-        yield one
-
-
-@pytest.fixture
-def machine(engine_python: Path, tmp_path: Path, hub: Hub) -> Iterator[Machine]:
-    one = Machine(engine_python, tmp_path / "home", hub)
-    yield one
-    one.end()
+SLOWLY = slow("model.safetensors", pieces=16, seconds=0.1)
 
 
 def always(status: int, code: str = "") -> Callable[[BaseHTTPRequestHandler], bool]:
     return lambda handler: refuse(handler, status, code)
 
 
-def slowly(handler: BaseHTTPRequestHandler) -> bool:
-    """The weights in sixteen pieces, 0.1 s each."""
-    if not is_file(handler, "model.safetensors"):
-        return False
-    piece = len(WEIGHTS) // 16
-    send_part(handler, WEIGHTS, piece)
-    for start in range(piece, len(WEIGHTS), piece):
-        time.sleep(0.1)
-        handler.wfile.write(WEIGHTS[start : start + piece])
-    return True
-
-
 def test_the_files_that_an_engine_needs_with_progress(machine: Machine, hub: Hub) -> None:
-    hub.spoil = slowly
+    hub.spoil = SLOWLY
     done = machine.download()
     assert done.files == FILES
     assert done.path.name == FIRST
@@ -146,7 +35,7 @@ def test_the_files_that_an_engine_needs_with_progress(machine: Machine, hub: Hub
 def test_the_progress_of_a_second_revision_is_its_own(machine: Machine, hub: Hub) -> None:
     machine.download()
     hub.push(SECOND, {**FILES, "model.safetensors": WEIGHTS[::-1]})
-    hub.spoil = slowly
+    hub.spoil = SLOWLY
     done = machine.download()
     assert done.path.name == SECOND
     assert not [line for line in done.said if line.startswith("downloading") and ": 4.0 MiB of" in line]
@@ -162,6 +51,16 @@ def test_a_copy_in_the_cache_outlives_the_hub(machine: Machine, hub: Hub, revisi
     again = machine.download(revision)
     assert (again.path, again.reason) == (first.path, "")
     assert "serving the copy" in again.said[-1]
+
+
+def test_a_copy_in_the_cache_outlives_its_commit(machine: Machine, hub: Hub) -> None:
+    """Somebody has rewritten the branch, and a revision of the endpoint is held to what it was."""
+    first = machine.download(commit=FIRST)
+    del hub.commits[FIRST]
+    hub.push(SECOND, FILES)
+    again = machine.download(commit=FIRST)
+    assert (again.path, again.reason) == (first.path, "")
+    assert machine.download(commit="3" * 40).reason == "ModelNotFound"
 
 
 def test_a_copy_in_the_cache_outlives_the_connection(machine: Machine, hub: Hub) -> None:
@@ -241,18 +140,7 @@ def needs_token(handler: BaseHTTPRequestHandler) -> bool:
 @pytest.mark.timeout(900)
 def test_a_storage_of_large_files_that_does_not_answer(machine: Machine, hub: Hub) -> None:
     """The hub's own server sends large files from another one, by hf_xet."""
-
-    def from_nowhere(handler: BaseHTTPRequestHandler) -> bool:
-        if handler.path == "/xet":
-            told = {"Cas-Url": f"http://127.0.0.1:{free_port()}", "Access-Token": "t", "Token-Expiration": "4000000000"}
-            return send_headers(handler, {f"X-Xet-{name}": value for name, value in told.items()})
-        if handler.command != "HEAD" or not handler.path.endswith("/model.safetensors"):
-            return False
-        content = {"ETag": f'"{blob("model.safetensors", WEIGHTS)}"', "X-Linked-Size": str(len(WEIGHTS))}
-        xet = {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{hub.url}/xet"}
-        return send_headers(handler, {"X-Repo-Commit": FIRST, **content, **xet})
-
-    hub.spoil = from_nowhere
+    hub.spoil = from_xet(hub, f"http://127.0.0.1:{free_port()}", "a" * 64)
     found = machine.download()
     assert hub.count("GET", "/xet"), "the client did not ask there: nothing is shown"
     assert found.reason == "DownloadFailed", found
@@ -281,54 +169,9 @@ def test_what_is_not_there(machine: Machine, hub: Hub) -> None:
 
 
 def test_two_replicas_download_each_file_once(machine: Machine, hub: Hub) -> None:
-    hub.spoil = slowly
+    hub.spoil = SLOWLY
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: machine.download(), range(2))
     assert first.path == second.path
     assert first.files == FILES
     assert hub.count("GET", "model.safetensors") == 1
-
-
-def test_another_goes_on_when_the_one_that_downloads_is_killed(machine: Machine, hub: Hub) -> None:
-    over, held = threading.Event(), threading.Event()
-
-    def stall_first(handler: BaseHTTPRequestHandler) -> bool:
-        if held.is_set() or not is_file(handler, "model.safetensors"):
-            return False
-        send_part(handler, WEIGHTS, len(WEIGHTS) // 2)
-        held.set()
-        return over.wait(60)
-
-    hub.spoil = stall_first
-    first = machine.start(HF_HUB_DOWNLOAD_TIMEOUT="60")
-    assert held.wait(60)
-    second = machine.start()
-    assert second.stdout
-    while "downloading" not in second.stdout.readline():
-        pass
-    first.send_signal(signal.SIGKILL)
-    done = result(second)
-    over.set()
-    assert done.files == FILES
-
-
-def test_what_a_killed_download_left_is_removed(machine: Machine, hub: Hub) -> None:
-    over, held = threading.Event(), threading.Event()
-
-    def stall(handler: BaseHTTPRequestHandler) -> bool:
-        if not is_file(handler, "model.safetensors"):
-            return False
-        send_part(handler, WEIGHTS, len(WEIGHTS) // 2)
-        held.set()
-        return over.wait(60)
-
-    hub.spoil = stall
-    first = machine.start(HF_HUB_DOWNLOAD_TIMEOUT="60")
-    assert held.wait(60)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    over.set()
-    hub.spoil = None
-    assert [*machine.blobs.glob("*.incomplete")]
-    assert machine.download().files == FILES
-    assert not [*machine.blobs.glob("*.incomplete")]

@@ -19,10 +19,8 @@ PROMPTS = ["License", "You may reproduce and distribute", "Copyright owner"]
 TOKENS = 24
 
 
-@pytest.mark.parametrize(
-    "axis",
-    ["tensor", pytest.param("pipeline", marks=pytest.mark.long), pytest.param("data", marks=pytest.mark.long)],
-)
+@pytest.mark.long  # test_several_nodes.py has two ranks, too
+@pytest.mark.parametrize("axis", ["tensor", "pipeline", "data"])
 def test_two_ranks_answer_as_one(axis: str, tiny_model: Path, engine_python: Path) -> None:
     expected = reference(engine_python, "complete", tiny_model, prompts=PROMPTS, tokens=TOKENS)
     accelerator = {"vendor": "cpu", "count": 2}

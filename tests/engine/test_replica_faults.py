@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 from engine.apps import ServeApp, endpoint
-from engine.clients import Request, answers, load, requests_in_engine
+from engine.clients import Request, Stream, answers, load, requests_in_engine
 from localcluster.kubectl import until
 from waiting import wait_until
 
@@ -80,6 +80,7 @@ def test_a_busy_engine_is_left_alone(app: ServeApp) -> None:
     assert "health check failed" not in app.log.read_text(errors="replace").lower()
 
 
+@pytest.mark.long
 def test_a_replica_that_stands_still_for_a_while_keeps_its_place(app: ServeApp) -> None:
     """As one does that takes a huge batch of prompts apart. By default HAProxy drops a server within 16 s, and what is
     asked then goes to the head, which says that no replica is there."""
@@ -118,17 +119,21 @@ def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, ti
 
 
 def test_a_hung_engine_is_replaced(app: ServeApp) -> None:
-    hung = scheduler(app)
+    """A drain would wait for the stream, which gets no further and whose client does not leave."""
+    hung, seconds = scheduler(app), drain_seconds(app)
+    stream = Stream(app.url, silence=seconds, max_tokens=30_000)
     hung.suspend()
-    seconds = FAILURES * (PROBE_SECONDS + 10) + RESTART_SECONDS
     seen: set[int] = set()
 
-    def look() -> bool:
+    def look(done: Callable[[], bool]) -> bool:
         seen.add(len(app.find("ServeReplica")))
-        return replaced(app, hung)
+        return done()
 
-    wait_until(look, seconds, lambda: app.describe("another replica serves"))
-    assert not hung.is_running()
+    until(lambda: look(lambda: not hung.is_running()), seconds / 3, lambda: app.describe("the hung engine to go"))
+    wait_until(lambda: not stream.is_running, 10, "the stream breaks with it")
+    wait_until(
+        lambda: look(lambda: replaced(app, hung)), RESTART_SECONDS, lambda: app.describe("another replica serves")
+    )
     assert max(seen) == 1, "the resources of one replica are enough"
 
 
@@ -185,6 +190,12 @@ def administer(app: ServeApp, route: str, body: Mapping[str, Any]) -> dict[str, 
 def scheduler(app: ServeApp) -> psutil.Process:
     (process,) = app.find("sglang::scheduler")
     return process
+
+
+def drain_seconds(app: ServeApp) -> float:
+    """How long Serve lets a replica that it stops in order finish its requests."""
+    (deployment,) = app.serve_config["applications"][0]["deployments"]
+    return float(deployment["graceful_shutdown_timeout_s"])
 
 
 def replica_process(app: ServeApp) -> psutil.Process:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jinja2
 import openai
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
@@ -23,6 +24,16 @@ TOLERANCE = 1e-3  # both compute in float32; the kernels sum in another order
 QUERY, DOCUMENTS = "What is the License?", ["terms and conditions", "a copy of the work", "no warranty"]
 ANSWER_TOKENS = 12
 LABELS = [300, 400, 500]
+YES_AND_NO = [3, 4]  # tokens of the tiny judge, behind the special ones
+# SGLang knows a generating reranker by this sentence of its template.
+JUDGE = """\
+<|im_start|>system
+Judge whether the Document meets the requirements. Note that the answer can only be "yes" or "no".<|im_end|>
+<|im_start|>user
+<Query>: {{ messages[0]["content"] }}
+<Document>: {{ messages[1]["content"] }}<|im_end|>
+<|im_start|>assistant
+Answer: """
 ENGINE = {"args": {**TINY_ENGINE, "dtype": "float32"}}  # by itself SGLang takes half of it
 
 
@@ -41,6 +52,18 @@ def test_embed(tiny_model: Path, engine_python: Path) -> None:
     with ServeApp(endpoint(tiny_model, task="embed", engine=ENGINE), engine_python) as app:
         client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
         found = client.embeddings.create(model="tiny", input=DOCUMENTS).data
+    for one, other in zip(found, expected, strict=True):
+        assert same(one.embedding, other)
+
+
+@pytest.mark.long
+def test_embed_with_an_encoder(engine_python: Path) -> None:
+    """It reads each text as a whole, and pools otherwise."""
+    model, texts = made_by("tiny_encoder", engine_python), [*DOCUMENTS, "a copy of the work " * 60]
+    expected = reference(engine_python, "encode", model, texts=texts)
+    with ServeApp(endpoint(model, task="embed", engine=ENGINE), engine_python) as app:
+        client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="none")
+        found = client.embeddings.create(model="tiny", input=texts).data
     for one, other in zip(found, expected, strict=True):
         assert same(one.embedding, other)
 
@@ -66,6 +89,22 @@ def test_rerank(engine_python: Path) -> None:
 
 
 @pytest.mark.long
+def test_rerank_with_a_generating_model(engine_python: Path, tmp_path: Path) -> None:
+    """As Qwen3-Reranker is used: how much likelier is "yes" than "no"."""
+    model, template = made_by("tiny_judge", engine_python), tmp_path / "reranker.jinja"
+    template.write_text(JUDGE)
+    asked = [jinja2.Template(JUDGE).render(messages=[{"content": QUERY}, {"content": text}]) for text in DOCUMENTS]
+    expected = reference(engine_python, "score", model, query="", items=asked, labels=YES_AND_NO)
+    engine = {"args": {**ENGINE["args"], "chat_template": str(template)}}
+    with ServeApp(endpoint(model, task="rerank", engine=engine), engine_python) as app:
+        said = post(app, "/v1/rerank", query=QUERY, documents=DOCUMENTS)
+    assert {one["index"] for one in said} == set(range(len(DOCUMENTS)))
+    for one in said:
+        assert one["score"] == pytest.approx(expected[one["index"]][0], abs=TOLERANCE)
+    assert len({round(one["score"], 2) for one in said}) > 1, "they differ by more than the tolerance"
+
+
+@pytest.mark.long
 def test_classify(engine_python: Path) -> None:
     model = made_by("tiny_classifier", engine_python)
     expected = reference(engine_python, "classify", model, texts=DOCUMENTS)
@@ -76,6 +115,7 @@ def test_classify(engine_python: Path) -> None:
         assert one["label"] in {"bad", "fair", "good"}
 
 
+@pytest.mark.long
 def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
     model, sound = made_by("tiny_whisper", engine_python), tmp_path / "a.wav"
     hum(sound)

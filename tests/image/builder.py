@@ -60,5 +60,5 @@ class Builder:
             check=False,
         )
         if done.returncode:
-            raise BuildFailed(f"buildah {' '.join(arguments)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+            raise BuildFailed(f"buildah {' '.join(arguments)}\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
         return done.stdout

@@ -34,6 +34,8 @@ class RayService:
     released: bool = False
     settings: str = ""
     floor: int = 0
+    holds: bool = False  # as last written
+    holding: bool = False
     target: int = 1
     slept: bool = False  # and has had no replica since
     quiet_since: float | None = None
@@ -53,6 +55,7 @@ class Place:
     service: Selection = NOTHING
     capacity: int = 2  # revisions that have nodes at one time
     broken: set[str] = field(default_factory=set)
+    nowhere: set[str] = field(default_factory=set)  # no node is like what it asks for
     stuck: set[str] = field(default_factory=set)  # a client never leaves them
     unreachable: bool = False
     silent: bool = False
@@ -103,6 +106,8 @@ class Place:
         """As Ray Serve: what is asked of the selected revision, never less than it was told."""
         bounds = self.wanted.replicas
         if bounds.least == bounds.greatest:
+            for one in self.live.values():
+                one.target = one.target or bounds.greatest
             return
         for name, one in self.live.items():
             asked = self.demand if name == self.service.revision else 0
@@ -112,7 +117,7 @@ class Place:
             one.slept = not one.target or (one.slept and not self.ready(name))
 
     def _schedule(self) -> None:
-        waiting = [one for one in self.live.values() if one.target]
+        waiting = [one for name, one in self.live.items() if one.target and name not in self.nowhere]
         for one in sorted(waiting, key=lambda one: one.since):
             held = sum(other.scheduled_at is not None and not other.released for other in self.live.values())
             if not self.silent and one.scheduled_at is None and one.going_since is None and held < self.capacity:
@@ -172,7 +177,6 @@ class Place:
             return Live()
         ready = one.target if self.ready(name) else 0
         worker_pods = 0 if one.released else one.target
-        sleepy = self.wanted.replicas.least == 0
         probe = (Probe.UNREACHABLE if self.unreachable else Probe.ANSWERED) if ready else Probe.NOT_ASKED
         crashed = one.scheduled_at is not None and name in self.broken and one.going_since is None
         return Live(
@@ -182,20 +186,24 @@ class Place:
             pods=1 + worker_pods,
             worker_pods=worker_pods,
             released=one.released,
+            placed=worker_pods if one.scheduled_at is not None else 0,
             ready_replicas=ready,
             target_replicas=one.target,
-            holds=sleepy,
+            holds=one.holds and one.going_since is None,
             waking_since=one.scheduled_at if worker_pods and not ready and one.slept else None,
             probe=probe,
             answered=ready if probe is Probe.ANSWERED else 0,
             progress=one.since if one.scheduled_at is None else one.scheduled_at,
-            unschedulable=Unschedulable(one.since, "no node is free")
+            unschedulable=Unschedulable(
+                one.since, "no node is like that" if name in self.nowhere else "no node is free"
+            )
             if worker_pods and one.scheduled_at is None
             else None,
             failure=Failure("EngineFailed", "unknown argument", self.now, ("Traceback",)) if crashed else None,
             front_pods=worker_pods if one.was_ready else 0,
             unready_since=one.unready_since if one.was_ready and worker_pods else None,
-            front=Front(int(name in self.stuck), one.quiet_since) if ready or sleepy else None,
+            front=Front(int(name in self.stuck), one.quiet_since) if ready or one.holds else None,
             settings=one.settings,
             floor=one.floor,
+            holding=one.holding,
         )

@@ -23,6 +23,7 @@ from sglang_operator.lifecycle.plan import (
     Retire,
     StartDrain,
     SwitchService,
+    TryRevision,
 )
 from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.scene import LOST_SECONDS
@@ -91,9 +92,12 @@ class World(Place):
                 self._check_fence(action.fence)
                 _require(action.revision not in self.live)
                 made = RayService(f"uid-{self.writes}", self.now, settings=self.wanted.settings, floor=action.floor)
+                made.holds = self.wanted.replicas.least == 0
                 self.live[action.revision] = made
                 self._follow_requests()
                 self._schedule()
+            case TryRevision():
+                _require(action.revision in self.records)
             case SwitchService():
                 self._check_fence(action.fence)
                 assert self.asleep or self.wanted.stopped or self.ready(action.revision), f"{action} to no answer"
@@ -137,8 +141,16 @@ class World(Place):
                 _require(action.revision in self.live)
                 self.live[action.revision].settings = action.settings
                 self.live[action.revision].floor = action.floor
+                self._write_holding(action)
             case ForgetRecord():
                 del self.records[action.revision]
+
+    def _write_holding(self, action: ApplyInPlace) -> None:
+        """KubeRay takes a head that shall not hold requests out of the Service at once."""
+        one, least = self.live[action.revision], self.wanted.replicas.least
+        was, one.holding, one.holds = one.holds, action.holding, least == 0 or action.holding
+        is_left = was and not one.holds and action.revision == self.service.revision
+        assert not is_left or self.wanted.stopped or self.ready(action.revision), f"nothing answers after {action}"
 
     def _check_fence(self, fence: Fence) -> None:
         newest = max((record.number for record in self.records.values()), default=0)

@@ -96,8 +96,19 @@ def test_no_size_is_taken_without_its_unit(spec: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("size", ["64Mi", 67_108_864, "0.1Gi", "68M", "300Mi"])
 def test_a_size_that_is_small_and_not_absurd(size: Any) -> None:
-    obj = endpoint(resources={"memory": size, "cpu": 1}, model={"uri": "hf://a/b", "cache": {"size": size}})
-    assert parse_endpoint(obj).warnings == ()
+    resources = {"memory": size, "cpu": 1, "sharedMemory": "64Mi"}
+    parse_endpoint(endpoint(resources=resources, model={"uri": "hf://a/b", "cache": {"size": size}}))
+
+
+@pytest.mark.parametrize(
+    ("resources", "shared"),
+    [({"memory": "8Gi"}, "16Gi"), ({"memory": "32Gi", "sharedMemory": "64Gi"}, "64Gi")],
+)
+def test_shared_memory_is_a_part_of_memory(resources: dict[str, Any], shared: str) -> None:
+    (warning,) = parse_endpoint(endpoint(resources=resources)).warnings
+    assert (warning.path, warning.value) == ("spec.resources.sharedMemory", shared)
+    assert "OOMKilled" in warning.message
+    assert not parse_endpoint(endpoint(resources={**resources, "sharedMemory": "2Gi"})).warnings
 
 
 @pytest.mark.parametrize("image", ["registry/own:1 ", "registry/own: 1", "registry/own:1\n"])

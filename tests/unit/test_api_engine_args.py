@@ -8,7 +8,7 @@ import pytest
 from unit.api_objects import endpoint
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
-from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, table
+from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, doubtful_args, table
 from sglang_operator.api.spec_model import LoraModule
 from sglang_serve.args import LoraArgs, ModelArgs, ParallelArgs, ServeArgs
 from sglang_serve.engine_args import Place, engine_args
@@ -41,6 +41,15 @@ def test_what_sglang_takes_is_passed_on_unchanged(args: dict[str, Any]) -> None:
     assert parsed(args).spec.engine.args == args
 
 
+def test_every_argument_takes_its_default() -> None:
+    ours = set(PLATFORM_OWNED) | set(LORA_OWNED)
+    defaults = {name: one.default for name, one in table().arguments.items() if name not in ours}
+    assert len(defaults) > 400
+    assert doubtful_args(defaults) == ()
+    half = dict(list(defaults.items())[:256])  # as many as a spec takes
+    assert parsed(half).spec.engine.args == half
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -49,9 +58,6 @@ def test_what_sglang_takes_is_passed_on_unchanged(args: dict[str, Any]) -> None:
         ("mem-fraction-static", "mem_fraction_static"),
         ("--mem-fraction-static", "mem_fraction_static"),
         ("decode_context_parallel_size", "dcp_size"),
-        ("max_model_len", "context_length"),
-        ("--gpu-memory-utilization", "mem_fraction_static"),
-        ("max-num-seqs", "max_running_requests"),
     ],
 )
 def test_unknown_argument_names_the_closest(name: str, meant: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import kopf
 import pytest
 
-from sglang_operator.app.watches import build_registry, build_settings, key_of
+from sglang_operator.app.watches import RETRY_SECONDS, build_registry, build_settings, key_of
 from sglang_operator.cluster.paths import KINDS
 from sglang_operator.cluster.types import Key
 
@@ -49,6 +51,15 @@ def test_children_are_filtered_by_the_server() -> None:
 def test_namespaces_do_without_rights_on_the_cluster() -> None:
     assert build_settings(("a",)).scanning.disabled
     assert not build_settings(()).scanning.disabled
+
+
+def test_kopf_never_gives_a_request_up() -> None:
+    """It would end, and the process with it, 54 s after somebody has taken away the right to watch one kind."""
+    backoffs = build_settings(()).networking.error_backoffs
+    assert isinstance(backoffs, Iterable)
+    for _ in range(2):  # each request begins anew
+        first, *_, last = islice(backoffs, 1000)
+        assert (first, last) == (1.0, RETRY_SECONDS)
 
 
 def test_kopf_keeps_no_state_of_its_own() -> None:

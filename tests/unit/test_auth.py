@@ -169,6 +169,37 @@ def test_a_websocket_opens_with_header_or_subprotocol(keys: KeyRing, how: dict[s
         assert websocket.receive_text() == "passed"
 
 
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["realtime", "openai-insecure-api-key.a-key"], "realtime"),
+        (["openai-insecure-api-key.a-key", "realtime", "v1"], "realtime"),
+        (["openai-insecure-api-key.a-key"], None),
+        (["realtime"], None),
+    ],
+)
+def test_a_browser_is_told_its_subprotocol_and_never_its_key(
+    keys: KeyRing, offered: list[str], chosen: str | None
+) -> None:
+    """SGLang chooses none, and a browser that has offered some ends such a websocket."""
+    headers = {} if len(offered) > 1 else bearer("a-key")
+    with client(keys).websocket_connect("/v1/realtime", subprotocols=offered, headers=headers) as websocket:
+        assert websocket.accepted_subprotocol == chosen
+        assert websocket.receive_text() == "passed"
+
+
+def test_a_subprotocol_that_the_app_chooses_stays(keys: KeyRing) -> None:
+    async def choose(websocket: WebSocket) -> None:
+        await websocket.accept(subprotocol="v1")
+        await websocket.close()
+
+    middleware = [Middleware(AuthMiddleware, policy=Policy(is_admin=is_admin, keys=keys))]
+    app = TestClient(Starlette(routes=[WebSocketRoute("/ws", choose)], middleware=middleware))
+    offered = ["realtime", "v1", "openai-insecure-api-key.a-key"]
+    with app.websocket_connect("/ws", subprotocols=offered) as websocket:
+        assert websocket.accepted_subprotocol == "v1"
+
+
 def test_the_subprotocol_counts_on_websockets_only(keys: KeyRing) -> None:
     headers = {"Sec-WebSocket-Protocol": "openai-insecure-api-key.a-key"}
     assert client(keys).get("/v1/models", headers=headers).status_code == 401

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from unit import full_disk
+
 from sglang_serve import backoff
 
 
@@ -31,3 +34,13 @@ def test_replicas_of_one_fate_do_not_come_at_once(tmp_path: Path) -> None:
 def test_a_spoilt_count_is_none(tmp_path: Path) -> None:
     (tmp_path / backoff.FILE).write_text("x")
     assert pause(tmp_path) == 0
+
+
+def test_where_a_failure_cannot_be_noted_the_pause_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    backoff.note_failure(tmp_path, paused.append)
+    assert paused == []
+    full_disk.fill(monkeypatch)
+    backoff.note_failure(tmp_path, paused.append)
+    assert paused == [backoff.FIRST_SECONDS]
+    assert backoff.failed_starts(tmp_path) == 1

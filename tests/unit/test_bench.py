@@ -13,7 +13,7 @@ import pytest
 import serving_load
 import serving_models
 import yaml
-from serving import NATIVE, OURS, options_of, read_endpoint, table, versus
+from serving import NATIVE, OURS, options_of, read_endpoint, shortfalls, table, versus
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "bench"
@@ -38,6 +38,12 @@ def test_a_ratio_is_taken_within_a_round() -> None:
     ratio, later = versus({NATIVE: NATIVES, OURS: OURS_TOO})
     assert ratio == "**0.950** (0.900 to 1.050)", "the medians alone, 18 and 20, would say 0.9"
     assert later == "+1.0 ms"
+
+
+def test_a_required_ratio_and_failed_requests_are_told() -> None:
+    rows = [*NATIVES, *OURS_TOO]
+    assert shortfalls(rows, 0.95) == ["c=32: 2 requests failed"]
+    assert shortfalls(rows, 0.98)[0] == "c=32: 0.950 of native, at least 0.98 is required"
 
 
 def test_rounds_without_a_partner_are_no_comparison() -> None:

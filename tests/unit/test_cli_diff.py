@@ -113,3 +113,16 @@ def test_new_pods_are_said_where_the_name_of_the_revision_is_another(spec: dict[
     (said,) = json.loads(diff("--from", str(files[0]), "-f", str(files[1]), "-o", "json").stdout)
     names = {revision_name(parse_endpoint(json.loads(file.read_text()))) for file in files}
     assert (said["effect"] == "NewRevision") == (len(names) == 2)
+
+
+def test_an_endpoint_of_another_namespace_is_pointed_out(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    """`kubectl get -n team-a -o yaml` beside a file that leaves the namespace to kubectl."""
+    live = {**smollm2, "metadata": {**smollm2["metadata"], "namespace": "team-a"}}
+    new = edited(tmp_path / "new.yaml", smollm2, replicas=2)
+    done = diff("--from", "-", "-f", new, stdin=json.dumps(live))
+    assert "default/smollm2: a new endpoint" in done.stdout
+    assert "OLD has it in namespace team-a, FILE in default" in done.stderr
+    assert "give -n team-a" in done.stderr
+    again = diff("--from", "-", "-f", new, "-n", "team-a", stdin=json.dumps(live))
+    assert "team-a/smollm2: in place" in again.stdout
+    assert not again.stderr

@@ -137,6 +137,32 @@ def test_every_finding_names_its_document(write: Any) -> None:
     assert "nowhere.yaml: file: " in message
 
 
+def test_other_kinds_of_a_directory_are_passed_over(
+    write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a.yaml", manifest("a"))
+    write("kustomization.yaml", "resources: [a.yaml]\n")
+    write("config.yaml", "apiVersion: v1\nkind: ConfigMap\n")
+    write("secret.yaml", "apiVersion: v1\nkind: Secret\n")
+    assert [one.name for one in read_endpoints([str(tmp_path)])] == ["a"]
+    said = capsys.readouterr().err
+    assert said == f"note: {tmp_path}: 2 of 3 documents are of other kinds: ConfigMap, Secret\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("apiVersion: v1\nkind: Secret\n", "no SGLangEndpoint in it"),
+        ("apiVersion: serve.sglang.io/v1alpha1\nkind: SGLangEndpont\n", "kind: must be SGLangEndpoint"),
+        ("kind: SGLangEndpont\n", "kind: must be SGLangEndpoint"),
+        ("- a list\n", "must be a mapping"),
+    ],
+)
+def test_what_may_be_a_misspelt_endpoint_is_not_passed_over(write: Any, tmp_path: Path, text: str, said: str) -> None:
+    write("a.yaml", text)
+    assert said in findings(str(tmp_path))
+
+
 def test_the_same_endpoint_twice(write: Any) -> None:
     first, second = write("a.yaml", manifest("a")), write("b.yaml", manifest("a"))
     assert f"{second}: metadata.name: this endpoint is also in {first}" in findings(first, second)

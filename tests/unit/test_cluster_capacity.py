@@ -10,7 +10,7 @@ import pytest
 from unit.rendered import render
 
 from sglang_operator.cluster.api import ApiError
-from sglang_operator.cluster.capacity import KNOWN_SECONDS, Need, Nodes, advice, need_of
+from sglang_operator.cluster.capacity import KNOWN_SECONDS, Need, Nodes, advice, need_of, unread
 
 GPU = "nvidia.com/gpu"
 
@@ -50,13 +50,13 @@ def test_what_a_replica_needs_is_read_from_what_is_rendered() -> None:
 class Cluster:
     """Counts how often it is asked."""
 
-    def __init__(self, found: list[Any] | None) -> None:
-        self.found, self.asked = found, 0
+    def __init__(self, found: list[Any] | None, status: int = 403) -> None:
+        self.found, self.asked, self.status = found, 0, status
 
     async def list(self, path: str, *, keep: Callable[[Any], Any]) -> list[Any]:
         self.asked += 1
         if self.found is None:
-            raise ApiError(403, "Forbidden", "nodes is forbidden")
+            raise ApiError(self.status, "Forbidden", 'nodes is forbidden: cannot list resource "nodes"')
         return list(map(keep, self.found))
 
 
@@ -71,6 +71,34 @@ def test_nodes_are_read_once_a_minute(found: list[Any] | None) -> None:
 
     asyncio.run(read())
     assert cluster.asked == 2
+
+
+def test_without_the_right_to_look_it_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster(None)
+    nodes, gpu, cpu = Nodes(cluster), rendered("nvidia"), rendered("cpu")  # type: ignore[arg-type]
+
+    async def advise(now: float, ray_service: dict[str, Any] = gpu) -> str:
+        return "\n".join(map(str, await nodes.advise(ray_service, now)))
+
+    said = asyncio.run(advise(1000.0))
+    assert "is unknown, as the operator may not list nodes" in said
+    assert "rbac.nodes" in said, "the remedy"
+    assert said == "\n".join(map(str, unread(gpu))), "as of an operator that was told not to look"
+    assert (asyncio.run(advise(1000.0, cpu)), unread(cpu)) == ("", ()), "which needs none"
+    asyncio.run(advise(1000.0 + KNOWN_SECONDS))
+    assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1, "once, not each minute"
+    cluster.found = [node(1)]
+    assert asyncio.run(advise(1000.0 + 2 * KNOWN_SECONDS)) == "", "the right has come"
+
+
+def test_nodes_that_could_not_be_read_this_time_are_no_advice() -> None:
+    nodes = Nodes(Cluster(None, status=500))  # type: ignore[arg-type]
+    assert asyncio.run(nodes.advise(rendered("nvidia"), 1000.0)) == ()
+
+
+def rendered(vendor: str) -> dict[str, Any]:
+    found: dict[str, Any] = render(accelerator={"vendor": vendor})["RayService"]
+    return found
 
 
 def test_of_a_node_no_more_is_kept_than_is_looked_at() -> None:

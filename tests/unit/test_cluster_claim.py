@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sglang_operator.api.spec_model import Cache
-from sglang_operator.cluster.claim import REFUSED, differences, owners
+from sglang_operator.cluster.claim import REFUSED, differences, owners, refusal
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.types import Key
 
@@ -79,6 +79,16 @@ def test_what_it_cannot_follow_is_told(live: Any, cache: dict[str, Any], path: s
 )
 def test_what_it_has_or_is_about_to_get_is_no_warning(live: Any, cache: dict[str, Any]) -> None:
     assert differences(live, Cache.model_validate(cache), OWNER) == ()
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["", "x", "[]", "7", '{"size": "200Gi"}', '{"size": "200Gi", "at": "noon", "message": "m"}']
+)
+def test_a_spoilt_memory_of_a_refusal_is_none(spoilt: str) -> None:
+    """The cluster is asked again, and refuses again if it must."""
+    live = claim(annotations={REFUSED: spoilt})
+    assert refusal(live, "200Gi") is None
+    assert differences(live, Cache(size="200Gi"), OWNER) == ()
 
 
 def test_without_a_cache_a_claim_that_is_left_is_no_warning() -> None:

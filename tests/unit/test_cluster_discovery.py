@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.discovery import wait_for_endpoints, wait_for_late_kinds
+from sglang_operator.cluster.discovery import Absences, wait_for_endpoints, wait_for_late_kinds
 
 RAY, GATEWAY, OURS = "/apis/ray.io/v1", "/apis/gateway.networking.k8s.io/v1", "/apis/serve.sglang.io/v1alpha1"
 RAY_KINDS, ROUTES, ENDPOINTS = ("rayclusters", "rayservices"), ("gateways", "httproutes"), ("sglangendpoints",)
@@ -64,3 +64,18 @@ def test_it_waits_for_the_server_and_the_crd_and_says_so(caplog: pytest.LogCaptu
     assert times.naps == [5, 5]
     assert "waiting: 0 ClientError: no route" in caplog.text
     assert "has no sglangendpoints: install the CRD, kubectl apply -f crds/" in caplog.text
+
+
+def test_an_absent_kind_is_told_once_until_it_was_there(caplog: pytest.LogCaptureFixture) -> None:
+    absences, plain, routed = Absences(), {"RayService": "install KubeRay"}, {"RayService": "", "HTTPRoute": "its CRDs"}
+    for absent, remedies in (
+        ({"RayService", "RayCluster"}, plain),
+        ({"RayService", "RayCluster"}, plain),
+        ({"RayService", "HTTPRoute"}, routed),
+        ({"RayService"}, plain),  # which asks for no route, and cannot know whether there could be one
+        ({"RayService", "HTTPRoute"}, routed),
+        (set(), plain),
+        ({"RayService"}, plain),
+    ):
+        absences.tell(frozenset(absent), remedies)
+    assert [record.getMessage() for record in caplog.records] == ["install KubeRay", "its CRDs", "install KubeRay"]

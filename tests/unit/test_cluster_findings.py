@@ -57,9 +57,19 @@ def test_a_newer_default_of_the_engine_waits_too(newer: dict[str, Any]) -> None:
     assert findings.update_available(stored(), rendered(**newer)).reason is Reason.NEW_DEFAULTS
 
 
-@pytest.mark.parametrize("live", [{"scaling": {"min": 1, "max": 4}}, {"replicas": 2}], ids=str)
-def test_what_reaches_a_live_revision_does_not_wait(live: dict[str, Any]) -> None:
-    assert findings.update_available(stored(), rendered(**live)).status is Status.FALSE
+LIVE = [{"scaling": {"min": 1, "max": 4}}, {"scaling": {"min": 0, "max": 4}}, {"replicas": 2}]
+
+
+@pytest.mark.parametrize("before", LIVE, ids=str)
+@pytest.mark.parametrize("live", LIVE, ids=str)
+def test_what_reaches_a_live_revision_does_not_wait(before: dict[str, Any], live: dict[str, Any]) -> None:
+    assert findings.update_available(stored(**before), rendered(**live)).status is Status.FALSE
+
+
+def test_another_port_of_the_head_waits() -> None:
+    mine = {"name": "ray-head", "ports": [{"name": "mine", "containerPort": 7777}]}
+    newer = rendered(podTemplate={"head": {"spec": {"containers": [mine]}}})
+    assert findings.update_available(stored(), newer).reason is Reason.NEW_DEFAULTS
 
 
 READ = (

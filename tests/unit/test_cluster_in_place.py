@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
+from sglang_operator.api.spec_scaling import HOLD_SECONDS
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import (
     IN_PLACE,
@@ -25,6 +26,7 @@ from sglang_operator.cluster.in_place import (
 )
 from sglang_operator.cluster.metadata import Owner
 from sglang_operator.cluster.types import Key
+from sglang_operator.lifecycle.observed import TakenBack
 from sglang_operator.render import render_endpoint
 
 OWNER = Owner(Key("default", "qwen3"), "uid-1")
@@ -123,6 +125,35 @@ def test_the_upper_bound_falls_only_when_the_pods_are_gone() -> None:
     assert patched(cluster(1, 3), values(replicas=1), ("a",))["maxReplicas"] == 1
 
 
+@pytest.mark.parametrize(("pods", "waiting", "most"), [("abcd", 1, 3), ("abc", 0, 3), ("ab", 0, 2), ("abcd", 3, 2)])
+def test_the_upper_bound_follows_the_pods_that_have_nodes(pods: str, waiting: int, most: int) -> None:
+    """So Ray's autoscaler ends those that never ran, and none that does."""
+    operations = cluster_patch(cluster(4, 4), (2, 2), tuple(pods), waiting=waiting)
+    assert {one["path"].rpartition("/")[2]: one["value"] for one in operations if one["op"] == "add"} == {
+        "minReplicas": 2,
+        "maxReplicas": most,
+    }
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"replicas": 3}, {"scaling": {"min": 2, "max": 4}}, {"scaling": {"min": 0, "max": 4}}]
+)
+def test_what_is_taken_back_bounds_serve_and_pods(wanted: dict[str, Any]) -> None:
+    recorded = rendered(parallelism={"nodes": 2}, accelerator={"count": 8})
+    held = values(**wanted).with_floor(3).within(TakenBack(1, 1000.5))
+    made = live_ray_service(OWNER, recorded, held)
+    assert written_values(made) == held
+    assert held.taken_back == TakenBack(1, 1000.5)
+    (group,) = made["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    fewest = min(1, wanted.get("scaling", {"min": 1})["min"])
+    assert (group["minReplicas"], group["maxReplicas"]) == (2 * fewest, 2)
+    config = deployment(made)
+    assert config.get("num_replicas", config.get("autoscaling_config", {}).get("max_replicas")) == 1
+    assert frozen(made) == frozen(recorded)
+    again = live_ray_service(OWNER, recorded, held.within(None))
+    assert again == live_ray_service(OWNER, recorded, values(**wanted).with_floor(3))
+
+
 def test_a_failed_revision_loses_its_workers_by_name() -> None:
     released = InPlace(1, {}, "", released=True)
     group = patched(cluster(1, 1), released, ("a",))
@@ -174,7 +205,15 @@ def test_what_is_changed_is_tested_first_as_it_was_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "edit", [{"replicas": "three"}, {"replicas": None}, {"scaling": {"max": -1}}, {"user_config": 1}]
+    "edit",
+    [
+        {"replicas": "three"},
+        {"replicas": None},
+        {"scaling": {"max": -1}},
+        {"user_config": 1},
+        {"at_most": -1},
+        {"at_most_since": "noon"},
+    ],
 )
 def test_values_that_somebody_has_spoilt_are_none(edit: dict[str, Any]) -> None:
     """They are written anew then; a pass that failed over them would never end."""
@@ -182,3 +221,17 @@ def test_values_that_somebody_has_spoilt_are_none(edit: dict[str, Any]) -> None:
     notes = made["metadata"]["annotations"]
     notes[IN_PLACE] = json.dumps({**json.loads(notes[IN_PLACE]), **edit})
     assert written_values(made) is None
+
+
+def test_requests_that_a_head_goes_on_holding_do_not_wait_for_ever() -> None:
+    """spec.scaling is gone, and with it how long they may."""
+    held = values().with_floor(0, holding=True)
+    assert (held.holds, held.user_config["hold_seconds"]) == (True, HOLD_SECONDS)
+    assert "hold_seconds" not in values().with_floor(0).user_config
+
+
+@pytest.mark.parametrize("holding", [True, False])
+def test_the_head_stays_in_the_service_while_it_holds(holding: bool) -> None:
+    made = live_ray_service(OWNER, rendered(), values(scaling={"min": 1, "max": 2}).with_floor(0, holding=holding))
+    assert made["spec"]["excludeHeadPodFromServeSvc"] is not holding
+    assert (written_values(made) or values()).holding is holding

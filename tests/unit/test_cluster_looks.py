@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def snapshot(*pods: Json, failed: bool = False, conditions: Sequence[Json] = (),
     cluster = {"metadata": {"name": "c", "labels": {"serve.sglang.io/revision": B}, "creationTimestamp": at(95)}}
     return Snapshot(
         endpoint={
-            "metadata": {},
+            "metadata": {"name": "qwen3"},
             "spec": {},
             "status": {"conditions": list(conditions), "serving": {"revision": told_of}},
         },
@@ -119,6 +120,25 @@ OLD = (worker(A, "10.0.0.1"), worker(A, "10.0.0.2"))
 def test_the_front_of_all_that_answer() -> None:
     both = seen(snapshot(SERVES, *OLD), Asked(**{"10_0_1_1": 0, "10_0_0_1": 0, "10_0_0_2": 0})).get(A)
     assert (both.live.front, both.live.front_pods) == (Front(0, quiet_since=START + 95), 2)
+
+
+class Moved(Asked):
+    """The addresses of the pods that were read are those of new pods by now, of revision `of`."""
+
+    def __init__(self, of: str, **in_flight: int) -> None:
+        super().__init__(**in_flight)
+        self.of = of
+
+    async def ask(self, addresses: Sequence[str], *, generate: bool) -> Answers:
+        found = await super().ask(addresses, generate=generate)
+        return replace(found, reports=tuple(replace(one, endpoint="qwen3", revision=self.of) for one in found.reports))
+
+
+@pytest.mark.parametrize(("of", "ready"), [(B, 1), (A, 0)])
+def test_only_replicas_of_a_revision_answer_for_it(of: str, ready: int) -> None:
+    live = seen(snapshot(SERVES), Moved(of, **{"10_0_1_1": 0})).get(B).live
+    assert live.ready_replicas == ready
+    assert live.probe is (Probe.ANSWERED if ready else Probe.WRONG)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from sglang_operator.render import render_endpoint
 WIDE = parse_endpoint(endpoint(scaling={"min": 1, "max": 4}, accelerator={"count": 8}, parallelism={"nodes": 2}))
 RAY_SERVICE = next(item for item in render_endpoint(WIDE) if item["kind"] == "RayService")
 NAME = RAY_SERVICE["metadata"]["name"]
+DATA = {"fields": {}, "written": [], "rayService": RAY_SERVICE}
+RECORDS = (read_record({"metadata": {"name": NAME}, "revision": 1, "data": DATA}),)
 read_logs: list[int] = []
 
 
@@ -53,14 +55,9 @@ def seen(*pods: dict[str, Any], replicas: int) -> tuple[View, dict[str, Any]]:
         "metadata": {"name": "c", "labels": {"serve.sglang.io/revision": NAME}},
         "spec": {"workerGroupSpecs": [group]},
     }
-    record = {
-        "metadata": {"name": NAME},
-        "revision": 1,
-        "data": {"fields": {}, "written": [], "rayService": RAY_SERVICE},
-    }
     snapshot = Snapshot(
-        endpoint={"metadata": {}, "spec": {}, "status": {}},
-        records=(read_record(record),),
+        endpoint={"metadata": {"name": "qwen3"}, "spec": {}, "status": {}},
+        records=RECORDS,
         ray_services=(live,),
         ray_clusters=(cluster,),
         pods=pods,
@@ -77,6 +74,33 @@ def test_four_pods_are_two_replicas() -> None:
     assert (status["replicas"], status["readyReplicas"], status["desiredReplicas"]) == (2, 2, 2)
     assert status["accelerators"]["allocated"] == 4 * 8
     assert read_logs == [], "no replica is missing"
+
+
+@pytest.mark.parametrize("today", [{"vendor": "nvidia", "count": 1}, {"vendor": "cpu"}], ids=str)
+def test_pods_hold_what_their_revision_asked_for(today: dict[str, Any]) -> None:
+    """Whatever the spec says by now; the pods of its own revision are not there yet."""
+    view, _ = seen(*(worker(f"10.0.0.{n}", ready=n < 2) for n in range(4)), replicas=2)
+    edited = parse_endpoint(endpoint(accelerator=today))
+    status = status_of(Facts(edited, view, RECORDS, "another", {}, NOON + 50))
+    assert status["accelerators"] == {"allocated": 4 * 8, "rollout": 0}
+
+
+def test_status_says_what_the_spec_comes_to() -> None:
+    """With what is computed and the platform's defaults, which the stored spec does not show."""
+    view, status = seen(worker("10.0.0.1", ready=True), replicas=1)
+    assert status["resolved"] == {
+        "servedName": WIDE.spec.model.served_name,
+        "vendor": "nvidia",
+        "resourceName": "nvidia.com/gpu",
+        "acceleratorsPerReplica": 16,
+        "podsPerReplica": 2,
+        "tensor": 16,
+        "pipeline": 1,
+        "data": 1,
+    }
+    on_cpu = parse_endpoint(endpoint(accelerator={"vendor": "cpu"}))
+    resolved = status_of(Facts(on_cpu, view, RECORDS, "another", {}, NOON + 50))["resolved"]
+    assert (resolved["vendor"], resolved["acceleratorsPerReplica"], "resourceName" in resolved) == ("cpu", 0, False)
 
 
 def test_a_replica_that_is_missing_has_a_log_to_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from unit.api_objects import endpoint
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster import probe as probing
 from sglang_operator.cluster.complaints import STUCK_SECONDS
+from sglang_operator.cluster.logs import ENGINE_DEATHS
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.cluster.pace import (
     LOG_SECONDS,
@@ -23,9 +25,12 @@ from sglang_operator.cluster.pace import (
     Seen,
     look_again,
 )
+from sglang_operator.cluster.pods import CRASHES
 from sglang_operator.cluster.probe import Prober
+from sglang_operator.cluster.silence import SILENT_SECONDS
 from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Record, Revision, Selection
 from sglang_operator.lifecycle.wanted import Wanted
+from sglang_serve.objects import Patience
 
 NOW = 10_000.0
 THERE = Live(presence=Presence.PRESENT, clusters=1, target_replicas=1, progress=NOW)
@@ -83,6 +88,22 @@ def test_pods_that_do_not_come_are_found_within_a_quarter_of_a_minute() -> None:
     assert STUCK_SECONDS + WAIT_SECONDS <= 15
     waits = [again(replace(THERE, progress=NOW - seconds)) for seconds in (0, 50, 80, 1e6)]
     assert waits == [WAIT_SECONDS, WAIT_SECONDS, 8, LOG_SECONDS]
+
+
+def test_the_page_says_what_takes_longer(request: pytest.FixtureRequest) -> None:
+    docs = request.config.rootpath / "docs"
+    page = (docs / "reference/conditions.md").read_text().partition("## How soon\n")[2]
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    silent, hub, storage, again = rows
+    patience = Patience()
+    assert "at most 15 s after its cause" in page
+    assert f"| {SILENT_SECONDS:.0f} s |" in silent
+    assert "| 10 s for a listing, about a minute for a file |" in hub
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):  # defaults of the hub's client
+        assert re.search(rf"`{name}` \(10 s\)", (docs / "operations/serving.md").read_text()), name
+    assert f"| {patience.retry_seconds:.0f} s at most |" in storage
+    assert f"more than {patience.piece_seconds:.0f} s is asked for {patience.retries} times more" in storage
+    assert f"| {CRASHES} ends of a container, {ENGINE_DEATHS} ends of an engine |" in again
 
 
 def test_workers_that_wait_for_nodes_are_looked_at_rarely_and_a_model_that_loads_is_not() -> None:

@@ -1,15 +1,12 @@
-"""Pods and logs: what they say of a revision."""
+"""Pods: what they say of a revision."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 import pytest
 
 from sglang_operator.cluster import pods
-from sglang_operator.cluster.logs import KEPT_LINES, LIMIT_BYTES, parse_log, read_log
 
 NOW = 1000.0
 
@@ -33,6 +30,12 @@ def waiting(reason: str, message: str = "", restarts: int = 0, ended: str = "") 
     return pod(containerStatuses=[{**container, "lastState": {"terminated": {"reason": ended}} if ended else {}}])
 
 
+def ended(code: int, restarts: int) -> dict[str, Any]:
+    """Until the kubelet starts it again."""
+    state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+    return pod(initContainerStatuses=[{"name": "waits", "image": "i", "state": state, "restartCount": restarts}])
+
+
 @pytest.mark.parametrize(
     ("troubled", "reason"),
     [
@@ -40,6 +43,7 @@ def waiting(reason: str, message: str = "", restarts: int = 0, ended: str = "") 
         (waiting("ImagePullBackOff", "failed to resolve reference: i: not found"), "ImagePullFailed"),
         (waiting("InvalidImageName"), "ImagePullFailed"),
         (waiting("CrashLoopBackOff", restarts=5, ended="Error"), "CrashLoop"),
+        (ended(1, restarts=3), "CrashLoop"),
         (waiting("CrashLoopBackOff", restarts=1, ended="OOMKilled"), "OOMKilled"),
     ],
 )
@@ -63,6 +67,8 @@ def test_out_of_memory_names_the_field_of_the_container(container: str, field: s
         waiting("ContainerCreating"),
         waiting("ErrImagePull", "dial tcp: i/o timeout"),  # the registry is away
         waiting("CrashLoopBackOff", restarts=1, ended="Error"),
+        ended(1, restarts=2),
+        ended(0, restarts=5),
         pod(),
     ],
 )
@@ -150,6 +156,60 @@ def test_the_scheduler_is_quoted() -> None:
     assert found.since == pods.last_change([pod(conditions=[said])])
 
 
+def unscheduled(message: str, reason: str = "Unschedulable", *gates: str) -> dict[str, Any]:
+    said = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    found = pod(conditions=[{**said, "lastTransitionTime": "2026-01-01T00:00:10Z"}])
+    return found | {"spec": {"schedulingGates": [{"name": gate} for gate in gates]}}
+
+
+OF_VOLUME = "6 node(s) had volume node affinity conflict"
+NO_ROOM = "preemption: 0/9 nodes are available: 9 Preemption is not helpful for scheduling."
+
+
+@pytest.mark.parametrize(
+    ("said", "of_volume"),
+    [
+        (f"0/9 nodes are available: 3 Insufficient nvidia.com/gpu, {OF_VOLUME}. {NO_ROOM}", False),
+        (f"0/6 nodes are available: {OF_VOLUME}. {NO_ROOM}", True),
+        (f"0/6 nodes are available: {OF_VOLUME}. no new claims to deallocate, {NO_ROOM}", True),
+        (f"0/9 nodes are available: 3 node(s) didn't match PersistentVolume's node affinity, {OF_VOLUME}.", True),
+        ("0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: not eligible", True),
+        (f"0/9 nodes are available: 9 Insufficient nvidia.com/gpu. {NO_ROOM}", False),
+    ],
+)
+def test_only_what_every_node_lacks_for_a_volume_is_of_the_volume(said: str, of_volume: bool) -> None:
+    waits = unscheduled(said)
+    assert (pods.unschedulable([waits]) is None) is of_volume
+    assert bool(pods.volume_error(waits, pods.last_change([waits]))) is of_volume
+
+
+def test_a_pod_that_must_not_be_scheduled_yet_has_no_node() -> None:
+    """As Kueue's of an elastic job: it has no quota, and the reader is told who keeps it."""
+    gated = unscheduled("Scheduling is blocked", "SchedulingGated", "kueue.x-k8s.io/elastic-job")
+    found = pods.unschedulable([gated])
+    assert found is not None
+    assert found.message == "Scheduling is blocked: kueue.x-k8s.io/elastic-job"
+    assert found.since == pods.last_change([gated])
+
+
+def placed(second: int) -> dict[str, Any]:
+    at = f"2026-01-01T00:00:{second:02d}Z"
+    said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at}
+    found = pod(conditions=[said])
+    return found | {"spec": {"nodeName": "n"}, "status": {**found["status"], "phase": "Running"}}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "each", "since"),
+    [([10, 20, 30], 2, 30), ([30, 10, 20], 2, 30), ([10, 20, 30, 40, 50], 3, 40), ([10, 20], 2, None), ([10], 1, None)],
+)
+def test_half_a_replica_is_what_got_its_nodes_last(seconds: list[int], each: int, since: int | None) -> None:
+    waits = unscheduled("0/9 nodes are available: 9 Insufficient nvidia.com/gpu.")
+    found = pods.half_placed_since([waits, *map(placed, seconds)], each)
+    assert found == (None if since is None else pods.last_change([placed(since)]))
+    assert [pods.waits_for_node(one) for one in (waits, placed(10))] == [True, False]
+
+
 def unbound(since: str) -> dict[str, Any]:
     message = 'persistentvolumeclaim "absent" not found'
     return {
@@ -167,110 +227,3 @@ def test_a_volume_that_is_not_there_is_no_lack_of_nodes() -> None:
     assert pods.unschedulable([waits]) is None
     assert "absent" in pods.volume_error(waits, since)
     assert pods.volume_error(waits, since - 1) == "", "a claim may take a moment to be bound"
-
-
-def line(event: str, **fields: Any) -> str:
-    return json.dumps({"time": "2026-01-01T00:00:00.000+00:00", "event": event, **fields})
-
-
-def test_a_log_tells_the_latest_step() -> None:
-    said = parse_log("\n".join([line("progress", step="model"), "noise", line("progress", step="load", message="m")]))
-    assert (said.step, said.message, said.failure) == ("load", "m", None)
-    assert said.at > 0
-
-
-def test_a_log_tells_why_a_replica_cannot_start_and_keeps_its_end() -> None:
-    failed = line("progress", step="failed", message="unknown argument", reason="BadArgument", remedy="correct it")
-    said = parse_log("\n".join([*map(str, range(100)), failed]))
-    assert said.failure is not None
-    assert said.failure.reason == "BadArgument"
-    assert said.failure.message == "unknown argument; correct it"
-    assert len(said.failure.log_tail) == KEPT_LINES
-    assert "BadArgument" in said.failure.log_tail[-1]
-
-
-def test_a_download_is_tried_again() -> None:
-    assert parse_log(line("progress", step="failed", message="x", reason="DownloadFailed", remedy="y")).failure is None
-
-
-@pytest.mark.parametrize(("deaths", "fails"), [(2, False), (3, True)])
-def test_an_engine_that_dies_again_and_again_is_a_failure(deaths: int, fails: bool) -> None:
-    said = parse_log("\n".join([line("engine_died", message="process 7 ended")] * deaths))
-    assert (said.failure is not None) is fails
-
-
-def died_at(*times: str) -> list[str]:
-    """Each after it had been ready."""
-    steps = ("progress", {"step": "ready"}), ("engine_died", {"message": "process 7 ended"})
-    return [json.dumps({"time": f"{at}+00:00", "event": name, **said}) for at in times for name, said in steps]
-
-
-def test_engines_that_die_once_in_a_while_are_no_failure() -> None:
-    weekly = died_at("2026-01-01T00:00:00.000", "2026-01-08T00:00:00.000", "2026-01-15T00:00:00.000")
-    assert parse_log("\n".join(weekly)).failure is None
-    hourly = died_at("2026-01-01T00:00:00.000", "2026-01-01T00:20:00.000", "2026-01-01T00:40:00.000")
-    found = parse_log("\n".join(hourly)).failure
-    assert found is not None
-    assert found.reason == "EngineCrashed"
-
-
-def test_what_a_later_try_has_mended_is_no_failure() -> None:
-    """Another replica may be missing; this one serves."""
-    ready = line("progress", step="ready")
-    failed = line("progress", step="failed", message="no memory", reason="OutOfMemory", remedy="wait")
-    assert parse_log("\n".join([failed, ready])).failure is None
-    assert parse_log("\n".join([*[line("engine_died", message="m")] * 3, ready])).failure is None
-    assert parse_log("\n".join([failed, ready, failed])).failure is not None
-
-
-def test_an_engine_that_died_is_explained_until_the_next_one_is_ready() -> None:
-    died = line("engine_died", message="CUDA out of memory", reason="OutOfMemory", remedy="use less")
-    assert parse_log(died).mishap == "OutOfMemory: CUDA out of memory; use less"
-    assert parse_log("\n".join([died, line("progress", step="load")])).mishap.startswith("OutOfMemory")
-    assert parse_log("\n".join([died, line("progress", step="ready")])).mishap == ""
-
-
-def test_a_download_that_is_tried_again_is_explained() -> None:
-    said = parse_log(line("progress", step="failed", message="refused", reason="DownloadFailed", remedy="look"))
-    assert (said.failure, said.mishap) == (None, "DownloadFailed: refused; look")
-
-
-def test_trying_again_is_no_progress() -> None:
-    def at(second: int, **fields: Any) -> str:
-        return json.dumps({"time": f"2026-01-01T00:00:{second:02}.000+00:00", "event": "progress", **fields})
-
-    first = [at(1, step="model"), at(2, step="failed", reason="DownloadFailed")]
-    again = [at(10, step="backoff"), at(20, step="model"), at(21, step="failed", reason="DownloadFailed")]
-    assert parse_log("\n".join([*first, *again])).at == parse_log("\n".join(first)).at
-    assert parse_log("\n".join([*first, *again])).step == "failed"
-    served = [*first, at(30, step="ready"), at(40, step="model")]
-    assert parse_log("\n".join(served)).at == parse_log(at(40, step="model")).at
-
-
-@pytest.mark.parametrize("time", ["noon", 7])
-def test_a_line_without_a_time_is_no_event(time: object) -> None:
-    """Whatever runs in the pod may write there."""
-    assert parse_log(json.dumps({"time": time, "event": "progress", "step": "load"})).step == ""
-
-
-def test_half_a_line_is_no_event() -> None:
-    assert parse_log('{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog').step == ""
-
-
-class Kubelet:
-    """Answers for logs: the last lines, and of those the first bytes."""
-
-    def __init__(self, *lines: str) -> None:
-        self.lines = lines
-
-    async def text(self, path: str, *, container: str, tailLines: str, limitBytes: str) -> str:  # noqa: N803 - as the API
-        assert (path, container) == ("/api/v1/namespaces/default/pods/p/log", "ray-worker")
-        return "\n".join(self.lines[-int(tailLines) :])[: int(limitBytes)]
-
-
-@pytest.mark.parametrize("noise", ["x", "x" * (LIMIT_BYTES // 100)])
-def test_a_log_is_read_to_its_end_and_never_whole(noise: str) -> None:
-    failed = line("progress", step="failed", message="m", reason="BadArgument", remedy="r")
-    told = asyncio.run(read_log(Kubelet(*[noise] * 350, failed), pod()))  # type: ignore[arg-type]
-    assert len(told) <= LIMIT_BYTES
-    assert parse_log(told).failure is not None

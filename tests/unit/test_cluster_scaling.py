@@ -20,9 +20,10 @@ from sglang_operator.cluster.observe import View, observe
 from sglang_operator.cluster.probe import Answers, Held, Report
 from sglang_operator.cluster.records import read_record
 from sglang_operator.cluster.snapshot import Snapshot
-from sglang_operator.cluster.status import Facts, status_of
+from sglang_operator.cluster.status import Facts, conditions, status_of
 from sglang_operator.cluster.types import Key
-from sglang_operator.lifecycle.observed import Front, Probe
+from sglang_operator.lifecycle.observed import Front, Probe, TakenBack
+from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.render import render_endpoint
 
 OWNER = Owner(Key("default", "qwen3"), "uid-1")
@@ -90,7 +91,7 @@ def seen(
         "data": {"fields": {}, "written": [], "rayService": RAY_SERVICE},
     }
     snapshot = Snapshot(
-        endpoint={"metadata": {}, "spec": {}, "status": status or {}},
+        endpoint={"metadata": {"name": "qwen3"}, "spec": {}, "status": status or {}},
         records=(read_record(record),),
         ray_services=(live,),
         ray_clusters=(cluster,),
@@ -235,3 +236,33 @@ def test_the_log_that_is_read_is_of_the_replica_that_is_missing(monkeypatch: pyt
     for one in pods:
         one["status"] = {**one["status"], "phase": "Running"}
     assert asyncio.run(_LISTEN(None, pods)).step == "10.0.0.2"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("pods", "half"), [(2, None), (3, NOON + 30)])
+def test_half_a_replica_is_seen(monkeypatch: pytest.MonkeyPatch, pods: int, half: float | None) -> None:
+    monkeypatch.setattr(observing, "_pods_per_replica", lambda *_: 2)
+    live = seen(*(on_a_node(10 * number) for number in range(1, pods + 1)), target=2)[0].observed.revisions[0].live
+    assert (live.placed, live.half_placed_since, live.half_placed) == (1, half, half is not None)
+
+
+def on_a_node(second: int) -> dict[str, Any]:
+    found = pod("worker", f"10.0.0.{second}", ready_after=None)
+    found["status"]["phase"] = "Running"
+    said = {"type": "PodScheduled", "status": "True", "lastTransitionTime": AT.format(second)}
+    found["status"]["conditions"].append(said)
+    return found | {"spec": {"nodeName": "n"}}
+
+
+def test_the_next_try_is_told_in_words() -> None:
+    found = Condition(ConditionType.DEGRADED, Status.TRUE, Reason.NO_CAPACITY, "gave them back", again_at=NOON + 1.5)
+    (told,) = conditions(NOON, 1, [found], ())
+    assert told["message"] == f"gave them back; it is tried again at {AT.format(1)}"
+
+
+@pytest.mark.parametrize(("taken", "target"), [(None, 3), (TakenBack(2, NOON), 2)])
+def test_what_is_taken_back_is_not_needed_now(taken: TakenBack | None, target: int) -> None:
+    workers = observing._Workers((), (), (), 1, Answers(), Said())
+    clusters = [{"spec": {"workerGroupSpecs": [{"replicas": 3}]}}]
+    for spec in ({"scaling": {"min": 0, "max": 3}}, {"replicas": 3}):
+        values = in_place_of(parse_endpoint(endpoint(**spec)), "digest").within(taken)
+        assert observing._target(values, clusters, workers) == target

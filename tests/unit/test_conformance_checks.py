@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -12,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from sglang_serve.args import ParallelArgs
 from sglang_serve.conformance import checks
-from sglang_serve.conformance.client import Client, finish_reason
+from sglang_serve.conformance.client import Client, finish_reason, tokens_per_second
 from sglang_serve.conformance.config import NAME
 from sglang_serve.conformance.outcome import Failed
 
@@ -59,6 +61,16 @@ def test_a_cut_stream_is_noticed() -> None:
     assert finish_reason([event("a"), event("", "length"), "[DONE]"]) == "length"
 
 
+def test_tokens_that_come_all_at_once_are_no_speed() -> None:
+    """Where this program waits for a processor, they have all arrived by the time it looks."""
+
+    def late(_: httpx.Request) -> httpx.Response:
+        time.sleep(0.2)
+        return httpx.Response(200, text="".join(f"data: {line}\n\n" for line in (*[event("a")] * 64, "[DONE]")))
+
+    assert tokens_per_second(client(late)) <= 64 / 0.2
+
+
 def test_a_slot_that_stays_taken_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "FREED_SECONDS", 0.1)
     with pytest.raises(Failed, match="requests are running"):
@@ -77,44 +89,57 @@ def test_an_open_endpoint_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 ONE_RANK = list(range(16))
+LATE = [0, 1, 2, 3, *[9] * 12]
+TWO = ParallelArgs(2)
 
 
-def tensor_parallel(tokens: list[int], of_one_rank: list[int], ranks: int = 2) -> str:
-    """What the check says of an engine of two ranks that answers with `tokens`."""
-    good = {"models": MODELS, "server_info": {"tp_size": 2}, "generate": {"output_ids": tokens}}
+def parallel(tokens: Sequence[list[int]], of_one_rank: list[int], wanted: ParallelArgs = TWO) -> str:
+    """What the check says of an engine of two ranks that answers with `tokens`, each of its copies in turn."""
+    good = {"models": MODELS, "server_info": {"tp_size": 2, "pp_size": 1, "dp_size": len(tokens)}}
+    turns = itertools.cycle(tokens)
 
     def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/generate":
+            return httpx.Response(200, json={"output_ids": next(turns)})
         if request.url.path != "/v1/chat/completions":
             return routes(**good)(request)
         if not json.loads(request.content).get("stream"):
             return httpx.Response(200, json={"usage": {"completion_tokens": 16}})
         return httpx.Response(200, text="".join(f"data: {one}\n\n" for one in (event("a", "length"), "[DONE]")))
 
-    return checks.tensor_parallel(client(answer), ranks, of_one_rank)
+    return checks.parallel(client(answer), wanted, of_one_rank)
 
 
 def test_several_ranks_that_say_what_one_says() -> None:
-    assert tensor_parallel(ONE_RANK, ONE_RANK).startswith(
-        "2 ranks; the first 16 of 16 greedy tokens are those of one rank"
-    )
+    assert parallel([ONE_RANK], ONE_RANK).startswith("2 ranks; the first 16 of 16 greedy tokens are those of one rank")
 
 
 def test_a_late_difference_is_rounding() -> None:
-    assert "the first 4 of 16 greedy tokens" in tensor_parallel([0, 1, 2, 3, *[9] * 12], ONE_RANK)
+    assert "the first 4 of 16 greedy tokens" in parallel([LATE], ONE_RANK)
 
 
 def test_without_an_answer_of_one_rank_the_others_are_checked() -> None:
-    assert "not compared" in tensor_parallel(ONE_RANK, [])
+    assert "not compared" in parallel([ONE_RANK], [])
 
 
 def test_ranks_that_say_something_else_are_noticed() -> None:
     with pytest.raises(Failed, match="the first 4 must be equal"):
-        tensor_parallel([0, 1, 2, 9, *[4] * 12], ONE_RANK)
+        parallel([[0, 1, 2, 9, *[4] * 12]], ONE_RANK)
 
 
-def test_another_number_of_ranks_is_noticed() -> None:
-    with pytest.raises(Failed, match="tp_size 2, not 4"):
-        tensor_parallel(ONE_RANK, ONE_RANK, ranks=4)
+def test_every_copy_is_asked() -> None:
+    assert parallel([ONE_RANK, ONE_RANK], ONE_RANK, ParallelArgs(2, data=2)).startswith("4 ranks; the first 16 of 16")
+    with pytest.raises(Failed, match="the first 4 must be equal"):
+        parallel([ONE_RANK, [9] * 16], ONE_RANK, ParallelArgs(2, data=2))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [(ParallelArgs(4), "tp_size 2, not 4"), (ParallelArgs(2, 2), "pp_size 1, not 2")],
+)
+def test_another_number_of_ranks_is_noticed(wanted: ParallelArgs, message: str) -> None:
+    with pytest.raises(Failed, match=message):
+        parallel([ONE_RANK], ONE_RANK, wanted)
 
 
 class _Engine:

@@ -22,6 +22,7 @@ ONLY_IN_PODS = {
     args.HAPROXY_THREADS,
     "RAY_LOG_TO_STDERR",
     "RAY_BACKEND_LOG_LEVEL",
+    "BASH_ENV",
     "HF_HOME",
     "SGLANG_SERVE_PVC_ROOT",
     "SGLANG_SET_CPU_AFFINITY",
@@ -51,7 +52,7 @@ def rendered(vendor: str, count: int) -> Mapping[str, Any]:
 
 
 def subject(vendor: Any, tensor: int) -> config.Subject:
-    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=4, tensor=tensor)
+    return config.Subject(model="file:///model", vendor=vendor, engine={}, cores=4, parallel=args.ParallelArgs(tensor))
 
 
 @pytest.mark.parametrize(("vendor", "count"), [("cpu", 1), ("nvidia", 1), ("nvidia", 4), ("amd", 2)])
@@ -96,7 +97,7 @@ def test_native_server_gets_the_arguments_of_the_replica() -> None:
         "lora_paths": ["a", "b"],
         "json_model_override_args": {},
     }
-    one = config.Subject(model="file:///m", vendor="nvidia", engine=engine, cores=4, tensor=2)
+    one = config.Subject(model="file:///m", vendor="nvidia", engine=engine, cores=4, parallel=args.ParallelArgs(2))
     flags = " ".join(config.native_command(one, Path("/m"), 8001)[3:])
     assert "--trust-remote-code" in flags
     assert "--enable-metrics" not in flags

@@ -50,6 +50,12 @@ def test_outcomes() -> None:
     assert (broken.status, broken.detail) == ("fail", "ZeroDivisionError: division by zero")
 
 
+def test_a_failure_has_a_log() -> None:
+    assert run("a", lambda: str(1 / 0), lambda: "the last lines").log == "the last lines"
+    assert run("b", lambda: fail("cut", "its own"), lambda: "the last lines").log == "its own"
+    assert run("c", lambda: "fine", lambda: "the last lines").log == ""
+
+
 def test_one_failure_fails_the_report_and_shows_its_log() -> None:
     found = make(run("keys", lambda: "fine"), run("drain", lambda: fail("a stream | was cut", "last line")))
     text = report.to_markdown(found)

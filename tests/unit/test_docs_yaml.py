@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemas
 import yaml
 
 from sglang_operator.api import parse_endpoint
@@ -17,7 +18,8 @@ from sglang_operator.render import render_endpoint
 
 ROOT = Path(__file__).parents[2]
 VALUES = json.loads((ROOT / "charts/sglang-operator/values.schema.json").read_text())["properties"]
-FOREIGN = {"PodMonitor", "Job", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+FOREIGN = {"PodMonitor", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+OF_KUBERNETES = {"Job", "NetworkPolicy"}
 # What a part of a spec leaves out.
 BASE = {"model": {"uri": "hf://Qwen/Qwen3-8B"}, "accelerator": {"vendor": "nvidia", "count": 1}}
 
@@ -34,6 +36,9 @@ def test_it_is_what_the_product_takes(document: Mapping[str, Any]) -> None:
     kind = document.get("kind", "")
     if not kind and document.keys() <= VALUES.keys():
         return  # of the chart
+    if kind in OF_KUBERNETES:
+        assert not schemas.errors(document)
+        return
     if kind not in ("", "SGLangEndpoint"):
         assert kind in FOREIGN, f"{kind} is nothing that this project reads: name it in FOREIGN"
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sglang_serve import drain, leftovers
+from sglang_serve import args, drain, leftovers
 
 RAYLET = [
     "/opt/ray/raylet/raylet",
@@ -25,6 +25,7 @@ REPLICA = ["ray::ServeReplica:qwen3:SGLangServer"]
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(drain, "PROC", tmp_path)
     monkeypatch.setattr(drain, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(drain, "front_connections", lambda: 0)
     return tmp_path
 
 
@@ -75,6 +76,65 @@ def test_it_waits_until_the_replica_is_gone(proc: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(drain, "request_drain", request)
     assert drain.main(["--seconds", "60"]) == 0
     assert asked == [("abc", 60)]
+
+
+def test_it_waits_for_what_came_in_here_and_is_answered_elsewhere(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without a replica of its own, for which alone the node is drained."""
+    start(proc, 1, RAYLET)
+    replica = start(proc, 2, REPLICA)
+    connections, asked = iter([2, 1, 0]), []
+
+    def request(node: drain.Node, _: float) -> bool:
+        asked.append(node.node_id)
+        replica.unlink()
+        return True
+
+    monkeypatch.setattr(drain, "request_drain", request)
+    monkeypatch.setattr(drain, "front_connections", lambda: next(connections))
+    assert drain.main(["--seconds", "60"]) == 0
+    assert (list(connections), asked) == ([], ["abc"])
+    connections = iter([1, 0])
+    assert drain.main(["--seconds", "60"]) == 0
+    assert (list(connections), asked) == ([], ["abc"])
+
+
+def test_a_replica_that_comes_while_it_waits_is_drained(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve does not know that the pod goes."""
+    start(proc, 1, RAYLET)
+    connections = iter([1, 0])
+    replica: list[Path] = []
+
+    def look() -> int:
+        if not replica:
+            replica.append(start(proc, 2, REPLICA))
+        return next(connections)
+
+    def request(*_: object) -> bool:
+        replica[0].unlink()
+        return True
+
+    monkeypatch.setattr(drain, "request_drain", request)
+    monkeypatch.setattr(drain, "front_connections", look)
+    assert drain.main(["--seconds", "60"]) == 0
+    assert not replica[0].exists()
+
+
+def test_clients_that_stay_are_left_to_sigterm(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(proc, 1, RAYLET)
+    monkeypatch.setattr(drain, "front_connections", lambda: 3)
+    monkeypatch.setattr(drain, "say", print)
+    assert drain.main(["--seconds", "0.05"]) == 1
+    assert "3 connections of clients" in capsys.readouterr().out
+
+
+def test_connections_of_clients_are_those_to_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(args, "FRONT_PORT", listener.getsockname()[1])
+        assert drain.front_connections() == 0
+        with socket.create_connection(("127.0.0.1", args.FRONT_PORT)):
+            assert drain.front_connections() == 1  # the client's end has another port
 
 
 def test_it_asks_until_it_is_heard(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from sglang_serve import health
@@ -20,7 +21,7 @@ class Engine:
     def __init__(self, *, answers: bool = False, busy: bool = False, paused: bool = False) -> None:
         self.pids: tuple[int, ...] = ()
         self.is_paused = paused
-        self.is_updating = False
+        self.has_order = False
         self.heard = 0.0
         self._answers = answers
         self._busy = busy
@@ -74,7 +75,7 @@ def test_an_engine_that_takes_new_weights_may_be_silent_but_not_for_ever() -> No
     def ask() -> None:
         asyncio.run(watch.require_answer(seconds=0.1))
 
-    engine.is_updating = True
+    engine.has_order = True
     ask()
     clock.now += health.UPDATE_SECONDS - 1
     ask()
@@ -83,11 +84,11 @@ def test_an_engine_that_takes_new_weights_may_be_silent_but_not_for_ever() -> No
         ask()
     engine.heard = clock.now  # that one is over, and another has begun
     ask()
-    engine.is_updating = False
+    engine.has_order = False
     clock.now += health.UPDATE_SECONDS
     with pytest.raises(health.Unhealthy):
         ask()
-    engine.is_updating = True
+    engine.has_order = True
     ask()
 
 
@@ -96,7 +97,7 @@ def test_an_update_that_begins_under_the_question_is_seen() -> None:
         engine = Engine()
         asked = asyncio.create_task(health.Watch(engine).require_answer(seconds=10))
         await engine.asked.wait()
-        engine.is_updating = True
+        engine.has_order = True
         await asyncio.wait_for(asked, 5)
         assert engine.was_cancelled
 
@@ -171,3 +172,22 @@ def test_a_process_ends_with_its_work_whatever_threads_it_has_left(work: str, co
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == code, done.stderr
     assert "done" in done.stdout or "the link is down" in done.stderr
+
+
+def test_a_child_that_ends_by_itself_keeps_no_other_from_being_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Child:
+        def __init__(self, gone: bool) -> None:
+            self.gone, self.pid = gone, 0
+
+        def kill(self) -> None:
+            if self.gone:
+                raise psutil.NoSuchProcess(self.pid)
+            self.gone = True
+
+        def wait(self, timeout: float | None = None) -> int:
+            return 0
+
+    children = [Child(gone=True), Child(gone=False)]
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: children)
+    health.kill_children()
+    assert all(child.gone for child in children)

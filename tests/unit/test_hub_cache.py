@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from sglang_serve.errors import StartError
 from sglang_serve.hub_cache import HubCache
 
 COMMIT = "1" * 40
+BLOB = "a" * 64
 FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
@@ -51,12 +55,30 @@ def test_bytes_of_other_revisions_do_not_count(cache: HubCache) -> None:
     assert (before, arrived()) == (4096, 16384)
 
 
-def test_what_was_begun_goes_unless_somebody_works_on_it(cache: HubCache) -> None:
-    names = {"dead.0123abcd.incomplete", "live.0123abcd.incomplete", "resumed.incomplete", "whole"}
-    for name in names:
+def test_what_was_begun_goes_unless_somebody_goes_on_with_it(cache: HubCache) -> None:
+    live, wanted, whole, small = "a" * 64, "b" * 64, "c" * 64, "d" * 40
+    kept = {f"{live}.0123abcd.incomplete", f"{wanted}.0123abcd.incomplete", f"{wanted}.incomplete", whole}
+    gone = {f"{'e' * 64}.0123abcd.incomplete", f"{'e' * 64}.incomplete", f"{whole}.0123abcd.incomplete"}
+    for name in {*kept, *gone, f"{small}.0123abcd.incomplete"}:
         (cache.place / "blobs" / name).touch()
     locks = cache.root / ".locks" / cache.name
     locks.mkdir(parents=True)
-    with FileLock(locks / "live.lock"):
-        cache.remove_leftovers()
-    assert {path.name for path in (cache.place / "blobs").iterdir()} == names - {"dead.0123abcd.incomplete"}
+    with FileLock(locks / f"{live}.lock"):
+        cache.remove_leftovers({wanted, whole, small})
+    assert {path.name for path in (cache.place / "blobs").iterdir()} == kept
+
+
+def test_without_locks_on_the_volume_nobody_knows_what_was_begun(
+    cache: HubCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    cache.remove_leftovers({BLOB})
+    begun = cache.place / "blobs" / f"{BLOB}.0123abcd.incomplete"
+    begun.touch()
+    for wanted in ({BLOB}, set[str]()):
+        with pytest.raises(StartError, match="the volume has no file locks"):
+            cache.remove_leftovers(wanted)
+    assert begun.exists()

@@ -190,7 +190,12 @@ def test_recreate_waits_for_pods_gone_and_rolls_back_by_a_second_outage() -> Non
     world.capacity = 1
     world.broken.add("b")
     edit(world, "b")
-    assert list(kinds(world.settle())) == [("RecordRevision", "b"), ("StartDrain", "a"), ("Retire", "a")]
+    assert list(kinds(world.settle())) == [
+        ("RecordRevision", "b"),
+        ("TryRevision", "b"),
+        ("StartDrain", "a"),
+        ("Retire", "a"),
+    ]
     assert "nothing serves" in condition(world, ConditionType.PROGRESSING).message
     assert list(kinds(world.run(20)))[:3] == [("CreateRevision", "b"), ("RememberFailure", "b"), ("CancelDrain", "a")]
     assert "second outage" in condition(world, ConditionType.PROGRESSING).message

@@ -21,6 +21,7 @@ from sglang_operator.lifecycle.observed import (
     Selection,
     Unschedulable,
 )
+from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.wanted import Bounds, UpgradePolicy, Wanted, WhenNoCapacity
 
@@ -74,6 +75,14 @@ def test_progress_deadline_counts_from_the_last_progress_without_unschedulable_t
     assert planned(A, loading, now=1050.0) == ["RememberFailure b"]
     waiting = with_live(loading, unschedulable=Unschedulable(since=100.0))
     assert planned(A, waiting, now=5000.0) == []
+
+
+def test_a_revision_without_progress_is_remembered_with_what_was_in_its_way() -> None:
+    """Its pods go, and their events: the record is what is left to read."""
+    blocked = with_live(B, ready_replicas=0, answered=0, progress=150.0, complaint="registry: refused")
+    (remembered,) = decide(WANTED, Observed((A, blocked), ON_A), 1050.0).actions
+    assert isinstance(remembered, RememberFailure)
+    assert remembered.failure.message.endswith("(spec.upgrade.progressDeadlineSeconds): registry: refused")
 
 
 def test_a_pass_that_comes_late_does_not_give_up_a_revision_that_is_done() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.lifecycle_world import RefusedError, World, started
 
@@ -39,6 +39,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("miss"), st.tuples(st.sampled_from(NAMES), st.sampled_from(["time-out", "flip", "partial"]))),
     st.tuples(st.just("capacity"), st.integers(0, 3)),
     st.tuples(st.just("demand"), st.integers(0, 3)),  # of an autoscaled endpoint
+    st.tuples(st.just("bounds"), st.sampled_from([Bounds(1, 3), Bounds(0, 3), Bounds(2, 2)])),  # likewise
     st.tuples(st.just("toggle"), st.sampled_from(["silent", "unreachable", "paused"])),
     st.tuples(st.just("pass"), st.integers(0, 5)),
     st.tuples(st.just("crash"), st.integers(0, 2)),
@@ -61,6 +62,16 @@ OPENINGS = st.sampled_from(  # chance alone is seldom in the middle of a rollout
         [("stick", "a"), ("edit", "b"), ("run", 100), ("lose record", "a")],
     ]
 )
+# What serves breaks, and somebody deletes all that tells of it: its record and the Service.
+FORGOTTEN = [
+    ("stick", "a"),
+    ("edit", "b"),
+    ("lose record", "a"),
+    ("run", 100),
+    ("toggle", "paused"),
+    ("edit", "a"),
+    ("lose service", None),
+]
 HISTORIES = st.builds(lambda first, then: first + then, OPENINGS, st.lists(EVENTS, min_size=3, max_size=30))
 
 
@@ -74,8 +85,10 @@ class Life:
 
     def __init__(self, policies: list[UpgradePolicy], bounds: Bounds = FIXED) -> None:
         self.world = started(policies[0])
-        self.world.wanted = replace(self.world.wanted, replicas=bounds, hold=HOLD)
         self.policies = policies
+        self.is_fixed = bounds == FIXED
+        self.do_bounds(bounds)
+        self.world.settle()
         self.read: list[tuple[Wanted, Observed, float]] = []
 
     def live(self, history: list[tuple[str, object]]) -> None:
@@ -126,6 +139,12 @@ class Life:
 
     def do_demand(self, replicas: int) -> None:
         self.world.demand = replicas
+
+    def do_bounds(self, bounds: Bounds) -> None:
+        """They reach what runs in place, as other settings do."""
+        if not self.is_fixed:
+            wanted = replace(self.world.wanted, replicas=bounds, hold=HOLD, settings=str(bounds))
+            self.world.wanted = wanted
 
     def do_toggle(self, what: str) -> None:
         setattr(self.world, what, not getattr(self.world, what))
@@ -194,6 +213,8 @@ def test_under_blue_green_what_answers_is_never_ended_first_and_there_is_one_ext
 
 @settings(max_examples=45, deadline=None)
 @given(HISTORIES)
+@example([*FORGOTTEN, ("break", "b"), ("lose record", "b")])
+@example([*FORGOTTEN, ("break", "a"), ("break", "b"), ("lose record", "b")])
 def test_it_converges_once_faults_stop(history: list[tuple[str, object]]) -> None:
     life = Life(POLICIES)
     life.live(history)

@@ -22,7 +22,8 @@ SLEEPY = Wanted("a", replicas=Bounds(0, 3), hold=HOLD)
 def autoscaled(least: int, demand: int, **policy: float) -> World:
     """Revision `a` serves, with as many replicas as the requests need."""
     world = started(UpgradePolicy(**policy))  # type: ignore[arg-type]
-    world.wanted, world.demand = replace(world.wanted, replicas=Bounds(least, 4), hold=HOLD), demand
+    scaled = replace(world.wanted, replicas=Bounds(least, 4), hold=HOLD, settings="scaled")
+    world.wanted, world.demand = scaled, demand
     world.run(2 * LOAD_SECONDS)
     return world
 
@@ -139,9 +140,17 @@ def test_a_replica_that_ended_is_explained() -> None:
         assert "OutOfMemory: 3 GiB" in alone[kind].message, kind
 
 
-@pytest.mark.parametrize(("ready", "told"), [(1, "go on answering"), (0, "nothing is served")])
-def test_a_lost_head_is_told(ready: int, told: str) -> None:
-    lost = found(replace(SERVING, ready_replicas=ready, head_lost=True, holds=False))
+@pytest.mark.parametrize(
+    ("ready", "redis", "told"),
+    [
+        (1, True, "replicas that run go on answering"),
+        (0, True, "no replica is started"),
+        (1, False, "all replicas end within a minute. With spec.highAvailability.redis"),
+        (0, False, "nothing is served. With spec.highAvailability.redis"),
+    ],
+)
+def test_a_lost_head_is_told(ready: int, redis: bool, told: str) -> None:
+    lost = found(replace(SERVING, ready_replicas=ready, head_lost=True, holds=False, outlives_head=redis))
     assert lost[ConditionType.DEGRADED].reason is Reason.HEAD_LOST
     assert told in lost[ConditionType.DEGRADED].message
 
@@ -163,3 +172,28 @@ def test_ready_says_how_many_are_missing() -> None:
     for live, text in ((some, "a answers with 1 of 2 replicas"), (replace(some, ready_replicas=2), "with 2 replicas")):
         found = decide(SLEEPY, Observed((Revision("a", Record(1), live),), Selection("a")), 1050.0).conditions
         assert next(one.message for one in found if one.type is ConditionType.READY).endswith(text)
+
+
+def bound(world: World, least: int, greatest: int = 4) -> None:
+    """As an edit of spec.scaling: it reaches running revisions in place."""
+    settings = f"{least}-{greatest}"
+    world.wanted = replace(world.wanted, replicas=Bounds(least, greatest), settings=settings)
+
+
+@pytest.mark.parametrize("greatest", [4, 1], ids=["scaling.min: 1", "replicas: 1"])
+def test_a_sleeping_head_holds_requests_until_the_replica_answers_that_it_shall_have(greatest: int) -> None:
+    world = autoscaled(least=0, demand=0)
+    assert world.sleeps("a")
+    bound(world, 1, greatest)
+    world.run(10)  # World.write asserts that something goes on answering
+    assert (world.live["a"].holds, world.live["a"].holding, world.ready("a")) == (True, True, False)
+    world.run(2 * LOAD_SECONDS)
+    assert (world.live["a"].holds, world.live["a"].holding, world.ready("a")) == (False, False, True)
+    assert not world.plan().actions
+
+
+def test_an_endpoint_that_is_stopped_holds_nothing() -> None:
+    world = autoscaled(least=0, demand=0)
+    bound(world, 0, 0)
+    world.run(10)
+    assert not world.live["a"].holding

@@ -13,7 +13,7 @@ from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations" / "metrics.md").read_text()
-SPEC, MONITOR = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+SPEC, MONITOR, POLICY = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
 def ray_cluster(**spec: Any) -> dict[str, Any]:
@@ -57,3 +57,11 @@ def test_the_monitor_takes_all_of_them_from_all_pods() -> None:
     (rule,) = spec["selector"]["matchExpressions"]
     assert rule["operator"] == "Exists"
     assert rule["key"] in worker()["metadata"]["labels"]
+
+
+def test_the_shown_policy_lets_a_scraper_reach_every_page() -> None:
+    told = {int(port) for port, _ in re.findall(r"^\| (\d+) \| `([a-z-]+)`", PAGE, re.MULTILINE)}
+    (rule,) = POLICY["spec"]["ingress"]
+    assert {one["port"] for one in rule["ports"]} == told
+    (selected,) = POLICY["spec"]["podSelector"]["matchExpressions"]
+    assert selected["key"] in ray_cluster()["headGroupSpec"]["template"]["metadata"]["labels"]

@@ -54,6 +54,14 @@ def test_only_a_hub_has_commits(tmp_path: Path) -> None:
     model(tmp_path / "org" / "name")
     for uri in ("hf://org/name", "s3://bucket/name", f"file://{tmp_path}", "pvc://claim/name"):
         assert resolve(Wanted(uri), mirror, lambda _: None) == ""
+        assert resolve(Wanted(uri, commit="1" * 40), mirror, lambda _: None) == ""
+
+
+def test_what_a_branch_is_held_to_be_is_not_asked_for() -> None:
+    """Here is no client that could."""
+    said: list[str] = []
+    assert resolve(Wanted("hf://org/name", commit="1" * 40), {}, said.append) == "1" * 40
+    assert said == []
 
 
 @pytest.mark.parametrize(

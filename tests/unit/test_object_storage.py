@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import http.client
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,6 +73,7 @@ def between(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
     for name, value in {**secret, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{state.port}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(objects, "PIECE", PIECE)
+    monkeypatch.setattr(objects, "LOOK_SECONDS", 0.01)
     _fill(moto)
     yield state
     server.shutdown()
@@ -317,3 +322,69 @@ def test_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     failure = reason(tmp_path)
     assert (failure.reason, "no credentials" in failure.message) == ("AccessDenied", True)
+
+
+def test_files_that_are_renamed_under_the_count_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "stays").write_bytes(b"x" * 10)
+    for name in ("a.part", "sub/b.part"):
+        (tmp_path / name).touch()
+    native = Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path.suffix == ".part":
+            path.unlink(missing_ok=True)
+        return native(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert objects._arrived(tmp_path) == 10
+    assert objects._arrived(tmp_path / "gone") == 0
+
+
+def test_a_directory_that_goes_under_the_count_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p" / "sub").mkdir(parents=True)
+    native = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("sub"):
+            Path(path).rmdir()
+        return native(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert objects._arrived(tmp_path / "p") == 0
+
+
+def test_what_is_missing_on_the_volume_is_not_missing_in_the_storage(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(*_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path))
+
+    monkeypatch.setattr(objects, "_sync", vanished)
+    assert reason(tmp_path).reason == "DownloadFailed"
+
+
+def test_an_object_that_goes_under_the_download_is_missing_in_the_storage(between: Between, tmp_path: Path) -> None:
+    between.spoil = lambda handler, path: is_weights(path) and refuse(404, "NoSuchKey")(handler, path)
+    assert reason(tmp_path).reason == "ModelNotFound"
+
+
+def test_a_volume_without_locks_is_no_place_for_a_copy(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    failure = reason(tmp_path)
+    assert (failure.reason, "no file locks" in failure.message) == ("DownloadFailed", True)
+
+
+def test_what_is_left_of_another_listing_takes_no_room(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = objects._place(URI, tmp_path) / "0123456789abcdef.partial"
+    old.mkdir(parents=True)
+    (old / "config.json").touch()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0 if old.exists() else 2**40))
+    assert content(download(tmp_path)) == FILES

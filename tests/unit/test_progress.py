@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from unit import full_disk
 
-from sglang_serve.progress import FILE, Progress, write_line
+from sglang_serve import progress
+from sglang_serve.progress import FILE, Progress, following, write_line
+from sglang_serve.weights import Bytes
 
 
 def test_the_file_has_the_latest_step_and_the_log_has_all(tmp_path: Path) -> None:
@@ -40,3 +45,34 @@ def test_several_may_report_at_once(tmp_path: Path) -> None:
 def test_a_line_reaches_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     write_line("{}")
     assert capfd.readouterr().out == "{}\n"
+
+
+def test_the_line_comes_also_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    one = Progress(tmp_path, lines.append)
+    one.report("load", "starting")
+    full_disk.fill(monkeypatch)
+    one.report("failed", "no room", reason="EngineFailed")
+    assert json.loads(lines[-1])["reason"] == "EngineFailed"
+    assert json.loads((tmp_path / FILE).read_text())["step"] == "load"
+
+
+def test_whoever_follows_a_download_outlives_a_volume_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "DOWNLOAD_SECONDS", 0.001)
+    said: list[str] = []
+    heard = threading.Event()
+    errors = [OSError(errno.ESTALE, "Stale file handle")]
+
+    def arrived() -> int:
+        if errors:
+            raise errors.pop()
+        return 7
+
+    def say(what: str) -> None:
+        said.append(what)
+        if len(said) > 1:
+            heard.set()
+
+    with following("it", Bytes(10), arrived, say):
+        assert heard.wait(5)
+    assert "7 " in said[1]

@@ -6,12 +6,13 @@ import copy
 from typing import Any
 
 import pytest
+import schemas
 from hypothesis import event, given
 from hypothesis import strategies as st
 from unit.api_objects import endpoint
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
-from sglang_operator.render import render_endpoint
+from sglang_operator.render import pod_fields, render_endpoint
 from sglang_operator.render.pod_template import patch_pod
 from sglang_operator.render.strategic_merge import BadPatch, merge
 
@@ -187,6 +188,39 @@ class TestRefused:
 
     def test_restart_policy(self) -> None:
         assert findings({"spec": {"restartPolicy": "Always"}}) == ["spec.podTemplate.worker.spec.restartPolicy"]
+
+    @pytest.mark.parametrize(
+        ("spec", "path", "remedy"),
+        [
+            ({"nodeSelectr": {"a": "b"}}, "nodeSelectr", "did you mean nodeSelector?"),
+            (
+                {"containers": [{"name": "ray-worker", "envs": []}]},
+                'containers["ray-worker"].envs',
+                "did you mean env?",
+            ),
+            ({"containers": [{"name": "ray-wroker"}]}, 'containers["ray-wroker"]', 'did you mean "ray-worker"?'),
+            ({"containers": [{"name": "proxy"}]}, 'containers["proxy"]', "give it one, or patch ray-worker"),
+            ({"initContainers": [{"name": "fetch"}]}, 'initContainers["fetch"]', "give it one"),
+        ],
+    )
+    def test_what_was_meant_to_be_another(self, spec: Json, path: str, remedy: str) -> None:
+        with pytest.raises(InvalidEndpoint) as error:
+            patch_pod(BASE, {"spec": spec}, "worker")
+        (finding,) = error.value.errors
+        assert finding.path == f"spec.podTemplate.worker.spec.{path}"
+        assert remedy in finding.remedy
+
+    def test_a_field_of_a_later_kubernetes_is_left_to_the_api_server(self) -> None:
+        merged = patch_pod(BASE, {"spec": {"quantumEntanglement": True}}, "worker")
+        assert merged["spec"]["quantumEntanglement"]
+
+    def test_a_container_beside_it_with_its_image(self) -> None:
+        merged = patch_pod(BASE, {"spec": {"containers": [{"name": "proxy", "image": "proxy:1"}]}}, "worker")
+        assert container(merged, 1) == {"name": "proxy", "image": "proxy:1"}
+
+    def test_the_known_fields_are_those_of_kubernetes(self) -> None:
+        assert frozenset(schemas.fields_of_kind("io.k8s.api.core.v1.PodSpec")) == pod_fields.POD
+        assert frozenset(schemas.fields_of_kind("io.k8s.api.core.v1.Container")) == pod_fields.CONTAINER
 
     def test_a_patch_that_does_not_fit_names_field_and_remedy(self) -> None:
         with pytest.raises(InvalidEndpoint, match=r"spec\.podTemplate\.worker\.spec: must be an object(?s:.*)remedy: "):

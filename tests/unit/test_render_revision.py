@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,7 @@ CHANGES: dict[str, Any] = {
 # What a field goes with, where BASE has it not.
 ROOM: dict[str, Any] = {"model": {"uri": "hf://org/model", "lora": {}}}
 OTHER_BASES: dict[str, Any] = {
+    "scaling.": {**BASE, "scaling": {"min": 0, "max": 4}},  # not in BASE: it excludes spec.replicas
     "model.storageSecret": {"model": {"uri": "s3://models/m"}},
     "model.cache.accessMode": {**BASE, "upgrade": {"strategy": "Recreate"}},
     "model.lora.": ROOM,
@@ -145,8 +147,6 @@ def base_of(path: str) -> dict[str, Any]:
 
 def with_change(path: str) -> dict[str, Any]:
     spec: dict[str, Any] = copy.deepcopy(base_of(path))
-    if path.startswith("scaling."):  # not in BASE: it excludes spec.replicas
-        spec["scaling"] = {"max": 4}
     *parents, last = path.split(".")
     part: dict[str, Any] = spec
     for key in parents:
@@ -162,6 +162,38 @@ def test_the_table_has_every_field() -> None:
 @pytest.mark.parametrize("path", sorted(CHANGES))
 def test_a_change_of_the_field_makes_a_revision_if_its_description_says_so(path: str) -> None:
     assert (named(with_change(path)) != named(base_of(path))) == FIELDS[path]
+
+
+# What objects do not show: each with what it does instead.
+OUT_OF_SIGHT = {
+    "paused": "the operator writes nothing",
+    "restartToken": "only that it is another one",
+    "parallelism.tensor": "computed from accelerator.count where it is not written",
+    "engine.argsCheck": "how engine.args are judged",
+    "api.allowAnonymous": "a warning that an endpoint without keys is reachable from outside",
+    "model.cache.reclaim": "who owns the volume claim, as the cluster's uid of the endpoint is known",
+    **{
+        f"upgrade.{name}": "how the operator goes from one revision to the next"
+        for name in (
+            *("strategy", "whenNoCapacity", "capacityTimeoutSeconds", "progressDeadlineSeconds"),
+            *("minReadySeconds", "keepFailedSeconds", "historyLimit"),
+        )
+    },
+}
+
+
+def shown(spec: dict[str, Any]) -> str:
+    """What is rendered, but for what any change changes: the revision's name, and the digest of what goes in place."""
+    parsed = parse_endpoint(endpoint(**spec))
+    text = json.dumps(render_endpoint(parsed), sort_keys=True).replace(revision_name(parsed), "REVISION")
+    masked, count = re.subn(r"\bconfig_id: \w+", "config_id: ID", text)
+    assert count == 1
+    return masked
+
+
+@pytest.mark.parametrize("path", sorted(CHANGES))
+def test_a_field_is_there_because_it_does_something(path: str) -> None:
+    assert (shown(with_change(path)) != shown(base_of(path))) == (path not in OUT_OF_SIGHT)
 
 
 def test_a_default_that_is_written_out_says_more_than_nothing() -> None:

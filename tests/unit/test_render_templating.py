@@ -1,5 +1,7 @@
 """Values of templates: they keep their type and their place, and parsing is done once for each shape."""
 
+import re
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -42,3 +44,12 @@ def endpoint(name: str) -> Endpoint:
     spec = {"model": {"uri": f"hf://org/{name}"}, "accelerator": {"vendor": "cpu"}}
     kind = {"apiVersion": "serve.sglang.io/v1alpha1", "kind": "SGLangEndpoint"}
     return parse_endpoint({**kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+
+
+def test_every_value_goes_through_tojson() -> None:
+    """One that does not would be text of the template, and could break out of its place."""
+    templates = sorted(resources.files("sglang_operator.render").joinpath("templates").iterdir(), key=str)
+    values = [value.strip() for one in templates for value in re.findall(r"{{(.*?)}}", one.read_text())]
+    assert len(values) > 100
+    # A kind of volume is a key, and one of Kubernetes' names that our own code has.
+    assert {value for value in values if not value.endswith("| tojson")} == {"kind"}

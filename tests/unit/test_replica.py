@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sglang_serve import health
-from sglang_serve.args import ENV_STATE_DIR, ModelArgs, ServeArgs
+from sglang_serve.args import ENV_STATE_DIR, LiveArgs, ModelArgs, ServeArgs
+from sglang_serve.part import Part
 from sglang_serve.replica import Replica
 
 
@@ -35,3 +36,17 @@ def test_it_ends_once_and_the_first_cause_counts(
     (line,) = map(json.loads, capfd.readouterr().out.splitlines())
     assert (line["event"], codes) == ("engine_died", [1])
     assert "process 7 ended" in line["message"]
+
+
+def test_it_starts_with_the_commit_that_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`reconfigure` comes when the model has been loaded."""
+    told: list[str] = []
+    monkeypatch.setattr(Part, "resolve", lambda _part, _commits, commit: told.append(commit))
+    monkeypatch.setattr(Part, "fetch", lambda _: tmp_path)
+    monkeypatch.setattr(Part, "load", lambda *_: None)
+    for live in (None, LiveArgs(), LiveArgs(model_commit="1" * 40)):
+        replica = Replica(ServeArgs("e", ModelArgs("hf://o/n")), "a", {ENV_STATE_DIR: str(tmp_path)}, live=live)
+        replica._load()
+        replica._part._port.close()
+        replica.stop()
+    assert told == ["", "", "1" * 40]

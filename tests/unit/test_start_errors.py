@@ -116,6 +116,26 @@ def test_what_is_not_of_the_model_has_a_remedy_of_its_own(text: str, remedy: str
     assert remedy in classify(RuntimeError(text)).remedy
 
 
+# SGLang 0.5.23; a process that the kernel kills writes nothing, and the others write what they see of it.
+DIED = (
+    "Rank 0 scheduler died during initialization (exit code: {code}). If exit code is -9 (SIGKILL), a common cause is "
+    "the OS OOM killer. Run `dmesg -T | grep -i oom` to check."
+)
+SEQUEL = SCHEDULER + "torch.distributed.DistBackendError: Connection closed by peer [10.0.0.1]:29500"
+
+
+@pytest.mark.parametrize(
+    ("code", "written", "reason"),
+    [
+        (-9, SEQUEL, "OutOfMemory"),
+        (-11, SEQUEL, "EngineFailed"),
+        (-9, SCHEDULER + "RuntimeError: Cannot find any model weights with `/models/x`", "ModelNotFound"),
+    ],
+)
+def test_a_process_that_was_killed_is_told_by_the_one_that_waited_for_it(code: int, written: str, reason: str) -> None:
+    assert classify(RuntimeError(DIED.format(code=code)), written).reason == reason
+
+
 def test_a_start_error_stays_as_it_is() -> None:
     error = StartError("DownloadFailed", "no way", "dig one")
     assert classify(error, "CUDA out of memory") is error

@@ -148,6 +148,21 @@ def test_documents_name_the_tested_kubernetes(path: str, before: str) -> None:
     assert set(found) == set(versions()["kubernetes"])
 
 
+@pytest.mark.parametrize(
+    ("tool", "module"),
+    [("kuberay", "github.com/ray-project/kuberay/ray-operator"), ("kubernetes", "k8s.io/kubernetes")],
+)
+def test_the_cluster_of_the_tests_is_the_tested_one(tool: str, module: str) -> None:
+    built = re.search(rf"^\s*(?:require )?{module} v(\S+)", text(f"hack/cluster/tools/{tool}/go.mod"), re.MULTILINE)
+    assert built
+    pinned = versions()[tool]
+    assert built[1] == pinned or built[1].rpartition(".")[0] in pinned
+
+
+def test_the_chart_names_the_tested_kubernetes() -> None:
+    assert re.findall(r"Tested with (1\.\d+)", text("charts/sglang-operator/Chart.yaml")) == versions()["kubernetes"]
+
+
 def test_the_operators_image_is_pushed_under_the_name_that_the_chart_asks_for() -> None:
     image = yaml.safe_load(text("charts/sglang-operator/values.yaml"))["image"]
     assert image["tag"] == ""

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 
+from sglang_serve.args import ParallelArgs
 from sglang_serve.conformance.client import DONE, Client, chat, finish_reason, tokens_per_second
 from sglang_serve.conformance.config import NAME
-from sglang_serve.conformance.outcome import Failed
+from sglang_serve.conformance.outcome import Failed, Skipped
 from sglang_serve.conformance.processes import Endpoint
 
 POLL_SECONDS = 0.05
@@ -140,6 +141,8 @@ def _require_complete(events: list[str]) -> None:
 
 def nothing_left(endpoint: Endpoint, free_before: tuple[int, ...], free_after: Callable[[], tuple[int, ...]]) -> str:
     """After its end no process of the endpoint lives, and the accelerators have their memory back."""
+    if endpoint.is_running:
+        raise Skipped("the endpoint has not ended")
     if left := endpoint.descendants():
         raise Failed(f"processes are left: {', '.join(map(_command, left))}")
     lost = [(before - after) / 2**20 for before, after in zip(free_before, free_after(), strict=True)]
@@ -191,12 +194,15 @@ def _adapter(model: str) -> str | None:
     return None if model == NAME else model
 
 
-def tensor_parallel(client: Client, ranks: int, of_one_rank: list[int]) -> str:
+def parallel(client: Client, wanted: ParallelArgs, of_one_rank: list[int]) -> str:
     """An engine over several accelerators answers like one: `of_one_rank` are the greedy tokens that one said."""
     detail: dict[str, Any] = client.value("GET", "/server_info")
-    if detail.get("tp_size") != ranks:
-        raise Failed(f"the engine has tp_size {detail.get('tp_size')}, not {ranks}")
-    return f"{ranks} ranks; {_compare_tokens(of_one_rank, greedy_tokens(client))}; {answers(client)}"
+    for name, size in wanted.server_args().items():
+        if detail.get(name) != size:
+            raise Failed(f"the engine has {name} {detail.get(name)}, not {size}")
+    # SGLang gives each of its copies (data) a request in turn.
+    compared = {_compare_tokens(of_one_rank, greedy_tokens(client)) for _ in range(wanted.data)}
+    return f"{wanted.ranks} ranks; {', '.join(sorted(compared))}; {answers(client)}"
 
 
 def _compare_tokens(one: list[int], several: list[int]) -> str:

@@ -43,7 +43,7 @@ class Subject:
     vendor: args.Vendor
     engine: Mapping[str, Any]
     cores: int
-    tensor: int = 1
+    parallel: args.ParallelArgs = field(default_factory=args.ParallelArgs)
     keys_dir: Path | None = None  # None: open, and admin routes closed
     admin_key_file: Path | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)  # name -> directory
@@ -55,7 +55,7 @@ class Subject:
             endpoint=NAME,
             model=args.ModelArgs(uri=self.model, served_name=NAME),
             vendor=self.vendor,
-            parallelism=args.ParallelArgs(tensor=self.tensor),
+            parallelism=self.parallel,
             engine=dict(self.engine),
             require_keys=self.keys_dir is not None,
             admin=self.admin_key_file is not None,
@@ -102,7 +102,7 @@ def _deployment(subject: Subject) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": DRAIN_SECONDS + 30,
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,
-        "ray_actor_options": {"num_cpus": cpus, **({"num_gpus": subject.tensor} if gpu else {})},
+        "ray_actor_options": {"num_cpus": cpus, **({"num_gpus": subject.parallel.ranks} if gpu else {})},
         "user_config": args.to_wire(subject.live_args),
     }
 

@@ -29,7 +29,7 @@ class Options:
     model: str = ""  # a URI of spec.model.uri, or "" to make a small random model
     engine: dict[str, Any] = field(default_factory=dict)  # SGLang server arguments by field name
     vendor: Vendor | None = None  # None: what torch finds
-    tensor: int = 0  # ranks of the tensor-parallel check; 0: as many accelerators as there are, at most 8
+    ranks: int = 0  # of the checks of parallelism; 0: as many accelerators as there are, at most 8
     quick: bool = False  # what one engine start can show
     output: Path = Path("sglang-conformance")
     start_seconds: float = 300
@@ -56,13 +56,13 @@ def _add_subject(add: Callable[..., object]) -> None:
     argument = "an SGLang server argument by its field name, as in spec.engine.args; repeatable"
     add("--engine-arg", action="append", default=[], type=_engine_arg, metavar="NAME=VALUE", help=argument)
     add("--vendor", choices=get_args(Vendor), help="the accelerator to use (default: what PyTorch finds, else cpu)")
-    ranks = "ranks of the tensor-parallel check (default: all GPUs, up to 8)"
-    add("--tensor", type=int, default=0, metavar="N", help=ranks)
+    ranks = "ranks of the checks of parallelism (default: all GPUs, up to 8)"
+    add("--ranks", type=int, default=0, metavar="N", help=ranks)
 
 
 def _add_run(add: Callable[..., object]) -> None:
     """How much of it, how long, and where the result goes."""
-    quick = "one engine start: no lost engine, no native comparison, no adapters, no tensor parallelism"
+    quick = "one engine start: no lost engine, no native comparison, no adapters, no parallelism"
     add("--quick", action="store_true", help=quick)
     output = "where report and logs go (default: %(default)s)"
     add("--output", type=Path, default=Options.output, metavar="DIR", help=output)

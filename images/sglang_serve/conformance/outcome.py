@@ -33,8 +33,11 @@ class Outcome:
     log: str = ""
 
 
-def run(name: str, check: Callable[[], str]) -> Outcome:
-    """Run one check, which returns what it measured. Whatever it raises becomes its outcome: the others still run."""
+def run(name: str, check: Callable[[], str], log_of_failed: Callable[[], str] = str) -> Outcome:
+    """Run one check, which returns what it measured. Whatever it raises becomes its outcome: the others still run.
+
+    A failure that brings no log has `log_of_failed()`.
+    """
     began = time.monotonic()
     status: Status = "pass"
     log = ""
@@ -46,4 +49,5 @@ def run(name: str, check: Callable[[], str]) -> Outcome:
         status, detail, log = "fail", str(failure), failure.log
     except Exception as error:  # noqa: BLE001 - a report with one broken check is worth more than a traceback
         status, detail = "fail", f"{type(error).__name__}: {error}"
+    log = log or (log_of_failed() if status == "fail" else "")
     return Outcome(name, status, round(time.monotonic() - began, 1), detail, log)

@@ -63,9 +63,14 @@ class Child:
         except psutil.NoSuchProcess:
             return []
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
     def end(self, seconds: float) -> None:
         """SIGINT, then SIGKILL for whatever is left after `seconds`."""
-        if self.process.poll() is None:
+        if self.is_running:
             self.process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
@@ -141,7 +146,7 @@ class Native(Child):
         """Wait until /health answers 200, which it does after the server's own warm-up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
+            if not self.is_running:
                 raise Failed(f"the native server ended with code {self.process.returncode}", self.tail())
             with suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=30, trust_env=False).is_success:

@@ -1,5 +1,5 @@
 """The order of the checks: one endpoint for most of them, the native server, then an endpoint with adapters and
-one over several ranks."""
+those over several ranks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sglang_serve.args import ParallelArgs
 from sglang_serve.conformance import checks, config, faults, parity
 from sglang_serve.conformance.client import Client
 from sglang_serve.conformance.machine import Machine, look
@@ -60,6 +61,7 @@ class Session:
         self._answers: dict[str, parity.Answer] = {}
         self._tokens: list[int] = []  # that one rank said
         self._model_path = Path()
+        self._endpoint: Endpoint | None = None  # the last one that was started
         self.outcomes: list[Outcome] = []
 
     def run(self) -> None:
@@ -68,11 +70,13 @@ class Session:
         if not self._options.quick:
             self._check("parity with sglang.launch_server", self._parity)
             self._check("adapters", self._adapters)
-            self._check("tensor parallelism", self._tensor_parallel)
+            self._check("tensor parallelism", lambda: self._parallel(tensor=self._ranks))
+            self._check("pipeline parallelism", lambda: self._halves("pipeline"))
+            self._check("data parallelism", lambda: self._halves("data"))
 
     def _check(self, name: str, check: Callable[[], str]) -> bool:
         self._say(f"{name} …")
-        outcome = run(name, check)
+        outcome = run(name, check, self._last_log)
         self.outcomes.append(outcome)
         self._say(f"{name}: {outcome.status.upper()} after {outcome.seconds:.1f} s: {outcome.detail}")
         return outcome.status == "pass"
@@ -97,7 +101,11 @@ class Session:
             self._check("nothing left", lambda: checks.nothing_left(endpoint, self._machine.free_bytes, _free_bytes))
 
     def _start(self, subject: config.Subject, log: str) -> Endpoint:
-        return Endpoint(config.runner_spec(subject, free_port()), self._options.output / log)
+        self._endpoint = Endpoint(config.runner_spec(subject, free_port()), self._options.output / log)
+        return self._endpoint
+
+    def _last_log(self) -> str:
+        return self._endpoint.tail() if self._endpoint else ""
 
     def _wait_ready(self, endpoint: Endpoint) -> str:
         endpoint.wait_ready(self._options.start_seconds, lambda text: self._say(f"  {text}"))
@@ -134,14 +142,26 @@ class Session:
             self._wait_ready(endpoint)
             return checks.adapters(Client(endpoint.url), ADAPTERS)
 
-    def _tensor_parallel(self) -> str:
-        ranks = self._options.tensor or tensor_ranks(len(self._machine.accelerators))
-        if ranks == 1:
+    @property
+    def _ranks(self) -> int:
+        return self._options.ranks or tensor_ranks(len(self._machine.accelerators))
+
+    def _halves(self, axis: str) -> str:
+        """Two stages or copies, each tensor-parallel over half of the ranks."""
+        if self._options.model:
+            raise Skipped("not every model has it, or fits half of the ranks: run it without --model")
+        return self._parallel(**{axis: 2, "tensor": self._ranks // 2})
+
+    def _parallel(self, **axes: int) -> str:
+        """An engine with the ranks along these axes."""
+        if self._ranks == 1:
             raise Skipped(f"this machine has {len(self._machine.accelerators) or 'no'} accelerator")
-        endpoint = self._start(replace(self._subject, tensor=ranks), "tensor-parallel.log")
+        wanted = ParallelArgs(**axes)
+        log = f"{'-'.join(axes)}-parallel.log"
+        endpoint = self._start(replace(self._subject, parallel=wanted), log)
         with ended(endpoint):
             self._wait_ready(endpoint)
-            return checks.tensor_parallel(Client(endpoint.url), ranks, self._tokens)
+            return checks.parallel(Client(endpoint.url), wanted, self._tokens)
 
 
 def tensor_ranks(accelerators: int) -> int:

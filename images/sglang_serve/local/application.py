@@ -27,14 +27,15 @@ FRONT_SECONDS = 60  # from RUNNING until the proxy has the first replica: normal
 def deployed(spec: Spec, events: Events, *, shared: bool) -> Iterator[None]:
     """Deploy what `serve run config.yaml` would, listening on the spec's address; delete it at the end.
 
-    What has not answered yet has nothing to finish: it ends with its Ray, or in a `shared` one at once.
+    What does not answer yet has nothing to finish: it ends with its Ray, or in a `shared` one at once. "Running" alone
+    would not do: it is also called unhealthy while it lacks one of several replicas.
     """
     name = spec.application["name"]
     try:
         _deploy(spec)
         yield
     finally:
-        if _status(name) == "RUNNING":
+        if _status(name) == "RUNNING" or front.is_up(spec.url):
             events.progress("stop", "running requests may finish")
             _delete(name, spec.grace_seconds)
         if shared:

@@ -28,8 +28,8 @@ def hopeless(spec: EndpointSpec) -> tuple[FieldError, ...]:
 
 
 def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
-    """What works, and otherwise than its user may expect."""
-    return (*_slow_nodes(spec), *overridden(spec))
+    """What works, and otherwise than its user may expect. `spec` has its computed defaults."""
+    return (*_slow_nodes(spec), *_large_shared_memory(spec), *overridden(spec))
 
 
 def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:
@@ -54,6 +54,16 @@ def _too_small(spec: EndpointSpec) -> Iterator[FieldError]:
     for path, size in sizes.items():
         if size is not None and number(size) < LEAST_BYTES:
             yield FieldError(f"spec.{path}", size, "is less than 64Mi", f"did you mean {digits_of(size)}Gi?")
+
+
+def _large_shared_memory(spec: EndpointSpec) -> Iterator[FieldError]:
+    """Pages of /dev/shm count as memory of the pod: its size is no limit where the pod's is lower."""
+    shared, memory = spec.resources.shared_memory, spec.resources.memory
+    if number(shared) >= number(memory):
+        message = (
+            f"shared memory of the size of the pod's memory ({memory}) or more: using it ends the pod with OOMKilled"
+        )
+        yield FieldError("spec.resources.sharedMemory", shared, message, "set it to less, or raise resources.memory")
 
 
 def _refused(spec: EndpointSpec) -> Iterator[FieldError]:

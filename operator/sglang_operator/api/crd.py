@@ -29,7 +29,7 @@ Schema = dict[str, Any]
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS: Final = (
     {"name": "Ready", "type": "string", "jsonPath": f"{_READY}.status"},
-    {"name": "Reason", "type": "string", "jsonPath": f"{_READY}.reason"},
+    {"name": "Reason", "type": "string", "jsonPath": ".status.reason"},
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri"},
     {"name": "Replicas", "type": "integer", "jsonPath": ".status.desiredReplicas"},
     {"name": "Serving", "type": "integer", "jsonPath": ".status.readyReplicas"},

@@ -51,10 +51,19 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
 
 def parse_defaults(text: str) -> dict[str, Any]:
     """The defaults in a YAML document, an empty one being none. Raises InvalidEndpoint with every finding."""
+    return check_defaults(load_yaml(text))
+
+
+def load_yaml(text: str) -> Any:
+    """What is in a file of defaults, or of values that have them. Raises InvalidEndpoint if it is no YAML."""
     try:
-        read = yaml.load(text, yaml.CSafeLoader)
+        return yaml.load(text, yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise InvalidEndpoint((FieldError(_ROOT, None, f"is no YAML: {error}", "mend it"),)) from None
+
+
+def check_defaults(read: Any) -> dict[str, Any]:
+    """Defaults as they were read, None being none. Raises InvalidEndpoint with every finding."""
     found = {} if read is None else read
     if not isinstance(found, dict):
         raise InvalidEndpoint(

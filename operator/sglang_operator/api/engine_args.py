@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from sglang_operator.api.errors import FieldError, show
 from sglang_operator.api.findings import closest, path_of
+from sglang_operator.api.other_tools import VLLM_ARGUMENTS
 
+_HALF: Final = "leave it out: an endpoint is a whole server, and prefill, decode and encoder are not split"
 _NOT_SERVED: Final = "leave it out: Ray Serve is the HTTP server of a replica"
 _NODES: Final = "use spec.parallelism.nodes: the ranks of a replica find each other"
 _TLS: Final = "use spec.api.ingress.tls: TLS ends at the ingress or gateway"
@@ -28,6 +30,7 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "base_gpu_id": "leave it out: a pod sees its own accelerators only",
     "custom_sigquit_handler": "leave it out: the replica ends and replaces its engine itself",
     "device": "use spec.accelerator.vendor",
+    "disaggregation_mode": _HALF,
     "dist_init_addr": _NODES,
     "download_dir": "use spec.model.cache",
     "dp_size": "use spec.parallelism.data",
@@ -35,6 +38,7 @@ PLATFORM_OWNED: Final[Mapping[str, str]] = {
     "enable_http2": _NOT_SERVED,
     "enable_http_worker_reuseport": _NOT_SERVED,
     "enable_ssl_refresh": _TLS,
+    "encoder_only": _HALF,
     "ep_size": "use spec.parallelism.expert",
     "fastapi_root_path": _NOT_SERVED,
     "gpu_id_step": "leave it out: a pod sees its own accelerators only",
@@ -78,13 +82,8 @@ LORA_OWNED: Final[Mapping[str, str]] = {
     "max_loaded_loras": "use spec.model.lora.maxLoaded",
     "max_lora_rank": "use spec.model.lora.maxRank",
 }
-# What SGLang's command line takes for the longer name, and what vLLM calls the same thing.
+# What SGLang's command line takes for the longer name.
 _ABBREVIATED: Final[Mapping[str, str]] = {"dp": "dp_size", "pp": "pp_size", "tp": "tp_size"}
-_OF_VLLM: Final[Mapping[str, str]] = {
-    "gpu_memory_utilization": "mem_fraction_static",
-    "max_model_len": "context_length",
-    "max_num_seqs": "max_running_requests",
-}
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
 # How each kind of the table is recognised, and called in messages.
@@ -130,22 +129,22 @@ def owned_args(args: Mapping[str, Any], *, lora: bool = False) -> tuple[FieldErr
     return tuple(
         _finding(name, None if owner in _SECRET else value, "is set by the platform", owned[owner])
         for name, value in args.items()
-        if (owner := _canonical(name)) in owned
+        if (owner := canonical(name)) in owned
     )
 
 
 def doubtful_args(args: Mapping[str, Any]) -> tuple[FieldError, ...]:
     """The arguments that the pinned SGLang does not know, or whose value it does not take."""
-    return tuple(_doubts({name: value for name, value in args.items() if _canonical(name) not in PLATFORM_OWNED}))
+    return tuple(_doubts({name: value for name, value in args.items() if canonical(name) not in PLATFORM_OWNED}))
 
 
 def _doubts(args: Mapping[str, Any]) -> Iterator[FieldError]:
     for name, value in args.items():
         argument = table().arguments.get(name)
         if argument is None:
-            yield _finding(name, value, f"SGLang {table().sglang} has no such argument", _suggest(name))
+            yield _finding(name, value, f"SGLang {table().sglang} has no such argument", suggest(name))
         elif not _takes(argument, value):
-            yield _finding(name, value, f"must be {_words(argument)}", _explain(argument, value))
+            yield _finding(name, value, f"must be {type_words(argument)}", _explain(argument, value))
         elif wrong := _not_a_choice(argument, value):
             yield _finding(name, wrong[0], "is none of the values that SGLang takes", _offer(argument, wrong[0]))
 
@@ -154,7 +153,7 @@ def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
     return FieldError(path_of(("spec", "engine", "args", name)), value, message, remedy)
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
     """The field name behind any spelling: `--tensor-parallel-size` -> `tp_size`. Unknown names are returned plain."""
     plain = name.removeprefix("--").replace("-", "_")
     plain = _ABBREVIATED.get(plain, plain)
@@ -163,13 +162,15 @@ def _canonical(name: str) -> str:
     return next((known for known, argument in table().arguments.items() if plain in argument.aliases), plain)
 
 
-def _suggest(name: str) -> str:
-    canonical = _canonical(name)
-    canonical = _OF_VLLM.get(canonical, canonical)
-    meant = canonical if canonical in table().arguments else closest(name, table().arguments)
+def suggest(name: str) -> str:
+    """The remedy for a name that SGLang does not have."""
+    known = canonical(name)
+    if known in VLLM_ARGUMENTS:
+        return VLLM_ARGUMENTS[known]
+    meant = known if known in table().arguments else closest(name, table().arguments)
     if meant:
         return f"did you mean {meant}?"
-    return "see docs/reference/engine-args.md; an image with another SGLang needs spec.engine.argsCheck: Warn"
+    return "`kubectl sglang args` lists all; an image with another SGLang needs spec.engine.argsCheck: Warn"
 
 
 def _takes(argument: Argument, value: Any) -> bool:
@@ -182,8 +183,9 @@ def _is(kind: str, value: Any) -> bool:
     return kind in _KINDS and _KINDS[kind][0](value)
 
 
-def _words(argument: Argument) -> str:
-    return " or ".join(map(_word, argument.type.split("|")))
+def type_words(argument: Argument) -> str:
+    """Its type in plain words: `a whole number or text`; "" if YAML cannot hold its value."""
+    return " or ".join(map(_word, filter(None, argument.type.split("|"))))
 
 
 def _word(kind: str) -> str:
@@ -210,5 +212,9 @@ def _not_a_choice(argument: Argument, value: Any) -> list[Any]:
 
 
 def _offer(argument: Argument, value: Any) -> str:
-    meant = closest(str(value), map(str, argument.choices))
-    return f'did you mean "{meant}"?' if meant else f"use one of: {', '.join(map(str, argument.choices))}"
+    choices = list(map(str, argument.choices))
+    begin_so = [choice for choice in choices if choice.startswith(str(value))]
+    meant = begin_so or list(filter(None, [closest(str(value), choices)]))
+    if meant:
+        return f"did you mean {' or '.join(map(show, meant))}?"
+    return f"use one of: {', '.join(choices)}"

@@ -13,6 +13,7 @@ from sglang_operator.api.spec import EndpointSpec
 
 ALWAYS: Final = frozenset(
     {
+        "BASH_ENV",
         "HF_HOME",
         "RAY_BACKEND_LOG_LEVEL",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S",

@@ -14,13 +14,12 @@ from pydantic_core import ErrorDetails
 
 from sglang_operator.api.base import PATTERN_WORDS, QUANTITY, Model
 from sglang_operator.api.errors import FieldError, show
+from sglang_operator.api.other_tools import FIELDS
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 
 Loc = tuple[int | str, ...]
 Explained = tuple[str, str]  # message, remedy
 
-# Fields of a pod that the API leaves to podTemplate.
-_OF_A_POD: Final = frozenset({"affinity", "runtimeClassName", "schedulerName", "topologySpreadConstraints"})
 _BYTES: Final = re.compile(r"(?P<digits>\d+(\.\d+)?) *(?P<unit>[kmgtpe])(?P<i>i?)b?", re.IGNORECASE | re.ASCII)
 
 
@@ -117,15 +116,15 @@ def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
 
 def _explain_unknown(details: ErrorDetails) -> Explained:
     *parents, name = details["loc"]
-    if name in _OF_A_POD and tuple(parents) in (("spec",), ("spec", "scheduling")):
-        return "unknown field", f"use spec.podTemplate.worker.spec.{name}"
+    if remedy := FIELDS.get(path_of(tuple(parents)), {}).get(str(name)):
+        return "unknown field", remedy
     holder = _field_at(tuple(parents))
     siblings = fields_of((holder and part_of(holder)) or SGLangEndpoint)
     beside = closest(str(name), siblings)
     if beside:
         return "unknown field", f"did you mean {path_of((*parents, beside))}?"
     elsewhere = [path for known, path in _all_paths(EndpointSpec, "spec") if known == name]
-    if len(elsewhere) == 1:
+    if len(elsewhere) == 1 and parents == ["spec"]:  # below an object the same name is likely to mean something else
         return "unknown field", f"did you mean {elsewhere[0]}?"
     return "unknown field", f"remove it, or use one of: {', '.join(siblings)}"
 

@@ -37,14 +37,14 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
     errors = (*_broken_rules(parsed), *engine_errors, *hopeless(parsed.spec))
     if errors:
         raise InvalidEndpoint(errors)
-    metadata = parsed.metadata
+    metadata, resolved = parsed.metadata, resolve(parsed.spec)
     return Endpoint(
         name=metadata.name,
         namespace=metadata.namespace,
         uid=metadata.uid,
-        spec=resolve(parsed.spec),
+        spec=resolved,
         written=parsed.spec,
-        warnings=(*warnings, *advised(parsed.spec)),
+        warnings=(*warnings, *advised(resolved)),
     )
 
 

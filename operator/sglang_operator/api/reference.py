@@ -48,13 +48,23 @@ _ENGINE_ARGS: Final = """\
 underscores: `--mem-fraction-static 0.85` is `mem_fraction_static: 0.85`. Options without a value are `true`, numbers
 come without quotes, options with several values are lists.
 
+`kubectl sglang args WORD` finds an argument by its name or help, and shows its type, values and default:
+
+```console
+$ kubectl sglang args kv_cache_dtype
+$ kubectl sglang args attention backend
+```
+
+What they do together is in SGLang's documentation, which may be of another version:
+<https://docs.sglang.io/docs/advanced_features/server_arguments>.
+
 ## What is checked
 
 Offline, before anything is deployed, against the {count} server arguments of SGLang {sglang}:
 
 | finding | with `argsCheck: Strict` | with `engine.image` and `argsCheck: Warn` |
 |---|---|---|
-| no such argument | refused, with the closest name | warning, the replica decides |
+| no such argument | refused, with the closest name, or what vLLM's is called here | warning, the replica decides |
 | wrong type | refused, with SGLang's own help | warning, the replica decides |
 | not one of the values that the argument takes | refused, with the closest value | warning, the replica decides |
 | owned by the platform (below) | refused, with the field to use | refused, with the field to use |

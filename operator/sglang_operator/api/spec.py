@@ -38,7 +38,10 @@ class Upgrade(Model):
         "Default Wait. Recreate: the serving revision makes room, with an outage of one model load.",
     )
     capacity_timeout_seconds: Seconds = Field(
-        default=900, description="Seconds without a node for new pods before whenNoCapacity applies. Default 900."
+        default=900,
+        description="Seconds without a node for new pods before whenNoCapacity applies; where the serving revision "
+        "made room for them, before they have failed and it comes back; where a replica on several nodes has some of "
+        "them only, before it gives these back. Default 900.",
     )
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         default=900,

@@ -165,10 +165,10 @@ class ModelSource(Model):
     )
     revision: Annotated[str, text(REVISION, 255)] = Field(
         default="main",
-        description="[R] Branch, tag or commit of an hf:// repository. Default main. The first replica of a Ray "
-        "cluster finds out which commit it is (status.serving.modelCommit), and all others serve that one. Name a "
-        "commit if no later Ray cluster may serve another. Has no meaning for other addresses, nor for models from a "
-        "mirror: it holds one revision.",
+        description="[R] Branch, tag or commit of an hf:// repository. Default main. The first replica of a revision "
+        "of the endpoint finds out which commit it is (status.serving.modelCommit), and all others serve that one, "
+        "those of later Ray clusters and after a rollback included. Another spec.restartToken takes what the branch is "
+        "then. Has no meaning for other addresses, nor for models from a mirror: it holds one revision.",
     )
     served_name: Annotated[str, text(SERVED_NAME, 255)] = computed(
         "[R] Name of the model in the API (`model` in requests and in /v1/models). Default: last part of "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from sglang_operator.api.base import Model, Seconds
+
+HOLD_SECONDS: Final = 600  # also of requests that wait as spec.scaling goes
 
 
 class Scaling(Model):
@@ -35,7 +37,7 @@ class Scaling(Model):
         default=900, description="Seconds without any request before the last replica goes, if min is 0. Default 900."
     )
     hold_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        default=600,
+        default=HOLD_SECONDS,
         description="Seconds that a request waits while no replica runs, before it is answered 503 with Retry-After. "
         "Default 600. More than a model load takes, node start-up included.",
     )

@@ -45,6 +45,19 @@ class ServingRevision(Model):
     model_commit: str = reported("Commit of an hf:// model that its replicas serve, once one has answered.")
 
 
+class ResolvedSpec(Model):
+    """What the spec comes to with the platform's defaults and what is computed."""
+
+    served_name: str = reported("Name that clients give as `model`.")
+    vendor: str = reported("Vendor of the accelerators.")
+    resource_name: str = reported("Extended resource that a worker pod asks for; absent with vendor cpu.")
+    accelerators_per_replica: int = reported("Accelerators of one replica, over all its pods.")
+    pods_per_replica: int = reported("Worker pods of one replica, each on a node of its own.")
+    tensor: int = reported("Tensor parallelism.")
+    pipeline: int = reported("Pipeline stages.")
+    data: int = reported("Data-parallel copies in a replica.")
+
+
 class UpdatingRevision(Model):
     """What is on its way."""
 
@@ -60,6 +73,7 @@ class RevisionReport(Model):
     name: str = Field(description="Name of the revision.")
     number: int = reported("It grows with each revision; a revision that is wanted again gets a new one.")
     state: str = reported("Serving, Updating, Draining, Failed or Past.")
+    model_commit: str = reported("Commit that the branch of its hf:// model is for all its Ray clusters.")
     reason: str = reported("Why it failed.")
     message: str = reported("What happened, and what to do about it.")
     log: Items[str] = items("The last lines of its log.")
@@ -79,6 +93,10 @@ class EndpointStatus(Model):
     """What the operator saw last."""
 
     observed_generation: int = reported("metadata.generation that this status is about.")
+    reason: str = reported(
+        "Whether it serves, and if not why, in one word: the reason of condition Ready, or of what is in the way while "
+        "nothing serves."
+    )
     conditions: Items[Condition] = items("State of the endpoint by aspect.", key="type")
     url: str = reported("URL of the endpoint inside the cluster; its API is below /v1.")
     replicas: int = reported("Replicas that exist.")
@@ -94,6 +112,10 @@ class EndpointStatus(Model):
     selector: str = reported("Label selector of the worker pods, for the scale subresource.")
     accelerators: Accelerators | None = reported("Accelerators that the endpoint holds now.")
     serving: ServingRevision | None = reported("What answers requests.")
+    resolved: ResolvedSpec | None = reported(
+        "What the spec comes to with the platform's defaults. The serving revision keeps what was in effect when it "
+        "was recorded."
+    )
     updating: UpdatingRevision | None = reported(
         "The revision that is on its way, if there is one; also the serving one while it wakes up, grows or recovers."
     )

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final, cast
 
@@ -22,6 +23,7 @@ log: Final = logging.getLogger(__name__)
 
 REQUEST_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 20.0
 
 
 def key_of(event: Any) -> Key | None:
@@ -50,6 +52,14 @@ def build_registry(add: Callable[[Key], None]) -> kopf.OperatorRegistry:
     return registry
 
 
+class Backoffs:
+    """Seconds between two tries of a request of kopf's, without an end. After a last one kopf would end, and with it
+    this process, because of a right to list or watch one kind that somebody may grant."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0), itertools.repeat(RETRY_SECONDS))
+
+
 class NoMemory(kopf.DiffBaseStorage):
     """Kopf copies each object of each event to compare it with what it handled last. Nothing here asks for that."""
 
@@ -74,6 +84,7 @@ def build_settings(namespaces: tuple[str, ...]) -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
+    settings.networking.error_backoffs = Backoffs()
     settings.watching.connect_timeout = CONNECT_SECONDS
     # Kinds that come later are found by watching CRDs, which takes rights on the whole cluster.
     settings.scanning.disabled = bool(namespaces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.cli.manifests import STDIN, read_defaults, read_endpoints, warn
+from sglang_operator.cli.installed import read_installed
+from sglang_operator.cli.manifests import STDIN, read_endpoints, warn
 from sglang_operator.render import to_yaml
 from sglang_operator.render.change import Effect, FieldChange, field_changes
 
@@ -25,7 +26,7 @@ Works offline, without a cluster or kubeconfig: OLD is a file, or what another c
 
 \b
   git show main:endpoint.yaml | kubectl sglang diff --from - -f endpoint.yaml
-  kubectl get sgl qwen3 -o yaml | kubectl sglang diff --from - -f endpoint.yaml
+  kubectl get sgl qwen3 -n team-a -o yaml | kubectl sglang diff --from - -f endpoint.yaml -n team-a
   kubectl sglang diff --from old/ -f new/ -o json
 
 The operator compares with the revision that serves. That is another than OLD while an earlier edit has failed or is
@@ -76,21 +77,32 @@ class Edit:
 @click.option("news", "-f", "--file", multiple=True, required=True, metavar="FILE", help="As it shall be: the same.")
 @click.option("namespace", "-n", "--namespace", default="default", show_default=True, help="For documents without one.")
 @click.option("form", "-o", "--output", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True)
-@click.option("defaults", "--defaults", default="", metavar="FILE", help="Platform defaults to merge under each spec.")
+@click.option("defaults", "--defaults", default="", metavar="FILE", help="The chart's values, or their `defaults:`.")
 def diff(olds: Sequence[str], news: Sequence[str], namespace: str, form: str, defaults: str) -> None:
     """See HELP."""
     if [*olds, *news].count(STDIN) > 1:
         raise click.UsageError("stdin (-) can be read once: save one of the two in a file")
     try:
-        platform = read_defaults(defaults)
+        platform = read_installed(defaults).defaults
         before = {_key(one): one for one in read_endpoints(olds, namespace, platform)}
         edits = [Edit(before.get(_key(one)), one) for one in read_endpoints(news, namespace, platform)]
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
     warn([edit.after for edit in edits])
+    _warn_of_namespaces(edits, before)
     _print(edits, form)
     sys.exit(EXIT_DIFFERS if any(edit.effect != Effect.NONE.value for edit in edits) else 0)
+
+
+def _warn_of_namespaces(edits: Sequence[Edit], before: Mapping[tuple[str, str], Endpoint]) -> None:
+    """An endpoint is new, and OLD has its name elsewhere: most likely the file leaves its namespace to kubectl."""
+    for edit in edits:
+        elsewhere = [namespace for namespace, name in before if name == edit.after.name]
+        if edit.before is None and elsewhere:
+            where = f"OLD has it in namespace {', '.join(elsewhere)}, FILE in {edit.after.namespace}"
+            remedy = f"if both are the same, give -n {elsewhere[0]}"
+            click.echo(f"warning: {edit.after.name}: {where}\n  remedy: {remedy}", err=True)
 
 
 def _key(endpoint: Endpoint) -> tuple[str, str]:

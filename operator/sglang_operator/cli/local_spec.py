@@ -24,6 +24,7 @@ POD_PATHS = frozenset(
         args.ENV_MODEL_MIRROR,
         args.ENV_PVC_ROOT,
         args.ENV_OBJECTS_DIR,
+        "BASH_ENV",
         "HF_HOME",
         "RAY_LOG_TO_STDERR",
     }

@@ -6,14 +6,16 @@ from importlib import import_module
 
 import click
 
-COMMANDS = ("diff", "render", "run", "version")  # module sglang_operator.cli.<name>, attribute <name>
+COMMANDS = ("args", "diff", "render", "run", "status", "version")  # module sglang_operator.cli.<name>, attribute <name>
 HELP = """Serve SGLang models on Kubernetes, or on this machine, from the same file.
 
 \b
   kubectl apply -f endpoint.yaml                             serve it, in a cluster with the operator
+  kubectl sglang status qwen3 --wait                         see it come up, or why it does not
   kubectl sglang render -f endpoint.yaml                     what that cluster would get
   kubectl sglang diff --from old.yaml -f endpoint.yaml        what an edit does: new pods, or none
   kubectl sglang run -f endpoint.yaml                        the same endpoint, here
+  kubectl sglang args attention                              which engine arguments there are
 
 An endpoint is an SGLangEndpoint (serve.sglang.io/v1alpha1); a model and an accelerator are enough:
 

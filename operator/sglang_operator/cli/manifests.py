@@ -14,10 +14,11 @@ import yaml
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
 from sglang_operator.api.defaults import NONE, parse_with_defaults
-from sglang_operator.render import defaults as platform_defaults
+from sglang_operator.api.spec import GROUP
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml")  # kustomize's own, which need not say their kind
 
 
 class InvalidManifest(InvalidEndpoint):
@@ -59,16 +60,6 @@ def read_endpoints(
     return [endpoint for _, endpoint in found]
 
 
-def read_defaults(name: str) -> Mapping[str, Any]:
-    """The platform defaults in a file; "" is none. Raises InvalidManifest with every finding."""
-    try:
-        return platform_defaults.read_defaults(_text(name)) if name else NONE
-    except _Unreadable as error:
-        raise InvalidManifest([(error.place, error.finding)]) from None
-    except InvalidEndpoint as error:
-        raise InvalidManifest([(name, finding) for finding in error.errors]) from None
-
-
 def warn(endpoints: Sequence[Endpoint]) -> None:
     """Show on stderr what is doubtful and yet accepted: arguments under `argsCheck: Warn`, defaults left out."""
     for endpoint in endpoints:
@@ -80,56 +71,77 @@ def _documents(files: Sequence[str], wrong: list[tuple[str, FieldError]]) -> Ite
     """Every document of every file; what cannot be read is added to `wrong`."""
     for name in files:
         try:
-            for path in _expand(name):
-                yield from _read(path)
-        except _Unreadable as error:
+            yield from _endpoints_among([one for path in _expand(name) for one in _read(path)], name)
+        except Unreadable as error:
             wrong.append((error.place, error.finding))
+
+
+def _endpoints_among(documents: Sequence[Document], name: str) -> Sequence[Document]:
+    """Without what belongs to others: beside endpoints, a directory or another command's output may have any kind."""
+    if name != STDIN and not Path(name).is_dir():
+        return documents
+    others = [document for document in documents if _is_of_another(document.content)]
+    if len(others) == len(documents):
+        raise Unreadable(name, "no SGLangEndpoint in it", "write one; examples/ has some")
+    if others:
+        kinds = ", ".join(sorted({str(document.content["kind"]) for document in others}))
+        click.echo(f"note: {name}: {len(others)} of {len(documents)} documents are of other kinds: {kinds}", err=True)
+    return [document for document in documents if document not in others]
+
+
+def _is_of_another(content: Any) -> bool:
+    """Whether it is a whole object of another API; a misspelt kind of ours is not."""
+    if not isinstance(content, Mapping) or not content.get("kind"):
+        return False
+    return ("/" in (api := str(content.get("apiVersion") or "")) and not api.startswith(f"{GROUP}/")) or api == "v1"
 
 
 def _expand(name: str) -> Sequence[str]:
     """The files of a directory in alphabetical order, or the file itself."""
     if name == STDIN or not Path(name).is_dir():
         return [name]
-    files = sorted(str(path) for path in Path(name).iterdir() if path.suffix in SUFFIXES)
+    paths = (path for path in Path(name).iterdir() if path.suffix in SUFFIXES and path.name not in KUSTOMIZATIONS)
+    files = sorted(map(str, paths))
     if not files:
-        raise _Unreadable(name, "no .yaml, .yml or .json file in this directory", "name another one, or a file")
+        raise Unreadable(name, "no .yaml, .yml or .json file in this directory", "name another one, or a file")
     return files
 
 
 def _read(name: str) -> Iterator[Document]:
-    documents = [document for document in _parse(name, _text(name)) if document is not None]
+    documents = [document for document in _parse(name, text_of(name)) if document is not None]
     if not documents:
-        raise _Unreadable(name, "no document in it", "write an SGLangEndpoint; examples/ has some")
+        raise Unreadable(name, "no document in it", "write an SGLangEndpoint; examples/ has some")
     for position, content in enumerate(documents, start=1):
         place = f"{name}, document {position}" if len(documents) > 1 else name
         if isinstance(content, Mapping) and content.get("kind") == "List":
             if not isinstance(items := content.get("items") or [], list):
-                raise _Unreadable(place, "items is no list", "write a list of SGLangEndpoints")
+                raise Unreadable(place, "items is no list", "write a list of SGLangEndpoints")
             if not items:
-                raise _Unreadable(place, "an empty List", "write an SGLangEndpoint, or ask for one that is there")
+                raise Unreadable(place, "an empty List", "write an SGLangEndpoint, or ask for one that is there")
             yield from (Document(f"{place}, item {number}", item) for number, item in enumerate(items, start=1))
         else:
             yield Document(place, content)
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """What is in a file, or on stdin. Raises Unreadable."""
     try:
         raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
         return raw.decode("utf-8-sig")
     except OSError as error:
         message = error.strerror or str(error)
-        raise _Unreadable(name, message, "name a file that exists, a directory, or - for stdin") from None
+        raise Unreadable(name, message, "name a file that exists, a directory, or - for stdin") from None
     except UnicodeDecodeError as error:
-        raise _Unreadable(name, f"not UTF-8: {error.reason}", "save it as UTF-8") from None
+        raise Unreadable(name, f"not UTF-8: {error.reason}", "save it as UTF-8") from None
 
 
 def _parse(name: str, text: str) -> list[Any]:
     try:
         return _parse_json(text) or list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
-        raise _Unreadable(name, *_explain(error)) from None
+        raise Unreadable(name, *_explain(error)) from None
     except (RecursionError, ValueError) as error:  # a number of 5000 digits, a document of 1000 levels
-        raise _Unreadable(name, f"neither YAML nor JSON: {error}", "mend it") from None
+        raise Unreadable(name, f"neither YAML nor JSON: {error}", "mend it") from None
 
 
 def _parse_json(text: str) -> list[Any]:
@@ -195,7 +207,9 @@ def _twice(found: Sequence[tuple[Document, Endpoint]]) -> Iterator[tuple[str, Fi
         first.setdefault(key, document.place)
 
 
-class _Unreadable(Exception):  # noqa: N818 - what the file is
+class Unreadable(Exception):  # noqa: N818 - what the file is
+    """A file that cannot be read, where, and what to do."""
+
     def __init__(self, place: str, message: str, remedy: str) -> None:
         super().__init__(message)
         self.place = place

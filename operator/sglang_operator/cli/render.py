@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
-from sglang_operator.cli.manifests import InvalidManifest, read_defaults, read_endpoints, warn
+from sglang_operator.cli.installed import read_installed
+from sglang_operator.cli.manifests import InvalidManifest, read_endpoints, warn
 from sglang_operator.render import render_endpoint, to_yaml
-from sglang_operator.render.platform import Platform, images_with
+from sglang_operator.render.platform import Platform
 
 EXIT_INVALID = 1
 KINDS = (
@@ -28,17 +29,17 @@ compare what a change of an endpoint makes of its pods.
   kubectl sglang render -f endpoint.yaml
   kubectl sglang render -f endpoints/ -n team-a -o json
   kubectl sglang render -f endpoint.yaml --kind RayService
-  kubectl sglang render -f endpoint.yaml --defaults defaults.yaml --image cpu=registry.example.com/sglang-serve-cpu:1
+  kubectl sglang render -f endpoint.yaml --defaults values.yaml --image cpu=registry.example.com/sglang-serve-cpu:1
   helm template my-chart | kubectl sglang render -f -
 
 To serve, apply the endpoint itself and let the operator work. Without one, `render … | kubectl apply -f -` is for a
 first look only: applied again after a change that needs new pods, the Service moves to pods that are not there yet,
 and the old RayService stays.
 
-FILE may hold many documents, as YAML or JSON, but no other kind than SGLangEndpoint; a directory stands for its .yaml,
-.yml and .json files. --defaults takes what the platform's chart has under `defaults:`, to show what its operator would
-render; --image is what the chart has under `images:`. Every finding is printed on stderr with its file, field, value
-and what to do.
+FILE may hold many documents, as YAML or JSON; a directory stands for its .yaml, .yml and .json files, and there, as on
+stdin, objects of other kinds are passed over. --defaults takes the values of the platform's chart, or what they have
+under `defaults:`, to show what its operator would render; --image is what the chart has under `images:`. Every finding
+is printed on stderr with its file, field, value and what to do.
 
 \b
 Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
@@ -52,29 +53,22 @@ Exit codes: 0 rendered, 1 an endpoint is invalid, 2 wrong usage.
 @click.option("namespace", "-n", "--namespace", default="default", show_default=True, help="For documents without one.")
 @click.option("form", "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("kinds", "--kind", multiple=True, type=click.Choice(KINDS, case_sensitive=False), help="Only this kind.")
-@click.option("defaults", "--defaults", default="", metavar="FILE", help="Platform defaults to merge under each spec.")
+@click.option("defaults", "--defaults", default="", metavar="FILE", help="The chart's values, or their `defaults:`.")
 @click.option("images", "--image", multiple=True, metavar="VENDOR=IMAGE", help="For endpoints that name none; repeat.")
 def render(
     files: Sequence[str], namespace: str, form: str, kinds: Sequence[str], *, defaults: str, images: Sequence[str]
 ) -> None:
     """See HELP."""
-    platform = _platform(images)
     try:
-        endpoints = read_endpoints(files, namespace, read_defaults(defaults))
-        objects = [one for endpoint in endpoints for one in _render(endpoint, platform)]
+        installed = read_installed(defaults, images)
+        endpoints = read_endpoints(files, namespace, installed.defaults)
+        objects = [one for endpoint in endpoints for one in _render(endpoint, installed.platform)]
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
     warn(endpoints)
     chosen = [one for one in objects if not kinds or one["kind"] in kinds]
     click.echo(to_yaml(*chosen) if form == "yaml" else _json(chosen), nl=False)
-
-
-def _platform(images: Sequence[str]) -> Platform:
-    try:
-        return Platform(images=images_with(images))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--image'") from None
 
 
 def _render(endpoint: Endpoint, platform: Platform) -> Sequence[dict[str, Any]]:

@@ -31,8 +31,11 @@ USER_AGENT: Final = "sglang-operator"
 
 # The server says no more of it than this; what it refuses by the schema has the name of the object in front.
 _FAILED_TEST: Final = "the server rejected our request due to an error in our request"
-# Of a server-side apply, with 500: a field that the schema does not have, which the server drops from what is POSTed.
+_OTHER_UID: Final = "metadata.uid: Invalid value"  # of an apply to what was made again under the same name
+_NO_DRY_RUN: Final = "does not support dry run"  # apiserver/pkg/admission/plugin/webhook
+_NO_QUOTA: Final = "exceeded quota"  # apiserver/pkg/admission/plugin/resourcequota
 _NO_WEBHOOK: Final = "failed calling webhook"  # apiserver/pkg/admission/plugin/webhook
+# Of a server-side apply, with 500: a field that the schema does not have, which the server drops from what is POSTed.
 _UNKNOWN_FIELD: Final = "field not declared in schema"
 # In the words of the server's authorizer, and of the check who may make objects that block their owner's deletion.
 _NO_RIGHT: Final = re.compile(r"\bcannot (\w+ resource\b|set blockOwnerDeletion)")
@@ -62,7 +65,8 @@ class ApiError(Exception):
     @property
     def is_conflict(self) -> bool:
         """It exists already, or is not what was read any more: the next pass reads it anew."""
-        return self.status == HTTPStatus.CONFLICT
+        is_another = self.status == HTTPStatus.UNPROCESSABLE_ENTITY and _OTHER_UID in self.message
+        return is_another or self.status == HTTPStatus.CONFLICT
 
     @property
     def is_failed_test(self) -> bool:
@@ -90,6 +94,16 @@ class ApiError(Exception):
     def is_of_webhook(self) -> bool:
         """A webhook that must be asked does not answer. It may soon, or somebody has to start it."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _NO_WEBHOOK in self.message
+
+    @property
+    def is_untried(self) -> bool:
+        """A webhook that has effects of its own cannot be asked what it would say, so nobody knows."""
+        return self.status == HTTPStatus.BAD_REQUEST and _NO_DRY_RUN in self.message
+
+    @property
+    def is_of_quota(self) -> bool:
+        """A ResourceQuota is used up, perhaps by what is to go."""
+        return self.status == HTTPStatus.FORBIDDEN and _NO_QUOTA in self.message
 
     @property
     def is_of_any_write(self) -> bool:
@@ -150,10 +164,13 @@ class Api:
         """An answer that is no JSON: a log."""
         return (await self._send("GET", f"{path}?{urlencode(query)}")).decode(errors="replace")
 
-    async def create(self, path: str, body: Mapping[str, Any], *, strict: bool = False) -> Object:
+    async def create(
+        self, path: str, body: Mapping[str, Any], *, strict: bool = False, dry_run: bool = False
+    ) -> Object:
         """POST to a collection. 409 if the name is taken; 400 if `strict` and there is a field that the schema does not
-        have, which is else dropped without a word."""
+        have, which is else dropped without a word. `dry_run`: all that the API server checks, and nothing is made."""
         query = f"fieldManager={FIELD_MANAGER}{'&fieldValidation=Strict' if strict else ''}"
+        query += "&dryRun=All" if dry_run else ""
         return await self._write("POST", f"{path}?{query}", body, "application/json")
 
     async def apply(self, path: str, body: Mapping[str, Any]) -> Object:

@@ -42,5 +42,6 @@ def newest_wanted(snapshot: Snapshot) -> Wanted | None:
     live = snapshot.ray_service(newest.name)
     values = written_values(live) if live else None
     scaling = values.parsed_scaling if values else None
-    bounds = Bounds(*values.bounds) if values else Bounds()
-    return Wanted(newest.name, replicas=bounds, hold=scaling.hold_seconds if scaling else 0)
+    bounds = Bounds(*values.within(None).bounds) if values else Bounds()
+    settings = values.settings if values else ""
+    return Wanted(newest.name, settings, bounds, hold=scaling.hold_seconds if scaling else 0)

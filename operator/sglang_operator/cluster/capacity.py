@@ -20,6 +20,12 @@ log: Final = logging.getLogger(__name__)
 
 NODES: Final = "/api/v1/nodes"
 KNOWN_SECONDS: Final = 60.0  # thousands of nodes are megabytes, and they change rarely
+UNKNOWN: Final = FieldError(
+    "spec.accelerator",
+    None,
+    "whether any node has enough for a replica is unknown, as the operator may not list nodes",
+    "condition Progressing has the scheduler's words once there are pods; the chart's rbac.nodes grants the right",
+)
 Object = Mapping[str, Any]
 
 
@@ -40,13 +46,17 @@ class Nodes:
 
     api: Api
     _seen: tuple[Object, ...] | None = None
+    _is_forbidden: bool = False
     _at: float = -KNOWN_SECONDS
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def advise(self, ray_service: Object, now: float) -> tuple[FieldError, ...]:
-        """What they lack for a replica of a rendered RayService; nothing where nothing is known of them."""
+        """What they lack for a replica of a rendered RayService, or that nobody may know; nothing where they could not
+        be read this time."""
         need = need_of(ray_service)
         nodes = await self.read(now) if need else None
+        if need and nodes is None and self._is_forbidden:
+            return (UNKNOWN,)
         lacking = advice(need, nodes) if need and nodes is not None else None
         return (lacking,) if lacking else ()
 
@@ -60,10 +70,13 @@ class Nodes:
         return self._seen
 
     async def _list(self) -> tuple[Object, ...] | None:
+        was_forbidden, self._is_forbidden = self._is_forbidden, False
         try:
             return tuple(await self.api.list(NODES, keep=_of_use))
         except ApiError as error:
-            log.debug("no advice on capacity: %s", error)
+            self._is_forbidden = error.is_forbidden
+            is_news = error.is_forbidden and not was_forbidden
+            log.log(logging.WARNING if is_news else logging.DEBUG, "no advice on capacity: %s%s", error, error.advice)
             return None
 
 
@@ -74,6 +87,11 @@ def _of_use(node: Object) -> dict[str, Any]:
         "metadata": {"labels": node["metadata"].get("labels") or {}},
         "status": {"allocatable": {name: value for name, value in allocatable.items() if "/" in name}},
     }
+
+
+def unread(ray_service: Object) -> tuple[FieldError, ...]:
+    """What an operator says that has no right to look at nodes."""
+    return (UNKNOWN,) if need_of(ray_service) else ()
 
 
 def need_of(ray_service: Object) -> Need | None:

@@ -16,7 +16,7 @@ from sglang_operator.cluster.claim import CacheClaim, refuse_foreign
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.managers import applied_only
 from sglang_operator.cluster.metadata import Owner, is_terminating, name_of, notes_of, with_owner
-from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, RAY_SERVICE, SERVICE, Kind
+from sglang_operator.cluster.paths import BUDGET, CLAIM, KINDS, POLICY, RAY_SERVICE, SERVICE, Kind
 from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.refusals import NameTakenError, StalePassError, attempt, raise_first
 from sglang_operator.cluster.selection import notes_for, read_selection, selector_for
@@ -64,7 +64,8 @@ def wanted_service(owner: Owner, rendered: Mapping[str, Any], selection: Selecti
     """The endpoint's Service, with what it selects and the memory of that."""
     spec = {**rendered["spec"], "selector": selector_for(owner.key.name, selection.revision)}
     made = with_owner(owner, {**rendered, "spec": spec}, notes_for(selection))
-    return _with_digest(made, [rendered])
+    lasting = {**rendered["spec"], "selector": selector_for(owner.key.name, "")}  # a rollout takes no field away
+    return _with_digest(made, [{**rendered, "spec": lasting}])
 
 
 def service_of(rendered: tuple[Object, ...]) -> Object:
@@ -101,6 +102,13 @@ class Children:
         writes = (ways.get(item["kind"], self._sync)(item) for item in items)
         ends = (self._end(kind, live) for kind, live in self._unwanted(rendered))
         raise_first([error for work in chain(writes, ends) for error in await attempt(work)])
+
+    async def protect(self, rendered: tuple[Object, ...]) -> None:
+        """Make the NetworkPolicy alone, before there are pods that it keeps others from. Raises NameTakenError and
+        ApiError."""
+        for item in rendered:
+            if item["kind"] == POLICY.name:
+                await self._sync(item)
 
     async def _sync_service(self, rendered: Object) -> None:
         live = self._snapshot.service

@@ -109,9 +109,14 @@ def owners(live: Live, owner: Owner, cache: Cache) -> list[Any] | None:
 
 
 def refusal(live: Live, size: str) -> Mapping[str, str] | None:
-    """What the cluster said when it was asked for this size, if it refused."""
-    said: dict[str, str] = json.loads(notes_of(live).get(REFUSED, "{}"))
-    return said if said.get("size") == size else None
+    """What the cluster said when it was asked for this size, if it refused. None also for what nobody can read any
+    more: it is asked again, and says the same again if it must."""
+    try:
+        said = json.loads(notes_of(live).get(REFUSED, ""))
+        unix(said["at"])
+        return {"size": size, "at": said["at"], "message": str(said["message"])} if said["size"] == size else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def differences(live: Live | None, cache: Cache | None, owner: Owner) -> tuple[FieldError, ...]:

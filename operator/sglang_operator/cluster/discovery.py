@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from sglang_operator.cluster.api import Api, ApiError
@@ -37,6 +38,20 @@ async def wait_for_late_kinds(api: Api, sleep: Callable[[float], Awaitable[None]
                 return
             missing = now
         await sleep(KINDS_SECONDS)
+
+
+@dataclass
+class Absences:
+    """Kinds that the log has told to be missing: once, however many endpoints and passes find so, until they come."""
+
+    _told: set[str] = field(default_factory=set)
+
+    def tell(self, absent: frozenset[str], remedies: Mapping[str, str]) -> None:
+        """`remedies`: what to do about kinds that the endpoint needs, by their names."""
+        self._told -= remedies.keys() - absent
+        for kind in sorted((absent & remedies.keys()) - self._told):
+            self._told.add(kind)
+            log.warning("%s", remedies[kind])
 
 
 async def _problem(api: Api) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.events import last_seen, read_events
 from sglang_operator.cluster.metadata import condition_of, is_terminating, name_of, unix
-from sglang_operator.cluster.pods import CRASHES, OOM, is_worker, oom_killed
+from sglang_operator.cluster.pods import CRASH_LOOP, CRASHES, OOM, is_worker, oom_killed
 from sglang_operator.lifecycle.observed import Failure
 
 Object = Mapping[str, Any]
@@ -89,7 +89,7 @@ def failure_of(events: Iterable[Object], now: float) -> Failure | None:
         return None
     at, code, reason = max(recent)
     message = f"container ray-worker ended {len(recent)} times, the last with {reason}, exit code {code}; see its log"
-    return Failure("CrashLoop", message, at)
+    return Failure(CRASH_LOOP, message, at)
 
 
 def _told(event: Object) -> tuple[int, str] | None:

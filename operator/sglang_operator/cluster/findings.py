@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.errors import FieldError
@@ -16,12 +16,15 @@ from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.render.platform import versions
 
+Object = dict[str, Any]
+_LIVE_PORT: Final = "proxy-metrics"  # see templates/head-pod.yaml.j2
+NO_ROUTE: Final = "spec.api.route: this cluster has no Gateway API: install its CRDs, or remove the field"
+
 
 def accepted(absent: frozenset[str], wants_route: bool, warnings: Sequence[FieldError] = ()) -> Condition:
     """The spec is valid. What it asks for may still need an API that the cluster lacks, or cost more than expected."""
     if wants_route and ROUTE.name in absent:
-        message = "spec.api.route: this cluster has no Gateway API: install its CRDs, or remove the field"
-        return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ROUTE_ABSENT, message)
+        return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ROUTE_ABSENT, NO_ROUTE)
     message = "\n".join(["the spec is valid", *(f"warning: {one}" for one in warnings)])
     return Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.VALID, message)
 
@@ -40,6 +43,11 @@ def kuberay_absent() -> Condition:
         "--namespace kuberay-system --create-namespace); it is picked up without a restart"
     )
     return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.KUBERAY_ABSENT, message)
+
+
+def remedies(*, wants_route: bool) -> dict[str, str]:
+    """What to do about kinds that an endpoint needs and the cluster may lack, by their names."""
+    return {RAY_SERVICE.name: kuberay_absent().message, **({ROUTE.name: NO_ROUTE} if wants_route else {})}
 
 
 def blocked(error: ApiError | NameTakenError | NewerRecordError) -> Condition:
@@ -71,6 +79,18 @@ def _template(ray_service: Mapping[str, Any]) -> str:
     name = ray_service["metadata"]["name"]
     config = ray_service["spec"]["rayClusterConfig"]
     workers = [{**group, "replicas": 0, "minReplicas": 0, "maxReplicas": 0} for group in config["workerGroupSpecs"]]
+    head = _without_live_port(config["headGroupSpec"])
     # Whoever stores JSON may order it: a backup that was restored has other bytes and says the same.
-    parts = {**config, "workerGroupSpecs": workers}, without_in_place(ray_service)
+    parts = {**config, "headGroupSpec": head, "workerGroupSpecs": workers}, without_in_place(ray_service)
     return json.dumps(parts, sort_keys=True).replace(name, "")
+
+
+def _without_live_port(head: Mapping[str, Any]) -> Object:
+    """A head has this port named while it may hold requests, which spec.scaling.min says, and that goes in place."""
+    template = head["template"]
+    containers = [{**one, "ports": _other_ports(one)} for one in template["spec"]["containers"]]
+    return {**head, "template": {**template, "spec": {**template["spec"], "containers": containers}}}
+
+
+def _other_ports(container: Mapping[str, Any]) -> list[Any]:
+    return [port for port in container.get("ports") or () if port.get("name") != _LIVE_PORT]

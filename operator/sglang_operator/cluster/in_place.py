@@ -15,8 +15,9 @@ from typing import Any, Final
 import yaml
 
 from sglang_operator.api import Endpoint
-from sglang_operator.api.spec_scaling import Scaling
+from sglang_operator.api.spec_scaling import HOLD_SECONDS, Scaling
 from sglang_operator.cluster.metadata import Owner, notes_of, with_owner
+from sglang_operator.lifecycle.observed import TakenBack
 from sglang_operator.render.serve_config import live_args, replica_count
 from sglang_operator.render.yaml_text import to_yaml
 from sglang_serve.args import to_wire
@@ -24,6 +25,7 @@ from sglang_serve.args import to_wire
 IN_PLACE: Final = "serve.sglang.io/in-place"  # the values last written, as JSON: what a hand edit is put back to
 
 Object = dict[str, Any]
+MODEL_COMMIT: Final = "model_commit"  # of LiveArgs: the one value that is the record's, not the spec's
 REMEMBERED: Final = 512  # Serve configurations, some 20 kB each once parsed
 _COUNTS: Final = frozenset({"num_replicas", "autoscaling_config"})
 
@@ -42,6 +44,12 @@ class InPlace:
     """spec.scaling by its YAML names, if there is one."""
     floor: int = 0
     """Of an autoscaled revision: at least so many replicas for now, as a rollout needs them."""
+    holding: bool = False
+    """Its head stays in the Service although a replica is wanted, until one answers."""
+    at_most: int = 0
+    """So many replicas where more are wanted: one more has given back the nodes that it had of several. 0: no limit."""
+    at_most_since: float = 0.0
+    """Unix seconds."""
 
     @property
     def parsed_scaling(self) -> Scaling | None:
@@ -49,33 +57,59 @@ class InPlace:
         return Scaling.model_validate(self.scaling) if self.scaling else None
 
     @property
+    def taken_back(self) -> TakenBack | None:
+        """As decisions read it."""
+        return TakenBack(self.at_most, self.at_most_since) if self.at_most else None
+
+    @property
+    def counts(self) -> tuple[int, Scaling | None]:
+        """`replicas` and `scaling` within the limit."""
+        scaling = self.parsed_scaling
+        if scaling and self.at_most:
+            limits = {"min": self.capped(scaling.min), "max": self.capped(scaling.max)}
+            scaling = scaling.model_copy(update=limits)
+        return self.capped(self.replicas), scaling
+
+    @property
     def holds(self) -> bool:
         """It may be without a replica while it serves."""
         scaling = self.parsed_scaling
-        return scaling is not None and scaling.min == 0
+        return self.holding or (scaling is not None and scaling.min == 0)
 
     @property
     def bounds(self) -> tuple[int, int]:
         """Fewest and most replicas."""
         if self.released:
             return 0, 0
-        scaling = self.parsed_scaling
-        return (scaling.min, scaling.max) if scaling else (self.replicas, self.replicas)
+        replicas, scaling = self.counts
+        return (scaling.min, scaling.max) if scaling else (replicas, replicas)
 
     def check(self) -> None:
         """Raises TypeError or ValueError for what nobody but a person's hand can have written."""
-        whole = all(type(number) is int and number >= 0 for number in (self.replicas, self.floor))
-        if not (whole and isinstance(self.user_config, Mapping) and isinstance(self.settings, str)):
+        whole = all(type(number) is int and number >= 0 for number in (self.replicas, self.floor, self.at_most))
+        is_time = type(self.at_most_since) in (int, float)
+        if not (whole and is_time and isinstance(self.user_config, Mapping) and isinstance(self.settings, str)):
             raise TypeError("not the values of an endpoint")
         _ = self.parsed_scaling
 
-    def with_floor(self, floor: int) -> InPlace:
-        """These values for a revision that shall have so many replicas at least."""
-        return replace(self, floor=floor) if self.scaling else self
+    def with_floor(self, floor: int, *, holding: bool = False) -> InPlace:
+        """These values for a revision that shall have so many replicas at least, and hold requests or not; even where
+        spec.scaling has gone these do not wait for ever."""
+        limit = {"hold_seconds": HOLD_SECONDS} if holding and not self.scaling else {}
+        user_config = {**self.user_config, **limit}
+        return replace(self, floor=floor if self.scaling else 0, holding=holding, user_config=user_config)
+
+    def within(self, taken: TakenBack | None) -> InPlace:
+        """These values for a revision that shall have no more replicas than these."""
+        return replace(self, at_most=taken.replicas if taken else 0, at_most_since=taken.at if taken else 0.0)
+
+    def capped(self, replicas: int) -> int:
+        """So many, or the limit."""
+        return min(replicas, self.at_most) if self.at_most else replicas
 
     def as_json(self) -> str:
         """Without what earlier versions did not know, unless it is used."""
-        new = {"scaling", "floor"}
+        new = {"scaling", "floor", "holding", "at_most", "at_most_since"}
         return json.dumps({k: v for k, v in asdict(self).items() if v or k not in new}, sort_keys=True)
 
 
@@ -86,14 +120,14 @@ def in_place_of(endpoint: Endpoint, settings: str) -> InPlace:
     return InPlace(spec.replicas, to_wire(live_args(endpoint)), settings, scaling=scaling)
 
 
-def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace) -> Object:
-    """The RayService of a record with these values in place."""
+def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace, commit: str = "") -> Object:
+    """The RayService of a record with these values in place, and what its model's branch is held to be."""
     fewest, most = worker_bounds(recorded, values)
     spec, cluster = recorded["spec"], recorded["spec"]["rayClusterConfig"]
     groups = [{**group, "minReplicas": fewest, "maxReplicas": most} for group in cluster["workerGroupSpecs"]]
     made = {
         **spec,
-        "serveConfigV2": _serve_config(spec["serveConfigV2"], values),
+        "serveConfigV2": _serve_config(spec["serveConfigV2"], values, commit),
         "excludeHeadPodFromServeSvc": not values.holds,  # KubeRay obeys it at once
         "rayClusterConfig": {**cluster, "workerGroupSpecs": groups},
     }
@@ -136,17 +170,34 @@ def _parse(text: str) -> Object:
     return config
 
 
-def _serve_config(text: str, values: InPlace) -> str:
+def _serve_config(text: str, values: InPlace, commit: str) -> str:
     """The recorded text itself while it says what is wanted, which it nearly always does."""
     config = _parse(text)
     (application,) = config["applications"]
     (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
-    counted = {"name": kept.pop("name"), **replica_count(values.replicas, values.parsed_scaling, values.floor), **kept}
-    wanted = {**counted, "user_config": _known(application["args"], values.user_config)}
+    counted = {"name": kept.pop("name"), **replica_count(*values.counts, values.floor), **kept}
+    told = {**values.user_config, **({MODEL_COMMIT: commit} if _has_place_for_commit(deployment) else {})}
+    wanted = {**counted, "user_config": _in_order(_known(application["args"], told))}
     if wanted == deployment:
         return text
     return to_yaml({**config, "applications": [{**application, "deployments": [wanted]}]})
+
+
+def _in_order(user_config: Object) -> Object:
+    """As the memory of what was written gives it back: in another order it would be another text, written once more."""
+    ordered: Object = json.loads(json.dumps(user_config, sort_keys=True))
+    return ordered
+
+
+def takes_commit(recorded: Mapping[str, Any]) -> bool:
+    """Its model is a branch of the hub, and its image is none of those from before replicas were told of a commit."""
+    (deployment,) = _parse(recorded["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    return _has_place_for_commit(deployment)
+
+
+def _has_place_for_commit(deployment: Mapping[str, Any]) -> bool:
+    return MODEL_COMMIT in (deployment.get("user_config") or {})
 
 
 def without_in_place(ray_service: Mapping[str, Any]) -> Object:
@@ -164,18 +215,24 @@ def _known(args: Mapping[str, Any], user_config: Mapping[str, Any]) -> Object:
 
 
 def cluster_patch(
-    cluster: Mapping[str, Any], bounds: tuple[int, int], pods: tuple[str, ...], *, released: bool = False
+    cluster: Mapping[str, Any],
+    bounds: tuple[int, int],
+    pods: tuple[str, ...],
+    *,
+    waiting: int = 0,
+    released: bool = False,
 ) -> list[Object]:
     """JSON patch that brings bounds to a live RayCluster, which KubeRay does not do; [] if they are there.
 
-    `bounds`: fewest and most worker pods. `pods`: their names. `released`: none shall be left. The upper bound falls
-    only when pods are few enough: the autoscaler would end running ones to reach it. `replicas` is the autoscaler's,
-    except when all workers are to go. What somebody else has changed since it was read is left to the next pass.
+    `bounds`: fewest and most worker pods. `pods`: their names. `waiting`: how many of them have no node. `released`:
+    none shall be left. The upper bound falls no further than to the pods that have nodes: the autoscaler would end
+    running ones to reach it, after those that never ran. `replicas` is the autoscaler's, except when all workers are to
+    go. What somebody else has changed since it was read is left to the next pass.
     """
     operations: list[Object] = []
     for index, group in enumerate(cluster["spec"].get("workerGroupSpecs") or ()):
         path = f"/spec/workerGroupSpecs/{index}"
-        changes = _bounds(group, bounds, len(pods), released=released)
+        changes = _bounds(group, bounds, 0 if released else len(pods) - waiting)
         if released and pods:
             changes |= _removal(group, pods)
         if changes:
@@ -185,14 +242,15 @@ def cluster_patch(
     return operations
 
 
-def _bounds(group: Mapping[str, Any], bounds: tuple[int, int], pods: int, *, released: bool) -> Object:
+def _bounds(group: Mapping[str, Any], bounds: tuple[int, int], placed: int) -> Object:
     fewest, most = bounds
     changes: Object = {}
     if group.get("minReplicas") != fewest:
         changes["minReplicas"] = fewest
     highest = group.get("maxReplicas", 0)
-    if highest < most or (highest > most and (released or pods <= most)):
-        changes["maxReplicas"] = most
+    wanted = max(most, min(highest, placed))
+    if highest != wanted:
+        changes["maxReplicas"] = wanted
     return changes
 
 

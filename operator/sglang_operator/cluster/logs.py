@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from typing import Any, Final
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.metadata import name_of, unix
 from sglang_operator.cluster.paths import POD
+from sglang_operator.cluster.tries import latest_gain
 from sglang_operator.lifecycle.observed import Failure
 
 CONTAINER: Final = "ray-worker"
 TAIL_LINES: Final = 400
+READ_SECONDS: Final = 4.0  # a node that has died answers never, and the whole pass waits
 LIMIT_BYTES: Final = 1_048_576  # of one answer; it is cut at its end, which is what matters here
 KEPT_LINES: Final = 20  # in status and record
 LONGEST_LINE: Final = 400
+CRASHED: Final = "EngineCrashed"
 ENGINE_DEATHS: Final = 3  # of engines that had started, until the revision counts as one that crashes
 DEATHS_SECONDS: Final = 3600.0  # within which they count: three in a month are three mishaps
 # A retry may mend these, so they fail a revision only through its progress deadline.
@@ -30,22 +34,36 @@ class Said:
     step: str = ""
     message: str = ""
     at: float = 0.0
-    """Unix seconds of the latest step of a first try, 0 if it tells of none: trying again is no progress."""
+    """Unix seconds of the latest step that is progress, 0 if it tells of none: trying again is none, until it comes
+    further than before."""
     failure: Failure | None = None
     mishap: str = ""
     """Why the last try ended, while the next one is under way; "" once that is ready."""
+    is_unread: bool = False
+    """Nobody knows what it tells."""
 
 
-async def read_log(api: Api, pod: Mapping[str, Any]) -> str:
-    """The end of the log of a worker's container; "" while it has none."""
-    path, text = POD.of(pod["metadata"]["namespace"], name_of(pod), "log"), ""
+UNREAD: Final = Said(message=f"the log of its worker could not be read within {READ_SECONDS:.0f} s", is_unread=True)
+
+
+async def read_log(api: Api, pod: Mapping[str, Any]) -> str | None:
+    """The end of the log of a worker's container; "" while it has none, None if it could not be read in time."""
+    path = POD.of(pod["metadata"]["namespace"], name_of(pod), "log")
     try:
-        for lines in (TAIL_LINES, KEPT_LINES):
-            text = await api.text(path, container=CONTAINER, tailLines=str(lines), limitBytes=str(LIMIT_BYTES))
-            if len(text.encode()) < LIMIT_BYTES:
-                break
+        async with asyncio.timeout(READ_SECONDS):
+            return await _read_end(api, path)
+    except TimeoutError:
+        return None
     except ApiError:  # the container waits, is gone, or its node does not answer: the pod's status tells the rest
         return ""
+
+
+async def _read_end(api: Api, path: str) -> str:
+    text = ""
+    for lines in (TAIL_LINES, KEPT_LINES):
+        text = await api.text(path, container=CONTAINER, tailLines=str(lines), limitBytes=str(LIMIT_BYTES))
+        if len(text.encode()) < LIMIT_BYTES:
+            break
     return text
 
 
@@ -58,18 +76,10 @@ def parse_log(text: str) -> Said:
     return Said(
         step=str(latest.get("step", "")),
         message=str(latest.get("message", "")),
-        at=unix(_first_try(steps).get("time")),
+        at=unix(latest_gain(steps).get("time")),
         failure=_failure(events, _tail(lines)),
         mishap=_mishap(events),
     )
-
-
-def _first_try(steps: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The last step before anything failed, since the last time that it was ready."""
-    after_ready = max((number for number, one in enumerate(steps) if one.get("step") == "ready"), default=0)
-    ends = (number for number, one in enumerate(steps) if number >= after_ready and _is_end(one))
-    first = steps[: next(ends, len(steps)) + 1]
-    return first[-1] if first else {}
 
 
 def _mishap(events: list[Mapping[str, Any]]) -> str:
@@ -100,7 +110,7 @@ def _failure(events: list[Mapping[str, Any]], tail: tuple[str, ...]) -> Failure 
     died = _deaths(events)
     if len(died) >= ENGINE_DEATHS:
         message = f"the engine ended {len(died)} times after it had started: {_mishap(died)}"
-        return Failure("EngineCrashed", message, unix(died[-1].get("time")), tail)
+        return Failure(CRASHED, message, unix(died[-1].get("time")), tail)
     return None
 
 

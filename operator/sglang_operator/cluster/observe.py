@@ -13,8 +13,8 @@ from sglang_operator.cluster.complaints import read_complaint
 from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
-from sglang_operator.cluster.logs import Said, parse_log, read_log
-from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, unix
+from sglang_operator.cluster.logs import UNREAD, Said, parse_log, read_log
+from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.silence import said_of, suspended, unheard
@@ -151,7 +151,7 @@ async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, gener
     pods = _of(snapshot.pods, name)
     workers = tuple(filter(of_pods.is_worker, pods))
     ready = tuple(of_pods.address(pod) for pod in workers if of_pods.is_ready(pod))
-    answers = await prober.ask(ready, generate=generate)
+    answers = (await prober.ask(ready, generate=generate)).only_of(name_of(snapshot.endpoint), name)
     seen = _Workers(pods, workers, ready, _pods_per_replica(snapshot, name), answers, Said(), generate)
     heads = tuple(filter(of_pods.is_serving_head, pods))
     if heads and not seen.reports:
@@ -177,9 +177,19 @@ def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
     """The log of the first worker that tells of a failure, or of the first at all, those that are not Ready first."""
-    started = sorted(filter(of_pods.has_node, workers), key=of_pods.is_ready)
-    told = [parse_log(await read_log(api, pod)) for pod in started[:LOGS]]
+    started = sorted(filter(_may_tell, workers), key=of_pods.is_ready)
+    told = await asyncio.gather(*(_hear(api, pod) for pod in started[:LOGS]))
     return next((said for said in told if said.failure), told[0] if told else Said())
+
+
+def _may_tell(pod: Object) -> bool:
+    """Its log can be read and matters: a node that is gone never answers, and a pod that ends is replaced."""
+    return of_pods.has_node(pod) and not is_terminating(pod) and not of_pods.is_cut_off(pod)
+
+
+async def _hear(api: Api, pod: Object) -> Said:
+    text = await read_log(api, pod)
+    return UNREAD if text is None else parse_log(text)
 
 
 def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
@@ -222,16 +232,20 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         answered=len(reports) if seen.generated else 0,
         progress=_progress(service, clusters, seen),
         unschedulable=of_pods.unschedulable(seen.all) or suspended(clusters),
-        half_placed=sum(map(of_pods.has_node, seen.workers)) % seen.each > 0,
+        placed=sum(map(of_pods.has_node, seen.workers)) // seen.each,
+        half_placed_since=of_pods.half_placed_since(seen.workers, seen.each),
         complaint=seen.complaint,
         failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended.failure,
         mishap=seen.said.mishap,
         head_lost=bool(clusters) and not any(map(of_pods.is_ready_head, seen.all)),
+        outlives_head=any(cluster["spec"].get("gcsFaultToleranceOptions") for cluster in clusters),
         front_pods=len(seen.fronts),
         unready_since=unready_since(seen.fronts),
         front=front_of(seen.fronts, seen.answers.reports, seen.head, now),
         settings=written.settings if written else "",
         floor=written.floor if written else 0,
+        holding=bool(written and written.holding),
+        taken_back=written.taken_back if written else None,
     )
 
 
@@ -242,7 +256,8 @@ def _presence(service: Object | None) -> Presence:
 
 
 def _progress(service: Object | None, clusters: Sequence[Object], seen: _Workers) -> float | None:
-    if service is None:
+    # A log that could not be read may tell of progress: nothing is overdue by it.
+    if service is None or seen.said.is_unread:
         return None
     created = (unix(item["metadata"].get("creationTimestamp")) for item in (service, *clusters))
     changed = max(of_pods.last_change(seen.all), seen.said.at)
@@ -253,11 +268,11 @@ def _progress(service: Object | None, clusters: Sequence[Object], seen: _Workers
 def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int | None:
     """A fixed number, or what Ray Serve wants; while it has replicas, from what Ray's autoscaler asks KubeRay for."""
     if not written.scaling:
-        return written.replicas
+        return written.counts[0]
     if seen.head and seen.head.target is not None:
         return seen.head.target  # the pods of replicas that are gone stay for a minute or two
     asked = asked_for(clusters, seen.each)  # which the autoscaler leaves as it is while the lower bound gives the pods
-    return None if asked is None else max(asked, written.bounds[0])
+    return None if asked is None else written.capped(max(asked, written.bounds[0]))
 
 
 def _of(items: Sequence[Object], revision: str) -> tuple[Object, ...]:

@@ -32,8 +32,21 @@ _NO_ANSWER: Final = re.compile(r"failed to resolve reference|\"[^\"]*\"|https?:/
 _LATER: Final = re.compile(r"failed to (copy|extract|prepare|register)|failed commit", re.IGNORECASE)
 # The scheduler calls these unschedulable too, but no node more would help: the claim is what lacks something.
 _VOLUME: Final = re.compile(r"persistentvolumeclaim|persistentvolume|volume node affinity", re.IGNORECASE)
+# "0/9 nodes are available: 3 Insufficient cpu, 6 node(s) had …. preemption: 0/9 nodes are available: …": what it says
+# of one kind of nodes after the other, and then whether it could make room (pkg/scheduler/framework/types.go).
+_NODES: Final = "nodes are available:"
+_END: Final = re.compile(r"\.(?:\s|$)|preemption:")
+# The scheduler has no node for the pod, or must not look for one yet: Kueue gates the pods of elastic jobs so.
+_GATED: Final = "SchedulingGated"
+_NO_NODE: Final = frozenset({"Unschedulable", _GATED})
+# Of a pod whose node has gone, and of a readiness gate that is not met, which the kubelet says (k8s.io/kubernetes,
+# pkg/util/node and pkg/kubelet/status).
+_NODE_LOST: Final = "NodeLost"
+_GATED_READINESS: Final = "ReadinessGatesNotReady"
 _CAUSE: Final = re.compile(r"rpc error|failed to|ErrImagePull", re.IGNORECASE)
 OOM: Final = "OOMKilled"
+NO_IMAGE: Final = "ImagePullFailed"
+CRASH_LOOP: Final = "CrashLoop"
 _MORE_MEMORY: Final = {
     "ray-worker": "raise spec.resources.memory",
     "ray-head": "raise spec.head.memory",
@@ -68,6 +81,19 @@ def is_ready_head(pod: Pod) -> bool:
     return labels_of(pod).get(NODE_TYPE) == HEAD and is_ready(pod)
 
 
+def is_cut_off(pod: Pod) -> bool:
+    """Its node has not been heard of for long: only the kubelet there knows more of it.
+
+    The node's controller then says that the pod is not Ready, and leaves all else as the kubelet said it last, so that
+    its containers still are. Of a pod that never was Ready nothing shows.
+    """
+    if pod.get("status", {}).get("reason") == _NODE_LOST:
+        return True
+    ready, containers = condition_of(pod, "Ready"), condition_of(pod, "ContainersReady")
+    is_contrary = ready.get("status") == "False" and containers.get("status") == "True"
+    return is_contrary and ready.get("reason") != _GATED_READINESS
+
+
 def first_created(pods: Iterable[Pod]) -> float | None:
     """Unix seconds since when there is one of them that stays; None if there is none."""
     times = (unix(pod["metadata"].get("creationTimestamp")) for pod in pods if not is_terminating(pod))
@@ -84,23 +110,44 @@ def has_node(pod: Pod) -> bool:
     return bool(pod.get("spec", {}).get("nodeName")) and pod.get("status", {}).get("phase") in ("Pending", "Running")
 
 
+def half_placed_since(pods: Iterable[Pod], each: int) -> float | None:
+    """Since when they have been nodes for some pods of a replica of `each` and not for the others; None if they are
+    not. Pods are equal: those that got their nodes last are the ones too many."""
+    since = sorted(unix(condition_of(pod, "PodScheduled").get("lastTransitionTime")) for pod in pods if has_node(pod))
+    spare = len(since) % each
+    return since[-spare] if spare else None
+
+
+def waits_for_node(pod: Pod) -> bool:
+    """The scheduler has none for it, so it holds nothing and has never run."""
+    return _unplaced(pod) is not None
+
+
 def unschedulable(pods: Iterable[Pod]) -> Unschedulable | None:
     """Since when the scheduler has had no room for a pod, in its own words; the pod that waits longest."""
-    waiting = [found for pod in pods if (found := _unplaced(pod)) and not _VOLUME.search(found.message)]
+    waiting = [found for pod in pods if (found := _unplaced(pod)) and not _is_of_volume(found.message)]
     return min(waiting, key=lambda one: one.since, default=None)
 
 
 def volume_error(pod: Pod, since: float) -> str:
     """What the scheduler says of a volume that has kept the pod from a node since before `since`; "" if none has."""
     found = _unplaced(pod)
-    return found.message if found and found.since <= since and _VOLUME.search(found.message) else ""
+    return found.message if found and found.since <= since and _is_of_volume(found.message) else ""
 
 
 def _unplaced(pod: Pod) -> Unschedulable | None:
     said = condition_of(pod, "PodScheduled")
-    if said.get("reason") != "Unschedulable" or is_terminating(pod):
+    if said.get("reason") not in _NO_NODE or is_terminating(pod):
         return None
-    return Unschedulable(unix(said.get("lastTransitionTime")), said.get("message", ""))
+    gates = ", ".join(gate["name"] for gate in pod.get("spec", {}).get("schedulingGates") or ())
+    message = said.get("message", "") + (f": {gates}" if gates else "")
+    return Unschedulable(unix(said.get("lastTransitionTime")), message, queued=said.get("reason") == _GATED)
+
+
+def _is_of_volume(message: str) -> bool:
+    """Every kind of nodes lacks a volume only. Where one lacks something else as well, a further node may help."""
+    said = _END.split(message.partition(_NODES)[2] or message, maxsplit=1)[0]
+    return all(_VOLUME.search(clause) for clause in said.split(", "))
 
 
 def stands_still(pod: Pod, since: float) -> bool:
@@ -146,14 +193,21 @@ def _failure(pod: Pod, now: float) -> Failure | None:
         reason, text = waiting.get("reason", ""), waiting.get("message", "")
         if reason in _HOPELESS or (reason in _PULL and _is_refused(text)):
             message = f"image {container.get('image')}: {text or reason}; correct spec.engine.image or imagePullSecrets"
-            return Failure("ImagePullFailed", message[:1000], now)
+            return Failure(NO_IMAGE, message[:1000], now)
         ended = state.get("terminated") or last.get("terminated") or {}
         if ended.get("reason") == OOM:
             return Failure(OOM, oom_killed(container["name"]), now)
-        if reason == "CrashLoopBackOff" and container.get("restartCount", 0) >= CRASHES:
+        if container.get("restartCount", 0) >= CRASHES and _backs_off(state):
             message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
-            return Failure("CrashLoop", message, now)
+            return Failure(CRASH_LOOP, message, now)
     return None
+
+
+def _backs_off(state: Mapping[str, Any]) -> bool:
+    """It ended and will be started again. The kubelet of Kubernetes 1.36 says so only if something makes it look at the
+    pod meanwhile (MinBackoffExpiration in pkg/kubelet/pod_workers.go); until then the state is how it ended."""
+    has_failed = bool(state.get("terminated", {}).get("exitCode"))
+    return has_failed or state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
 
 
 def _is_refused(text: str) -> bool:

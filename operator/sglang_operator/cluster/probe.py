@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -19,6 +21,10 @@ GENERATE_SECONDS: Final = 25.0  # above the replica's own limit, so that its rea
 LOOK_SECONDS: Final = 5.0
 ROUNDS: Final = 4  # of questions through one front each, for the replicas that have not answered yet
 ROUNDS_SECONDS: Final = 60.0  # after which no further question is asked: the next pass asks again
+AT_ONCE: Final = 64  # questions of a kind: one that looks never waits for engines that generate
+LONGEST: Final = 1_048_576  # bytes of an answer; a thousand adapters are a tenth of it
+# Whatever may run in a pod answers: JSON of another shape, numbers that are none, brackets without an end.
+_ODD: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,14 @@ class Report:
     adapters: tuple[Adapter, ...] = ()
     commit: str = ""
     """Of the hub's repository that it serves; "" if its model is from elsewhere."""
+    endpoint: str = ""
+    """Whose it is; "" of one that does not say."""
+    revision: str = ""
+    """Of which revision; "" of one that does not say."""
+
+    def is_of(self, endpoint: str, revision: str) -> bool:
+        """Nothing that it says tells that it is another's: an address that was read may be a new pod's by now."""
+        return self.endpoint in ("", endpoint) and self.revision in ("", revision)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,19 @@ class Answers:
     error: str = ""
     """What the last one that failed said."""
 
+    @property
+    def commits(self) -> frozenset[str]:
+        """Those of the model that its replicas say they serve; of a model without commits none."""
+        return frozenset(report.commit for report in self.reports if report.commit)
+
+    def only_of(self, endpoint: str, revision: str) -> Answers:
+        """Without replicas of others. If nobody else answered, the answers are wrong."""
+        own = tuple(report for report in self.reports if report.is_of(endpoint, revision))
+        if self.reports and not own:
+            other = self.reports[0]
+            return Answers(Probe.WRONG, error=f"a replica of {other.endpoint}, revision {other.revision}, answers")
+        return replace(self, reports=own)
+
 
 class Prober:
     """Asks pods by their IP. Nothing is sent through a Service: it may select others."""
@@ -76,6 +103,8 @@ class Prober:
     def __init__(self, port: int = names.SERVE_PORT) -> None:
         self._port = port
         self._session: aiohttp.ClientSession | None = None
+        self._looking = asyncio.Semaphore(AT_ONCE)
+        self._generating = asyncio.Semaphore(AT_ONCE)
 
     async def close(self) -> None:
         """End the connections."""
@@ -106,37 +135,53 @@ class Prober:
         """What the head of a revision holds that has no replica; None if a replica answers instead, or nobody. Wakes no
         replica."""
         try:
-            async with self._connections().get(_url(address, self._port), timeout=_timeout(LOOK_SECONDS)) as answer:
-                said = await answer.json()
-                if "held" not in said:
-                    return None
-                wished = float(said.get("wished_seconds", 0))
-                return Held(int(said["in_flight"]), float(said["idle_seconds"]), said["target"], wished)
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            _, body = await self._get(address, generate=False)  # with 503: it has no replica
+            return _held(json.loads(body))
+        except (aiohttp.ClientError, TimeoutError, *_ODD):
             return None
 
     async def _ask_each(self, addresses: Sequence[str], generate: bool) -> list[Report | Answers]:
         return await asyncio.gather(*(self._ask_once(address, generate) for address in addresses))
 
     async def _ask_once(self, address: str, generate: bool) -> Report | Answers:
-        url = _url(address, self._port) + ("?generate=1" if generate else "")
-        timeout = _timeout(GENERATE_SECONDS if generate else LOOK_SECONDS)
         try:
-            async with self._connections().get(url, timeout=timeout) as answer:
-                text = await answer.text()
-                if answer.status != 200:  # noqa: PLR2004 - OK
-                    return Answers(Probe.WRONG, error=f"{answer.status} {text[:200]}")
-                return _report(await answer.json())
+            status, body = await self._get(address, generate=generate)
+            if status != HTTPStatus.OK:
+                return Answers(Probe.WRONG, error=f"{status} {body.decode(errors='replace')[:200]}")
+            return _report(json.loads(body))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answers(Probe.UNREACHABLE, error=str(error))
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-            return Answers(Probe.WRONG, error=f"{type(error).__name__}: {error}")
+        except (aiohttp.ClientError, TimeoutError, *_ODD) as error:
+            return Answers(Probe.WRONG, error=f"{type(error).__name__}: {error}"[:200])
+
+    async def _get(self, address: str, *, generate: bool) -> tuple[int, bytes]:
+        """Status and body. Its time begins when its turn has come: a pod is not slow because many are asked."""
+        url = _url(address, self._port) + ("?generate=1" if generate else "")
+        timeout = _timeout(GENERATE_SECONDS if generate else LOOK_SECONDS)
+        turn = self._generating if generate else self._looking
+        # Elsewhere than at this pod there is nothing to learn of it, and much that a pod must not make us ask.
+        async with turn, self._connections().get(url, timeout=timeout, allow_redirects=False) as answer:
+            return answer.status, await _read(answer)
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # No connection is kept: each question is to be balanced anew.
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=64))
+            # No connection is kept: each question is to be balanced anew. Nothing is unpacked: see `_read`.
+            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            plain = {"Accept-Encoding": "identity"}
+            self._session = aiohttp.ClientSession(connector=connector, headers=plain, auto_decompress=False)
         return self._session
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The body. Raises ValueError for one that is packed or too long: it is to fit into memory beside many others."""
+    if (encoding := answer.headers.get("Content-Encoding", "identity")) != "identity":
+        raise ValueError(f"an answer in the encoding {encoding}")
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > LONGEST:
+            raise ValueError(f"an answer of more than {LONGEST} bytes")
+    return bytes(body)
 
 
 def _by_replica(answers: Sequence[Report | Answers]) -> dict[str, Report]:
@@ -161,6 +206,20 @@ def _report(said: dict[str, Any]) -> Report:
         idle_seconds=float(said.get("idle_seconds", 0.0)),
         adapters=tuple(_adapter(row) for row in said.get("adapters", ())),
         commit=str(said.get("commit", "")),
+        endpoint=str(said.get("endpoint", "")),
+        revision=str(said.get("revision", "")),
+    )
+
+
+def _held(said: dict[str, Any]) -> Held | None:
+    if "held" not in said:
+        return None
+    target = said["target"]
+    return Held(
+        in_flight=int(said["in_flight"]),
+        idle_seconds=float(said["idle_seconds"]),
+        target=None if target is None else int(target),
+        wished_seconds=float(said.get("wished_seconds", 0)),
     )
 
 

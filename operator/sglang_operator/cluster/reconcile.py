@@ -15,9 +15,12 @@ from sglang_operator.api.errors import FieldError
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.as_it_is import as_it_is
-from sglang_operator.cluster.capacity import Nodes
+from sglang_operator.cluster.capacity import Nodes, unread
+from sglang_operator.cluster.cause import explained
 from sglang_operator.cluster.children import Children, ray_service_of
 from sglang_operator.cluster.claim import differences
+from sglang_operator.cluster.commits import found_commits
+from sglang_operator.cluster.discovery import Absences
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.in_place import in_place_of
 from sglang_operator.cluster.metadata import Owner, is_terminating
@@ -26,13 +29,13 @@ from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
-from sglang_operator.cluster.refusals import NameTakenError, StalePassError, attempt, is_outdated, raise_first
+from sglang_operator.cluster.refusals import NameTakenError, Refusal, StalePassError, attempt, is_outdated, raise_first
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
 from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
 from sglang_operator.cluster.types import Key, Result
 from sglang_operator.cluster.writer import Writer
 from sglang_operator.lifecycle import decide, wanted_of
-from sglang_operator.lifecycle.plan import Plan
+from sglang_operator.lifecycle.plan import CreateRevision, Plan, RecordRevision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType
 from sglang_operator.lifecycle.wanted import Wanted
 from sglang_operator.render import Platform, render_endpoint
@@ -70,12 +73,18 @@ class Pass:
     rendered: tuple[Object, ...]
     now: float
     lacking: tuple[FieldError, ...] = ()
-    """What no node has enough of, while another revision than the wanted one serves."""
+    """What no node has enough of, or that this is unknown, while another revision than the wanted one serves."""
 
     @property
     def owner(self) -> Owner:
         """Of everything that it writes."""
         return Owner(Key(self.endpoint.namespace, self.endpoint.name), self.endpoint.uid)
+
+    @property
+    def is_beginning(self) -> bool:
+        """It makes the first pods, and nothing of what is beside them can be there yet."""
+        makes_pods = any(isinstance(action, CreateRevision) for action in self.plan.actions)
+        return makes_pods and self.snapshot.service is None and not self.snapshot.ray_services
 
     def conditions(self, trouble: Condition | None) -> list[Condition]:
         """What it found; what is in the way says more than how far the rollout is."""
@@ -117,6 +126,7 @@ class Reconciler:
     """None: this operator has no right to look at them."""
     understood: OrderedDict[tuple[str, int], Understood] = field(default_factory=OrderedDict)
     """What specs mean, while they are as they were: reading and rendering one takes more than the rest of a pass."""
+    absences: Absences = field(default_factory=Absences)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring `key` one step nearer to its spec. Raises ApiError if the cluster cannot be asked."""
@@ -180,14 +190,18 @@ class Reconciler:
     async def _read(self, key: Key, live: Object, understood: Understood) -> Pass:
         endpoint = understood.endpoint
         snapshot = await take_snapshot(self.api, key, live, understood.rendered)
+        self.absences.tell(snapshot.absent, findings.remedies(wants_route=endpoint.spec.api.route is not None))
         recorded = find_record(endpoint, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
         view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
         plan = decide(wanted, view.observed, now)
         is_coming = not wanted.stopped and view.observed.service.revision != wanted.revision
-        lacking = await self.nodes.advise(ray_service_of(understood.rendered), now) if self.nodes and is_coming else ()
+        lacking = await self._advise(ray_service_of(understood.rendered), now) if is_coming else ()
         return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now, lacking)
+
+    async def _advise(self, ray_service: Object, now: float) -> tuple[FieldError, ...]:
+        return await self.nodes.advise(ray_service, now) if self.nodes else unread(ray_service)
 
     async def _write(self, this: Pass) -> tuple[Condition | None, float | None]:
         """What is in the way, and after how many seconds to come back."""
@@ -216,18 +230,33 @@ class Reconciler:
         if not this.plan.actions:
             return await self._keep(this, writer)
         log.info("%s", ", ".join(map(_name, this.plan.actions)))
-        refused = await attempt(writer.carry_out(this.plan.actions, this.endpoint, this.now))
+        refused = await self._act(this, writer)
         if refused and not any(map(is_outdated, refused)):  # what serves must not wait for what cannot come
             refused += await attempt(self._keep(this, writer))
         raise_first(refused)
         return AGAIN_SECONDS
 
+    async def _act(self, this: Pass, writer: Writer) -> tuple[Refusal, ...]:
+        """What was refused of the plan. Between the record of the first pods and these comes what protects them."""
+        actions = this.plan.actions
+        if not this.is_beginning:
+            return await attempt(writer.carry_out(actions, this.endpoint, this.now))
+        records = tuple(action for action in actions if isinstance(action, RecordRevision))
+        if refused := await attempt(writer.carry_out(records, this.endpoint, this.now)):
+            return refused
+        await attempt(self._children(this).protect(this.rendered))  # a refusal the next pass meets again, and tells
+        return await attempt(writer.carry_out(actions[len(records) :], this.endpoint, this.now))
+
     async def _keep(self, this: Pass, writer: Writer) -> float | None:
         """What is there stays as it was written. What is refused of the one part keeps the other from nothing."""
-        children = Children(self.api, this.owner, this.snapshot, this.endpoint.spec.model.cache, this.now)
-        refused = await attempt(writer.repair())
+        children = self._children(this)
+        refused = await attempt(writer.freeze(found_commits(this.snapshot, this.view)))
+        refused += await attempt(writer.repair())
         raise_first([*refused, *await attempt(children.sync(this.rendered))])
         return AGAIN_SECONDS if children.changed_claim else None
+
+    def _children(self, this: Pass) -> Children:
+        return Children(self.api, this.owner, this.snapshot, this.endpoint.spec.model.cache, this.now)
 
     async def _write_status(
         self, key: Key, live: Object, said: Object, found: Sequence[Condition], *, partly: bool = False
@@ -236,10 +265,11 @@ class Reconciler:
         now, before = self.clock(), live.get("status") or {}
         generation = live["metadata"]["generation"]
         known = before.get("conditions") or []
-        made = conditions(now, generation, found, known)
+        reason, told = explained(found, known)
+        made = conditions(now, generation, told, known)
         kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if partly else []
         rest = {**before, **said} if partly else said
-        status = {**rest, "observedGeneration": generation, "conditions": [*made, *kept]}
+        status = {**rest, "reason": reason, "observedGeneration": generation, "conditions": [*made, *kept]}
         self.report(key, status)
         if status == before:
             return

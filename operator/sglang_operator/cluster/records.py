@@ -16,10 +16,12 @@ from sglang_operator.cluster.paths import RECORD
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import names
 from sglang_operator.render.revision import changed_fields, recorded_fields, written_fields
+from sglang_serve.args import COMMIT
 
 FORMAT: Final = 1  # of `data`; a later format must still read this one
 FAILURE: Final = "serve.sglang.io/failure"
 DRAINING_SINCE: Final = "serve.sglang.io/draining-since"
+MODEL_COMMIT: Final = "serve.sglang.io/model-commit"
 
 Object = dict[str, Any]
 
@@ -39,6 +41,8 @@ class StoredRevision:
     """The RayService as first rendered: it is what is applied, repaired, restored and rolled back to."""
     recorded_at: str
     """RFC 3339."""
+    commit: str = ""
+    """What the model's branch was for the revision's first Ray cluster, and is for all later ones; "": not known."""
     uid: str = ""
     resource_version: str = ""
 
@@ -70,6 +74,7 @@ def read_record(stored: Mapping[str, Any]) -> StoredRevision:
         written=frozenset(data["written"]),
         ray_service=data["rayService"],
         recorded_at=metadata.get("creationTimestamp", ""),
+        commit=_read_commit(notes.get(MODEL_COMMIT, "")),
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
     )
@@ -107,6 +112,16 @@ def changes(endpoint: Endpoint, stored: StoredRevision) -> tuple[str, ...]:
 def note_failure(failure: Failure | None) -> dict[str, str | None]:
     """Annotations that remember a failure, or forget it."""
     return {FAILURE: json.dumps(asdict(failure)) if failure else None}
+
+
+def note_commit(commit: str) -> dict[str, str | None]:
+    """Annotations that freeze the commit of a branch."""
+    return {MODEL_COMMIT: commit}
+
+
+def _read_commit(text: str) -> str:
+    """Nothing for what is no commit: people edit annotations. It is found out again."""
+    return text if COMMIT.fullmatch(text) else ""
 
 
 def _read_failure(text: str) -> Failure | None:

@@ -45,7 +45,7 @@ def said_of(waiting: Sequence[Object]) -> str:
 def suspended(clusters: Sequence[Object]) -> Unschedulable | None:
     """Since when a RayCluster has had no quota, which comes to the same as having no node."""
     held = [one for one in clusters if one["spec"].get("suspend") and not is_terminating(one)]
-    return Unschedulable(min(map(_suspended_at, held)), _SUSPENDED) if held else None
+    return Unschedulable(min(map(_suspended_at, held)), _SUSPENDED, queued=True) if held else None
 
 
 def _suspended_at(cluster: Object) -> float:

@@ -71,13 +71,16 @@ class Snapshot:
 
 async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence[Object] = ()) -> Snapshot:
     """Read at once what decisions need: a handful of lists by label. Of `rendered` it takes names. Raises ApiError."""
-    stored, service, claim, lists = await asyncio.gather(
+    stored, claim, lists = await asyncio.gather(
         api.list(RECORD.of(key.namespace), _labels(key)),
-        api.find(SERVICE.of(key.namespace, key.name)),
         _find_claim(api, key, rendered),
         # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
         _lists(api, key, (RAY_SERVICE, POD, *(kind for kind in TOLD if _of_kind(rendered, kind)))),
     )
+    # Where all else is gone only one with Redis may be left: KubeRay ends its pods first, and then empties Redis.
+    is_begun = stored or lists[RAY_SERVICE.name] or lists[POD.name] or endpoint["spec"].get("highAvailability")
+    # Of an endpoint that begins nothing leads to a RayCluster, and its Service selects nothing that it has.
+    service, more = await _of_begun(api, key) if is_begun else (None, {})
     uid = endpoint["metadata"]["uid"]
     first = Snapshot(
         endpoint=endpoint,
@@ -85,10 +88,12 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence
         service=service if _is_owned(service, uid) else None,
         claim=claim,
     )
-    # Where all else is gone only one with Redis may be left: KubeRay ends its pods first, and then empties Redis.
-    if stored or service or lists[RAY_SERVICE.name] or lists[POD.name] or endpoint["spec"].get("highAvailability"):
-        lists |= await _lists(api, key, (RAY_CLUSTER,))
+    lists |= more
     return await _with_unlabelled(api, key, _with_lists(first, lists))
+
+
+async def _of_begun(api: Api, key: Key) -> tuple[Object | None, Lists]:
+    return await asyncio.gather(api.find(SERVICE.of(key.namespace, key.name)), _lists(api, key, (RAY_CLUSTER,)))
 
 
 async def with_others(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:

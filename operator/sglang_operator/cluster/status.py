@@ -15,6 +15,7 @@ from sglang_operator.cluster.records import StoredRevision, changes
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
 from sglang_operator.render import names
+from sglang_operator.render.shape import shape_of
 
 REPORTED: Final = 5  # revisions
 HTTP_PORT: Final = 80
@@ -47,6 +48,7 @@ def status_of(facts: Facts) -> Object:
         "selector": f"{names.ENDPOINT}={facts.endpoint.name},{NODE_TYPE}={WORKER}",
         "accelerators": _accelerators(facts),
         "serving": _serving(facts),
+        "resolved": _resolved(facts.endpoint),
         "updating": _updating(facts),
         "adapters": adapter_rows(facts.endpoint, serving.answers.reports if serving else ()),
         "revisions": [_report(facts, stored) for stored in _newest(facts.records)[:REPORTED]],
@@ -89,10 +91,14 @@ def conditions(
             "observedGeneration": generation,
             "lastTransitionTime": _since(known.get(one.type.value), one, now),
             "reason": one.reason.value,
-            "message": one.message[:32_768],
+            "message": _message(one)[:32_768],
         }
         for one in found
     ]
+
+
+def _message(one: Condition) -> str:
+    return one.message if one.again_at is None else f"{one.message}; it is tried again at {stamp(one.again_at)}"
 
 
 def status_patch(key: Key, status: Mapping[str, Any]) -> Object:
@@ -114,11 +120,22 @@ def _since(before: Mapping[str, Any] | None, now_found: Condition, now: float) -
 
 
 def _accelerators(facts: Facts) -> Object:
-    accelerator = facts.endpoint.spec.accelerator
-    each = 0 if accelerator.vendor == "cpu" else accelerator.count
-    held = {name: each * _placed(sight) for name, sight in facts.view.sights.items()}
+    """Each revision's pods hold what its record gives them, whatever the spec says today."""
+    each = {stored.name: _of_each_pod(stored) for stored in facts.records}
+    held = {name: each.get(name, 0) * _placed(sight) for name, sight in facts.view.sights.items()}
     serving = facts.view.observed.service.revision
     return {"allocated": sum(held.values()), "rollout": sum(held.values()) - held.get(serving, 0)}
+
+
+def _of_each_pod(stored: StoredRevision) -> int:
+    """What Ray is told of a worker, which is so whatever the accelerators are called there."""
+    return int(_worker_group(stored)["rayStartParams"]["num-gpus"])
+
+
+def _worker_group(stored: StoredRevision) -> Mapping[str, Any]:
+    (group,) = stored.ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    found: Mapping[str, Any] = group
+    return found
 
 
 def _placed(sight: Sight) -> int:
@@ -135,18 +152,32 @@ def _serving(facts: Facts) -> Object | None:
     return {**found, "modelCommit": commit} if commit else found
 
 
+def _resolved(endpoint: Endpoint) -> Object:
+    shape, parallelism = shape_of(endpoint), endpoint.spec.parallelism
+    found = {
+        "servedName": endpoint.spec.model.served_name,
+        "vendor": endpoint.spec.accelerator.vendor,
+        "resourceName": shape.resource_name or None,
+        "acceleratorsPerReplica": shape.accelerators,
+        "podsPerReplica": shape.pods,
+        "tensor": parallelism.tensor,
+        "pipeline": parallelism.pipeline,
+        "data": parallelism.data,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def _commit(facts: Facts, name: str) -> str:
     """What its replicas say; what they said last, while none answers."""
     sight = facts.view.sights.get(name)
-    said = {report.commit for report in sight.answers.reports if report.commit} if sight else set()
+    said = sight.answers.commits if sight else frozenset()
     before = facts.before.get("serving") or {}
     known = str(before.get("modelCommit", "")) if before.get("revision") == name else ""
     return known if known in said or not said else min(said)
 
 
 def _image(stored: StoredRevision) -> str:
-    (group,) = stored.ray_service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    return str(group["template"]["spec"]["containers"][0]["image"])
+    return str(_worker_group(stored)["template"]["spec"]["containers"][0]["image"])
 
 
 def _updating(facts: Facts) -> Object | None:
@@ -173,6 +204,8 @@ def _lacks_replicas(endpoint: Endpoint, sight: Sight) -> bool:
 def _report(facts: Facts, stored: StoredRevision) -> Object:
     failure = stored.record.failure
     report: Object = {"name": stored.name, "number": stored.record.number, "state": _state(facts, stored)}
+    if stored.commit:
+        report["modelCommit"] = stored.commit
     if failure:
         told = {"reason": failure.reason, "message": failure.message, "log": list(failure.log_tail)}
         return {**report, **told, "time": stamp(failure.at)}

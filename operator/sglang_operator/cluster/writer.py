@@ -21,9 +21,9 @@ from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
 from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
 from sglang_operator.cluster.paths import KINDS, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE, Kind
-from sglang_operator.cluster.pods import is_worker
+from sglang_operator.cluster.pods import is_worker, waits_for_node
 from sglang_operator.cluster.put_back import put_back
-from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_failure
+from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_commit, note_failure
 from sglang_operator.cluster.refusals import Refusal, StalePassError, attempt, is_outdated, raise_first
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.snapshot import Snapshot
@@ -47,6 +47,7 @@ class Writer:
         self._newest = ""  # the revision that this very pass has recorded: it needs no look whether another is newer
         self._written: dict[str, InPlace] = {}  # by this very pass, so that its repair does not undo it
         self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
+        self._commits = {stored.name: stored.commit for stored in snapshot.records}
         self._stored = {stored.name: (stored.uid, stored.resource_version) for stored in snapshot.records}
 
     async def carry_out(self, actions: tuple[do.Action, ...], endpoint: Endpoint, now: float) -> None:
@@ -75,10 +76,11 @@ class Writer:
         match action:
             case do.RecordRevision():
                 await self._record(action, endpoint)
-            case do.CreateRevision():
-                await self._create(action)
+            case do.CreateRevision() | do.TryRevision():
+                await self._make(action)
             case do.ApplyInPlace():
-                await self._apply(action.revision, self._values.with_floor(action.floor))
+                values = self._values.with_floor(action.floor, holding=action.holding).within(action.taken_back)
+                await self._apply(action.revision, values)
             case do.SwitchService():
                 await self._switch(action, now)
             case do.FreeAccelerators():
@@ -145,12 +147,25 @@ class Writer:
         stored = await self._api.list(RECORD.of(self._namespace), labels)
         return max((int(item["revision"]) for item in stored if self._owner.owns(item)), default=0)
 
-    async def _create(self, action: do.CreateRevision) -> None:
-        if action.revision != self._newest:
+    async def _make(self, action: do.CreateRevision | do.TryRevision) -> None:
+        if isinstance(action, do.CreateRevision) and action.revision != self._newest:
             await self._check(action.fence)
         self._refuse_foreign_claim(action.revision)
-        body = live_ray_service(self._owner, self._recorded[action.revision], self._values.with_floor(action.floor))
-        await create_own(self._api, self._owner, RAY_SERVICE, body, strict=not self._has_served(action.revision))
+        body = self._ray_service(action.revision, self._values.with_floor(action.floor))
+        strict = not self._has_served(action.revision)
+        if isinstance(action, do.TryRevision):
+            await self._try(action.revision, body, strict=strict)
+        else:
+            await create_own(self._api, self._owner, RAY_SERVICE, body, strict=strict)
+
+    async def _try(self, revision: str, body: Object, *, strict: bool) -> None:
+        try:
+            await self._api.create(RAY_SERVICE.of(self._namespace), body, strict=strict, dry_run=True)
+        except ApiError as error:
+            if error.is_conflict:
+                await find_own(self._api, self._owner, RAY_SERVICE, revision)  # refuses what is somebody else's
+            elif not (error.is_untried or error.is_of_quota):  # what serves may be what has used it up
+                raise
 
     def _refuse_foreign_claim(self, revision: str) -> None:
         if not self._has_served(revision):
@@ -164,7 +179,7 @@ class Writer:
     async def _apply(self, revision: str, values: InPlace, uid: str = "") -> None:
         """To what is this endpoint's: the snapshot has no other."""
         live = self._live(revision)
-        body = live_ray_service(self._owner, self._recorded[revision], values)
+        body = self._ray_service(revision, values)
         body["metadata"]["uid"] = uid or live["metadata"]["uid"]  # never makes one anew
         await put_back(self._api, RAY_SERVICE.of(self._namespace, revision), body)
         self._written[revision] = values
@@ -204,6 +219,15 @@ class Writer:
             raise StalePassError(f"{revision} is gone")
         return live
 
+    def _ray_service(self, revision: str, values: InPlace) -> Object:
+        return live_ray_service(self._owner, self._recorded[revision], values, self._commits.get(revision, ""))
+
+    async def freeze(self, commits: Mapping[str, str]) -> None:
+        """Keep what the branches of revisions have turned out to be. Raises StalePassError, ApiError."""
+        for revision, commit in commits.items():
+            await self._annotate(revision, note_commit(commit))
+            self._commits[revision] = commit
+
     async def repair(self) -> None:
         """Put back what somebody edited by hand, and bring bounds to RayClusters, which KubeRay does not do. What is
         refused of one object keeps no other one waiting."""
@@ -215,7 +239,7 @@ class Writer:
         """What was refused of it."""
         revision = name_of(live)
         values = self._written.get(revision) or written_values(live) or self._values
-        wanted = live_ray_service(self._owner, self._recorded[revision], values)
+        wanted = self._ray_service(revision, values)
         is_right = revision in self._written or covers(live, wanted)
         refused = () if is_right else await attempt(self._apply(revision, values))
         for cluster in self._snapshot.ray_clusters:
@@ -225,13 +249,14 @@ class Writer:
 
     async def _bound(self, cluster: Mapping[str, Any], values: InPlace) -> None:
         revision = labels_of(cluster)[names.REVISION]
-        pods = tuple(
-            name_of(pod)
+        workers = [
+            pod
             for pod in self._snapshot.pods
             if is_worker(pod) and labels_of(pod).get(names.REVISION) == revision and not is_terminating(pod)
-        )
-        bounds = worker_bounds(self._recorded[revision], values)
-        operations = cluster_patch(cluster, bounds, pods, released=values.released)
+        ]
+        bounds, waiting = worker_bounds(self._recorded[revision], values), sum(map(waits_for_node, workers))
+        pods = tuple(map(name_of, workers))
+        operations = cluster_patch(cluster, bounds, pods, waiting=waiting, released=values.released)
         if not operations:
             return
         try:

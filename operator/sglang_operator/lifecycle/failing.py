@@ -5,6 +5,7 @@ from __future__ import annotations
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
+from sglang_operator.lifecycle.retire import drain_limit
 from sglang_operator.lifecycle.scene import Scene, answers, is_lost, is_proven, number
 
 
@@ -32,8 +33,23 @@ def idle_seconds(scene: Scene, revision: Revision) -> float:
     return 0.0 if progress is None else scene.now - counts_from(scene, progress)
 
 
+def gives_up_at(scene: Scene, revision: Revision) -> float | None:
+    """When a revision that has no node at all has failed, although the one before it made room; None where none has.
+
+    Its pods may have waited beside that one: then there was room by the end of the drain, later than which no pod
+    stays but those of a lost node. Ones that are younger than the mark had the room from their beginning, or nearly.
+    """
+    back, waiting = scene.fallback, revision.live.unschedulable
+    if waiting is None or waiting.queued or revision.live.placed:
+        return None
+    if not back.gone or back.draining_since is None or not can_fall_back(scene):
+        return None
+    room = waiting.since if waiting.since > back.draining_since else drain_limit(scene, back.draining_since)
+    return counts_from(scene, max(room, revision.live.progress or 0.0)) + scene.policy.capacity_timeout
+
+
 def counts_from(scene: Scene, progress: float) -> float:
-    """When the progress deadline begins. While nobody acted nothing could go on, so it begins anew after that."""
+    """When a deadline begins. While nobody acted nothing could go on, so it begins anew after that."""
     return max(progress, scene.observed.resumed_at)
 
 
@@ -56,10 +72,29 @@ def _judge(scene: Scene) -> Failure | None:
 
 def _judge_new(scene: Scene, revision: Revision) -> Failure | None:
     # A pass that comes late may find the deadline over and the revision done: then it is done.
-    if revision.live.failure or is_proven(scene, revision) or not is_overdue(scene, revision):
+    if revision.live.failure or is_proven(scene, revision):
         return revision.live.failure
+    return _judge_overdue(scene, revision) or _judge_unplaced(scene, revision)
+
+
+def _judge_overdue(scene: Scene, revision: Revision) -> Failure | None:
+    """With what was in the way: the pods that tell of it go, and their events."""
+    if not is_overdue(scene, revision):
+        return None
     message = f"no progress for {idle_seconds(scene, revision):.0f} s (spec.upgrade.progressDeadlineSeconds)"
-    return Failure(Reason.DEADLINE.value, message, at=scene.now)
+    why = revision.live.complaint or revision.live.mishap
+    return Failure(Reason.DEADLINE.value, f"{message}: {why}" if why else message, at=scene.now)
+
+
+def _judge_unplaced(scene: Scene, revision: Revision) -> Failure | None:
+    """The outage was to be one of a model load: what room does not cure must not keep it for ever."""
+    at, waiting = gives_up_at(scene, revision), revision.live.unschedulable
+    if at is None or waiting is None or scene.now < at:
+        return None
+    message = (
+        f"no node although {scene.fallback.name} made room (spec.upgrade.capacityTimeoutSeconds): {waiting.message}"
+    )
+    return Failure(Reason.NO_CAPACITY.value, message, at=scene.now)
 
 
 def _judge_selected(scene: Scene, revision: Revision) -> Failure | None:

@@ -56,6 +56,15 @@ class Unschedulable:
 
     since: float
     message: str = ""
+    queued: bool = False  # it waits for its turn (Kueue), not for a node that fits
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """A revision was told to have no more replicas than are whole: one more had nodes for some of its pods only."""
+
+    replicas: int
+    at: float
 
 
 @dataclass(frozen=True)
@@ -85,16 +94,30 @@ class Live:
     answered: int = 0  # ready replicas whose engine generated for the probe; 0 when they were only looked at
     progress: float | None = None  # the last sign of it: a cluster or pod made, a node got, pull, bytes, load
     unschedulable: Unschedulable | None = None
-    half_placed: bool = False  # a replica of several pods has nodes for some of them, and none for the others
+    placed: int = 0  # replicas all of whose pods have nodes
+    half_placed_since: float | None = None  # a replica of several pods has had nodes for some of them, and no others
     complaint: str = ""  # what keeps pods from coming or starting, and is tried again by itself
     failure: Failure | None = None  # what the pods say now, when no retry will mend it
     mishap: str = ""  # why a replica ended, while another try is under way
     head_lost: bool = False  # its cluster has no head pod that is Ready: true of each one that starts, too
+    outlives_head: bool = False  # its Ray cluster has Redis: what runs goes on without a head
     front_pods: int = 0  # worker pods that clients' streams may be on, whether or not they tell of them
     unready_since: float | None = None  # there are such pods, and the kubelet has called none of them Ready since then
     front: Front | None = None  # None: not all that may have streams were heard in this pass
     settings: str = ""  # the in-place settings last written, as `Wanted.settings`
     floor: int = 0  # replicas that it was last told to have at least
+    holding: bool = False  # its head was last told to hold requests although a replica is wanted
+    taken_back: TakenBack | None = None  # as it was last told
+
+    @property
+    def half_placed(self) -> bool:
+        """A replica of several pods has nodes for some of them, and none for the others."""
+        return self.half_placed_since is not None
+
+    @property
+    def whole(self) -> int:
+        """Replicas that have all of their pods, or answer as if they had."""
+        return max(self.placed, self.ready_replicas)
 
     @property
     def may_hold_requests(self) -> bool:

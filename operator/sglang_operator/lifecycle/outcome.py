@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sglang_operator.lifecycle.failing import can_fall_back, is_overdue
+from sglang_operator.lifecycle.growth import held_to, tries_again_at
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.lifecycle.scene import Scene, answers, needed_replicas
@@ -61,7 +62,7 @@ def _why_not_serving(scene: Scene) -> str:
     if scene.selected.name:
         waits = f"no replica of {scene.selected.name} is ready; it is waited for, other revisions that answer take over"
         return waits + _mishap(scene.selected)
-    return "no revision has served yet; condition Progressing says what is waited for"
+    return "no revision has served yet"
 
 
 def _progressing(scene: Scene) -> Condition:
@@ -126,16 +127,32 @@ def _not_created(scene: Scene) -> Cause:
 
 def _lacking(scene: Scene, revision: Revision) -> Cause | None:
     """What a present revision lacks that somebody outside must provide."""
+    if given_back := _given_back(scene, revision):
+        return given_back
     waiting = revision.live.unschedulable
     if waiting and scene.lacks_capacity:
-        advice = "free or add nodes, or set spec.upgrade.whenNoCapacity: Recreate to accept an outage"
+        grows = revision.name == scene.serving.name
+        room = "" if grows else ", or set spec.upgrade.whenNoCapacity: Recreate to accept an outage"
         half = "; nodes that it has are given back and it tries again" if revision.live.half_placed else ""
-        return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}{half}; {advice}"
+        return Reason.NO_CAPACITY, f"{revision.name} has no node: {waiting.message}{half}; free or add nodes{room}"
     if waiting:
         return Reason.CAPACITY, f"{revision.name} waits for a node: {waiting.message}"
     if revision.live.complaint:
         return Reason.PODS_BLOCKED, f"pods do not start: {revision.live.complaint}; once that is mended they do"
     return (Reason.PROBE_UNREACHABLE, UNREACHABLE) if revision.live.probe is Probe.UNREACHABLE else None
+
+
+def _given_back(scene: Scene, revision: Revision) -> Cause | None:
+    """A replica of several nodes that got only some of them."""
+    taken = held_to(scene, revision)
+    if taken is None:
+        return None
+    message = (
+        f"{revision.name} is held to {taken.replicas} of {scene.wanted.replicas.greatest} replicas: one more had nodes "
+        f"for some of its pods only, for {scene.policy.capacity_timeout:.0f} s (spec.upgrade.capacityTimeoutSeconds), "
+        "and gave them back; free or add nodes, or ask for fewer replicas; another number is tried at once"
+    )
+    return Reason.NO_CAPACITY, message
 
 
 def _started(scene: Scene, revision: Revision) -> str:
@@ -147,7 +164,10 @@ def _degraded(scene: Scene) -> Condition:
     cause = _trouble(scene)
     status = Status.TRUE if cause else Status.FALSE
     reason, message = cause or (Reason.AS_EXPECTED, "nothing needs attention")
-    return Condition(ConditionType.DEGRADED, status, reason, message)
+    failure = _failure(scene) if reason is Reason.FAILING else None
+    is_held = reason is Reason.NO_CAPACITY and held_to(scene, scene.serving)
+    again = tries_again_at(scene, scene.serving) if is_held else None
+    return Condition(ConditionType.DEGRADED, status, reason, message, failure.reason if failure else "", again)
 
 
 def _trouble(scene: Scene) -> Cause | None:
@@ -161,8 +181,7 @@ def _trouble(scene: Scene) -> Cause | None:
         )
     if aim.present and not answers(scene, aim) and is_overdue(scene, aim):
         return Reason.DEADLINE, f"{aim.name} makes no progress; it is kept and waited for"
-    lacking = _lacking(scene, aim) if aim.present else None
-    if lacking and lacking[0] is not Reason.CAPACITY:
+    if lacking := _lacking_for_long(scene):
         return lacking
     if scene.selected.present and scene.selected.live.head_lost:
         return Reason.HEAD_LOST, _without_head(scene)
@@ -170,16 +189,33 @@ def _trouble(scene: Scene) -> Cause | None:
     return (Reason.NOT_SERVING, _why_not_serving(scene)) if down else None
 
 
+def _lacking_for_long(scene: Scene) -> Cause | None:
+    """What is no matter of waiting for a node any more; of the revision aimed at first."""
+    lacking = _lacking(scene, scene.aim) if scene.aim.present else None
+    if lacking and lacking[0] is not Reason.CAPACITY:
+        return lacking
+    return _given_back(scene, scene.serving) if scene.serving.present else None
+
+
+def _failure(scene: Scene) -> Failure | None:
+    """Why the wanted revision was given up, as its record says, or why its pods cannot serve now."""
+    record = scene.wanted_revision.record
+    return record.failure if scene.has_failed and record else scene.aim.live.failure
+
+
 def _without_head(scene: Scene) -> str:
-    told = f"the head pod of {scene.selected.name} is lost and KubeRay starts another one; until then "
+    told = f"the head pod of {scene.selected.name} is lost and KubeRay starts another one; "
+    if not scene.selected.live.outlives_head:
+        end = "all replicas end within a minute" if answers(scene, scene.selected) else "until then nothing is served"
+        return told + end + ". With spec.highAvailability.redis they outlive their head"
     if answers(scene, scene.selected):
-        return told + "replicas that run go on answering, and none is added or replaced"
-    return told + "nothing is served. With spec.highAvailability.redis replicas outlive their head"
+        return told + "until then replicas that run go on answering, and none is added or replaced"
+    return told + "until then no replica is started, and nothing is served"
 
 
 def _advice(scene: Scene) -> str:
-    record = scene.wanted_revision.record
-    told = _told(record.failure) if record and record.failure else "no reason recorded"
+    failure = _failure(scene)
+    told = _told(failure) if failure else "no reason recorded"
     return f"{scene.wanted.revision} failed: {told}; change the spec or spec.restartToken to try again"
 
 

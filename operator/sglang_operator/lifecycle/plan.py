@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sglang_operator.lifecycle.observed import Failure
+from sglang_operator.lifecycle.observed import Failure, TakenBack
 from sglang_operator.lifecycle.reasons import Condition
 
 
@@ -39,12 +39,22 @@ class CreateRevision:
 
 
 @dataclass(frozen=True)
+class TryRevision:
+    """POST the RayService as a dry run. What the API server would refuse must not cost the revision that serves."""
+
+    revision: str
+    floor: int = 0  # as of CreateRevision
+
+
+@dataclass(frozen=True)
 class ApplyInPlace:
     """Bring the in-place settings (replica bounds, user_config) to a running revision; no pod restarts."""
 
     revision: str
     settings: str
     floor: int = 0  # replicas to have at least, where their number follows the requests
+    holding: bool = False  # its head goes on holding requests, although a replica is wanted by now
+    taken_back: TakenBack | None = None  # no more replicas than these, whatever the settings say
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class CancelDrain:
 
 @dataclass(frozen=True)
 class FreeAccelerators:
-    """End the worker pods of a failed revision; head and objects stay for reading."""
+    """End the worker pods of a failed revision, whose head and objects stay for reading, or of a half placed one."""
 
     revision: str
     uid: str
@@ -107,6 +117,7 @@ class ForgetRecord:
 Action = (
     RecordRevision
     | CreateRevision
+    | TryRevision
     | ApplyInPlace
     | SwitchService
     | StartDrain

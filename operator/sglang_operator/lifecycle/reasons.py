@@ -72,3 +72,5 @@ class Condition:
     status: Status
     reason: Reason
     message: str
+    failure: str = ""  # reason of the revision that it tells of, where that has failed
+    again_at: float | None = None  # Unix seconds of the next try, with which the message ends in status

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from sglang_operator.lifecycle.growth import has_half_only
 from sglang_operator.lifecycle.observed import Front, Revision
-from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain
-from sglang_operator.lifecycle.scene import Scene, answers, drains_since, is_dead
+from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain, TryRevision
+from sglang_operator.lifecycle.scene import Scene, answers, drains_since, floor_of, is_dead
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
 
 # Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
@@ -37,21 +38,32 @@ def keep_from_draining(scene: Scene) -> tuple[CancelDrain, ...]:
 def free_half_placed(scene: Scene) -> tuple[Action, ...]:
     """Give back the nodes of a replica of several pods that lacks others for the whole capacity time-out.
 
-    Two of them may wait for each other's. It is made anew afterwards (`end_others`), with another time-out.
+    Two of them may wait for each other's. It is made anew afterwards (`end_others`), with another time-out. The serving
+    revision loses its pods only if no replica of it is whole, and gets others when they are gone (`apply_in_place`).
     """
-    aim = scene.aim
-    waits = aim.present and aim.live.half_placed and scene.lacks_capacity
-    if not waits or aim.live.released or aim.name == scene.serving.name or not scene.may_delete:
+    if not scene.may_delete:
         return ()
-    return (FreeAccelerators(aim.name, aim.live.uid, scene.fence),)
+    asked = {revision.name: revision for revision in (scene.aim, scene.serving)}.values()
+    giving = [revision for revision in asked if not revision.live.released and _gives_all_back(scene, revision)]
+    return tuple(FreeAccelerators(revision.name, revision.live.uid, scene.fence) for revision in giving)
 
 
 def make_room(scene: Scene) -> tuple[Action, ...]:
     """Under Recreate the serving revision goes first. The mark says later that nobody deleted it by mistake."""
-    serving = scene.serving
+    serving, aim = scene.serving, scene.aim
     if not serving.present or not scene.may_delete or not _must_make_room(scene):
         return ()
-    return (StartDrain(serving.name),) if serving.draining_since is None else (_retire(scene, serving),)
+    if serving.draining_since is not None:
+        return (_retire(scene, serving),)
+    if aim.present or not answers(scene, serving):  # where nothing answers there is nothing to lose by a refusal
+        return (StartDrain(serving.name),)
+    return TryRevision(aim.name, floor_of(scene, aim)), StartDrain(serving.name)
+
+
+def _gives_all_back(scene: Scene, revision: Revision) -> bool:
+    if revision.name == scene.serving.name:
+        return has_half_only(scene, revision)
+    return revision.present and revision.live.half_placed and scene.lacks_capacity
 
 
 def is_drained(scene: Scene, revision: Revision) -> bool:
@@ -94,7 +106,9 @@ def _end(scene: Scene, revision: Revision) -> tuple[Action, ...]:
     alive = revision.may_answer and not is_dead(scene, revision)
     if alive and not (is_failed or answers(scene, scene.selected) or scene.wanted.stopped):
         return ()  # it is all that could answer
-    over = is_drained(scene, revision) or (is_failed and not alive)
+    # Without record and Service nobody can tell it to end, nor knows since when it has: then being dead is enough.
+    is_forgotten = not revision.record and drains_since(scene, revision) is None
+    over = is_drained(scene, revision) or ((is_failed or is_forgotten) and not alive)
     if _had_traffic(scene, revision) and not over:
         may_be_told = revision.record and revision.draining_since is None
         return (StartDrain(revision.name),) if may_be_told else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sglang_operator.lifecycle.growth import has_half_only, taken_back
 from sglang_operator.lifecycle.observed import Revision
 from sglang_operator.lifecycle.plan import ApplyInPlace, CreateRevision, ForgetRecord, RecordRevision
 from sglang_operator.lifecycle.scene import Scene, floor_of, number
@@ -39,17 +40,40 @@ def blockers(scene: Scene) -> tuple[Revision, ...]:
 
 def apply_in_place(scene: Scene) -> tuple[ApplyInPlace, ...]:
     """Bounds and settings go to every revision that may serve, so that they hold whichever of them does."""
-    settings = scene.wanted.settings
     return tuple(
-        ApplyInPlace(revision.name, settings, floor_of(scene, revision))
+        wanted
         for revision in scene.observed.revisions
         if revision.name in {scene.aim.name, scene.serving.name, scene.observed.service.previous}
         and revision.present
         and revision.record  # without one nobody knows what to put the values into
-        and not revision.live.released
+        and (_comes_back(scene, revision) if revision.live.released else not has_half_only(scene, revision))
         and revision.draining_since is None
-        and (revision.live.settings, revision.live.floor) != (settings, floor_of(scene, revision))
+        and ((wanted := _in_place(scene, revision)) != _written(revision) or revision.live.released)
     )
+
+
+def _comes_back(scene: Scene, revision: Revision) -> bool:
+    """It had half of a replica and no whole one, and gave that back. Nothing of it is left, so it tries again."""
+    return revision.name == scene.serving.name and not revision.live.worker_pods
+
+
+def _in_place(scene: Scene, revision: Revision) -> ApplyInPlace:
+    holding = _goes_on_holding(scene, revision)
+    return ApplyInPlace(
+        revision.name, scene.wanted.settings, floor_of(scene, revision), holding, taken_back(scene, revision)
+    )
+
+
+def _written(revision: Revision) -> ApplyInPlace:
+    live = revision.live
+    return ApplyInPlace(revision.name, live.settings, live.floor, live.holding, live.taken_back)
+
+
+def _goes_on_holding(scene: Scene, revision: Revision) -> bool:
+    """It was allowed to be without a replica and is, and shall have one now. Until that answers, only its head does."""
+    live = revision.live
+    held = live.holding if live.released else live.holds  # one that has given all its pods back comes back as it was
+    return held and not revision.running and scene.wanted.replicas.least > 0
 
 
 def forget_records(scene: Scene) -> tuple[ForgetRecord, ...]:

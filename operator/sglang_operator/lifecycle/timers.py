@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sglang_operator.lifecycle.failing import can_fall_back, counts_from
+from sglang_operator.lifecycle.failing import can_fall_back, counts_from, gives_up_at
+from sglang_operator.lifecycle.growth import gives_back_at, tries_again_at
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
 from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, drains_since, is_missed
@@ -20,6 +21,7 @@ def next_timer(scene: Scene) -> WaitUntil | None:
 
 def _timers(scene: Scene) -> Iterator[WaitUntil]:
     yield from _aim_timers(scene)
+    yield from _growth_timers(scene)
     yield from _drain_timers(scene)
     if scene.observed.service.previous:
         yield WaitUntil(scene.observed.service.switched_at + scene.policy.min_ready, "minReadySeconds")
@@ -37,8 +39,17 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
     aim = scene.aim.live
     if aim.unschedulable:
         yield WaitUntil(aim.unschedulable.since + scene.policy.capacity_timeout, "capacityTimeoutSeconds")
+        if (gives_up := gives_up_at(scene, scene.aim)) is not None:
+            yield WaitUntil(gives_up, "capacityTimeoutSeconds, after room was made")
     elif aim.progress and scene.aim.name != scene.selected.name and can_fall_back(scene):
         yield WaitUntil(counts_from(scene, aim.progress) + scene.policy.progress_deadline, "progressDeadlineSeconds")
+
+
+def _growth_timers(scene: Scene) -> Iterator[WaitUntil]:
+    if (at := gives_back_at(scene, scene.serving)) is not None:
+        yield WaitUntil(at, "capacityTimeoutSeconds of half a replica")
+    if (again := tries_again_at(scene, scene.serving)) is not None:
+        yield WaitUntil(again, "another try of a replica that gave its nodes back")
 
 
 def _drain_timers(scene: Scene) -> Iterator[WaitUntil]:

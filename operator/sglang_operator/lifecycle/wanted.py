@@ -7,6 +7,7 @@ from enum import Enum
 
 from sglang_operator.api import Endpoint
 from sglang_operator.api.spec import Upgrade
+from sglang_operator.api.spec_scaling import HOLD_SECONDS
 from sglang_operator.render.revision import revision_name, short_hash
 
 
@@ -58,7 +59,7 @@ class Wanted:
     settings: str = ""  # a digest that differs when something that reaches the pods in place differs
     replicas: Bounds = Bounds()
     policy: UpgradePolicy = UpgradePolicy()
-    hold: float = 0  # seconds that a request may wait for a replica, where there may be none
+    hold: float = 0  # seconds that a request may wait for a replica, where there may be none or was none
 
     @property
     def stopped(self) -> bool:
@@ -89,7 +90,7 @@ def wanted_of(endpoint: Endpoint, revision: str = "") -> Wanted:
         settings=settings_digest(endpoint),
         replicas=Bounds(spec.fewest, spec.most),
         policy=policy_of(spec.upgrade),
-        hold=spec.scaling.hold_seconds if spec.scaling else 0,
+        hold=spec.scaling.hold_seconds if spec.scaling else HOLD_SECONDS,
     )
 
 

@@ -16,7 +16,7 @@ from sglang_operator.render.platform import Platform
 from sglang_operator.render.quantity import object_store_bytes
 from sglang_operator.render.revision import revision_name
 from sglang_operator.render.serve_config import graceful_shutdown_seconds
-from sglang_operator.render.shape import shape_of
+from sglang_operator.render.shape import DEVICES, shape_of
 from sglang_operator.render.volumes import Volume, head_volumes, worker_volumes
 
 HEAD_SHARED_MEMORY = "1Gi"
@@ -32,7 +32,6 @@ ACCELERATOR_NODE_LABELS = (
     "cloud.google.com/gke-accelerator",
 )
 _SPREAD_KEY = {"None": "", "Node": "kubernetes.io/hostname", "Zone": "topology.kubernetes.io/zone"}
-_DEVICE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "cpu": ""}
 _PRODUCT_LABEL = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "cpu": ""}
 
 
@@ -258,7 +257,7 @@ def _pods(endpoint: Endpoint, platform: Platform) -> Pods:
 def _resources(endpoint: Endpoint) -> dict[str, str]:
     resources, accelerator = endpoint.spec.resources, endpoint.spec.accelerator
     wanted = {"cpu": resources.cpu, "memory": resources.memory, "ephemeral-storage": resources.ephemeral_storage}
-    device = accelerator.resource_name or _DEVICE[accelerator.vendor]
+    device = shape_of(endpoint).resource_name
     devices = {device: str(accelerator.count)} if device else {}
     rdma = endpoint.spec.network.rdma
     return {**wanted, **devices, **({rdma.resource_name: str(rdma.count)} if rdma else {})}
@@ -266,7 +265,7 @@ def _resources(endpoint: Endpoint) -> dict[str, str]:
 
 def _tolerations(endpoint: Endpoint) -> tuple[Mapping[str, Any], ...]:
     """The vendor's usual taint, and the user's own."""
-    device = _DEVICE[endpoint.spec.accelerator.vendor]
+    device = DEVICES[endpoint.spec.accelerator.vendor]
     of_vendor = ({"key": device, "operator": "Exists", "effect": "NoSchedule"},) if device else ()
     return of_vendor + tuple(
         {key: value for key, value in toleration.model_dump(by_alias=True).items() if value not in ("", None)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
-from sglang_operator.api.defaults import of_defaults, parse_defaults
+from sglang_operator.api.defaults import check_defaults, load_yaml, of_defaults
 from sglang_operator.api.spec import API_VERSION, KIND
 from sglang_operator.render.objects import render_endpoint
 
@@ -19,11 +19,16 @@ _SAMPLE: Final[Mapping[str, Any]] = {
 
 
 def read_defaults(text: str) -> dict[str, Any]:
-    """The defaults in a YAML document. Raises InvalidEndpoint with every finding.
+    """The defaults in a YAML document. Raises InvalidEndpoint with every finding."""
+    return require_defaults(load_yaml(text))
+
+
+def require_defaults(read: Any) -> dict[str, Any]:
+    """Defaults as they were read from YAML, None being none. Raises InvalidEndpoint with every finding.
 
     A patch that no pod can take is found with a sample: left to the endpoints, each of them would be refused for it.
     """
-    defaults = parse_defaults(text)
+    defaults = check_defaults(read)
     if defaults.get("podTemplate"):
         _require_fit(defaults["podTemplate"])
     return defaults

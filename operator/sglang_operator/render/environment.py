@@ -55,6 +55,8 @@ def worker_environment(endpoint: Endpoint) -> Env:
         args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.resources.cpu)),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
         **_places(endpoint),
+        # KubeRay's init container has the same environment: its shell hears SIGTERM then, and holds no node in vain.
+        "BASH_ENV": names.WAIT_FOR_HEAD_SCRIPT,
     }
 
 
@@ -79,7 +81,8 @@ def _serve_environment(drain_seconds: int) -> Env:
         # drops one after two checks of 5 s by default, and status misses it. One that refuses connections is out at
         # the third error as before.
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "8",
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",  # an idle websocket ends here; the default is one hour
+        # An idle websocket ends here (default: one hour); a connection without a request earlier (HAPROXY_RETRY_ON).
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "86400",
         # `empty-response` repeats a request whose replica died before the first header; only what fits the buffer can
         # be repeated, hence 128 KiB instead of 16.
         "RAY_SERVE_HAPROXY_RETRY_ON": args.HAPROXY_RETRY_ON,

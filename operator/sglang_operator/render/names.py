@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sglang_serve.args import DEFAULT_METRICS_PORT
+from sglang_serve.args import DEFAULT_METRICS_PORT, FRONT_PORT
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "sglang-operator"
@@ -16,7 +16,7 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 RAY_SERVE: Final = "ray.io/serve"
 RAY_NODE_TYPE: Final = "ray.io/node-type"  # head or worker, by KubeRay
 
-SERVE_PORT: Final = 8000  # HAProxy of the node
+SERVE_PORT: Final = FRONT_PORT  # HAProxy of the node
 DASHBOARD_PORT: Final = 8265  # takes Serve applications and jobs, that is: code
 METRICS_PORT: Final = 8080  # Ray's metrics, by KubeRay's default, and Serve's among them
 ENGINE_METRICS_PORT: Final = DEFAULT_METRICS_PORT  # SGLang's, of all replicas of the pod
@@ -24,6 +24,7 @@ PROXY_METRICS_PORT: Final = 9101  # HAProxy's, by Serve's default
 AGENT_PORT: Final = 52365  # Ray's dashboard agent, which answers health checks
 
 AUTOSCALER_SCRIPT: Final = "/opt/sglang-serve/sglang_serve/autoscaler.sh"  # of the serving images
+WAIT_FOR_HEAD_SCRIPT: Final = "/opt/sglang-serve/sglang_serve/wait_for_head.sh"
 
 KEYS_DIR: Final = "/etc/sglang-serve/keys"
 ADMIN_DIR: Final = "/etc/sglang-serve/admin"

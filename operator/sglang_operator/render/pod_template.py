@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sglang_operator.api import FieldError, InvalidEndpoint
+from sglang_operator.api.errors import show
+from sglang_operator.api.findings import closest
+from sglang_operator.render.pod_fields import CONTAINER, POD
 from sglang_operator.render.strategic_merge import BadPatch, merge
 
 # A pod label of KubeRay's own that is set here breaks the selector of its head Service.
@@ -41,6 +44,27 @@ def _findings(
     policy = (merged.get("spec") or {}).get("restartPolicy", "Never")
     if policy != "Never":
         yield _error(group, "spec.restartPolicy", policy, "KubeRay's autoscaler replaces pods", "remove it")
+    yield from _misspelt(merged.get("spec") or {}, template["spec"], group)
+
+
+def _misspelt(spec: Mapping[str, Any], rendered: Mapping[str, Any], group: str) -> Iterator[FieldError]:
+    """Fields and containers that were meant to be others; what is like none is the API server's to judge."""
+    yield from _misspelt_fields(spec, POD, "spec", group)
+    for part in ("initContainers", "containers"):
+        known = [one["name"] for one in rendered.get(part) or []]
+        for one in spec.get(part) or []:
+            path = f"spec.{part}[{show(one.get('name'))}]"
+            yield from _misspelt_fields(one, CONTAINER, path, group)
+            if not one.get("image"):
+                meant = closest(str(one.get("name")), known)
+                remedy = f"did you mean {show(meant)}?" if meant else f"give it one, or patch {' or '.join(known)}"
+                yield _error(group, path, None, "is a new container without an image", remedy)
+
+
+def _misspelt_fields(written: Mapping[str, Any], known: frozenset[str], path: str, group: str) -> Iterator[FieldError]:
+    for name in sorted(set(written) - known):
+        if meant := closest(name, known):
+            yield _error(group, f"{path}.{name}", written[name], "unknown field", f"did you mean {meant}?")
 
 
 def _foreign_parts(patch: Mapping[str, Any], group: str) -> Iterator[FieldError]:

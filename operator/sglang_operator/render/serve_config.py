@@ -15,7 +15,17 @@ from sglang_operator.render.environment import MIN_DRAINING_SECONDS
 from sglang_operator.render.revision import short_hash
 from sglang_operator.render.shape import shape_of
 from sglang_operator.render.yaml_text import to_yaml
-from sglang_serve.args import DEPLOYMENT, IMPORT_PATH, AdapterArgs, LiveArgs, LoraArgs, ModelArgs, ServeArgs, to_wire
+from sglang_serve.args import (
+    COMMIT,
+    DEPLOYMENT,
+    IMPORT_PATH,
+    AdapterArgs,
+    LiveArgs,
+    LoraArgs,
+    ModelArgs,
+    ServeArgs,
+    to_wire,
+)
 
 NEVER_GIVE_UP = 1_000_000
 SHUTDOWN_SECONDS = 30
@@ -78,7 +88,7 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,  # above SGLang's own 20 s for a generated token under load
         **shape_of(endpoint).placement,
-        "user_config": to_wire(live_args(endpoint)),
+        "user_config": to_wire(dataclasses.replace(live_args(endpoint), model_commit=_no_commit(endpoint.spec.model))),
     }
 
 
@@ -140,6 +150,13 @@ def live_args(endpoint: Endpoint) -> LiveArgs:
         adapters=_adapters(endpoint.spec.model),
     )
     return dataclasses.replace(live, config_id=short_hash(to_wire(live)))
+
+
+def _no_commit(model: ModelSource) -> str | None:
+    """The place for the commit that a branch turns out to be. It is no setting of the spec's, so that it enters no
+    `config_id`."""
+    is_branch = model.uri.startswith("hf://") and not COMMIT.fullmatch(model.revision)
+    return "" if is_branch else None
 
 
 def _adapters(model: ModelSource) -> tuple[AdapterArgs, ...] | None:

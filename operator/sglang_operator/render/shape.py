@@ -12,6 +12,8 @@ from sglang_operator.api import Endpoint
 from sglang_operator.render.quantity import whole_cores
 from sglang_serve.args import ParallelArgs
 
+DEVICES = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "cpu": ""}
+"""Extended resource by vendor, as their device plugins call it; vendors also taint their nodes with it."""
 SPREAD = "STRICT_SPREAD"
 """Ray's strategy for the bundles of a replica: each on a node of its own, all of them or none."""
 
@@ -26,6 +28,8 @@ class Shape:
     """Of a worker pod, as Ray counts them."""
     devices: int
     """Accelerators that a worker pod asks for; 0 with vendor cpu."""
+    resource_name: str = ""
+    """As what it asks for them; "" with vendor cpu."""
 
     @property
     def pods(self) -> int:
@@ -74,6 +78,7 @@ def shape_of(endpoint: Endpoint) -> Shape:
         ),
         cores=whole_cores(spec.resources.cpu),
         devices=0 if spec.accelerator.vendor == "cpu" else spec.accelerator.count,
+        resource_name=spec.accelerator.resource_name or DEVICES[spec.accelerator.vendor],
     )
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_qwen2 import VOCABULARY, make_tokenizer
+from tiny_qwen2 import SIZES, make_tokenizer
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 LABELS = ("bad", "fair", "good")
@@ -19,14 +19,8 @@ def main(target: Path) -> None:
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=4096,
-        initializer_range=0.2,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         num_labels=len(LABELS),

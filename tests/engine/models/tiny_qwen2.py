@@ -18,6 +18,16 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 ROOT = Path(__file__).resolve().parents[3]
 VOCABULARY = 1024
+# Of every tiny Qwen here.
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = """\
 {%- if tools %}
@@ -42,14 +52,15 @@ CHAT_TEMPLATE = """\
 """
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on the licence text: any input can be encoded, any token decoded."""
+def make_tokenizer(*words: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the licence text: any input can be encoded, any token decoded. Each of
+    `words` is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=SPECIAL,
+        special_tokens=[*SPECIAL, *words],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -68,14 +79,8 @@ def make_model(eos: int, pad: int) -> Qwen2ForCausalLM:
     """Two layers, float32; the long context leaves room for streams of minutes."""
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=65536,
-        initializer_range=0.2,
         tie_word_embeddings=True,
         eos_token_id=eos,
         pad_token_id=pad,

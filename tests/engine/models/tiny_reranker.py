@@ -11,22 +11,23 @@ from pathlib import Path
 import torch
 from tiny_qwen2 import VOCABULARY, make_tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+# `position_embedding_type` is read by SGLang; transformers has no such field any more.
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "position_embedding_type": "absolute",
+}
 
 
-def main(target: Path) -> None:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        num_labels=1,
-        position_embedding_type="absolute",  # SGLang reads it; transformers has no such field any more
-    )
+def make_encoder_tokenizer() -> PreTrainedTokenizerFast:
+    """The tiny model's, with special tokens around a text and between two."""
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A <|im_end|>",
@@ -34,8 +35,13 @@ def main(target: Path) -> None:
         special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|im_start|>", "<|im_end|>")],
     )
     tokenizer.chat_template = None
-    tokenizer.save_pretrained(target)
-    BertForSequenceClassification(config).eval().save_pretrained(target)
+    return tokenizer
+
+
+def main(target: Path) -> None:
+    torch.manual_seed(0)
+    make_encoder_tokenizer().save_pretrained(target)
+    BertForSequenceClassification(BertConfig(**SIZES, num_labels=1)).eval().save_pretrained(target)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,16 @@ class Ask:
     is_admin: bool = False
     contains: str = ""  # what both answers must hold
 
+    @property
+    def verb(self) -> str:
+        """The HTTP method: the one that is given, or POST with a body and GET without."""
+        has_body = self.json is not None or self.text is not None or self.form is not None
+        return self.method or ("POST" if has_body else "GET")
+
     def send(self, client: httpx.Client, keys: Keys | None = None) -> Answer:
         """Ask once and read the answer to its end."""
-        has_body = self.json is not None or self.text is not None or self.form is not None
         response = client.request(
-            self.method or ("POST" if has_body else "GET"),
+            self.verb,
             self.path,
             headers={**_authorization(self.credential, keys or Keys()), **self.headers},
             json=self.json,

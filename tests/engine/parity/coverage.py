@@ -1,4 +1,4 @@
-"""Every route of the pinned SGLang is asked by the parity test, or is here with the reason why not."""
+"""Every route of the pinned SGLang is asked by each of its methods in the parity test, or is here with the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(json.dumps([[r.path, r.path_regex.pattern, sorted(r.methods or ()), is_adm
 
 NOT_SENT = {
     "/v1/realtime": "a websocket: test_access.py opens ours",
-    "/start_profile": "writes a trace for as long as it runs",
+    "/start_profile": "writes a trace for as long as it runs: test_long_stream.py takes some",
     "/start_expert_distribution_record": "ends the scheduler of a model without experts",
     "/stop_expert_distribution_record": "as above",
     "/dump_expert_distribution_record": "as above",
@@ -40,8 +40,10 @@ class Route:
     methods: tuple[str, ...]
     is_admin: bool
 
-    def answers(self, path: str) -> bool:
-        return re.match(self.pattern, path.partition("?")[0]) is not None
+    def unasked(self, asked: set[tuple[str, str]]) -> set[str]:
+        """The methods of this route that none of these pairs of method and path meets; of a websocket its "GET"."""
+        met = {method for method, path in asked if re.match(self.pattern, path.partition("?")[0])}
+        return set(self.methods or ("GET",)) - met
 
 
 def routes(engine_python: Path) -> list[Route]:
