@@ -147,7 +147,7 @@ class Engine:
         await self._run_on_all(HEALTH_CHECK_RID_PREFIX, 1)
 
     async def _run_on_all(self, name: str, tokens: int) -> None:
-        """Data-parallel ranks have a request each; all others share one."""
+        """Ranks with requests of their own (copies, groups of the attention) get one each; all others share it."""
         await asyncio.gather(*(self._run(f"{name}_{uuid.uuid4().hex}", tokens, rank) for rank in range(self._ranks)))
 
     async def _run(self, rid: str, tokens: int, rank: int) -> None:
@@ -164,7 +164,9 @@ class Engine:
 
     @property
     def _ranks(self) -> int:
-        return int(self._engine.server_args.dp_size)
+        """That have requests of their own: copies of the model, or groups of its attention."""
+        args = self._engine.server_args
+        return int(args.dp_size * args.attn_dp_size)
 
     @property
     def last_heard(self) -> float:

@@ -25,6 +25,7 @@ from sglang.srt.managers import (
     tokenizer_manager,
 )
 from sglang.srt.managers.communicator import FanOutCommunicator
+from sglang.srt.server_args import ServerArgs
 from sglang.srt.utils import auth
 from sglang.srt.utils.aio_rwlock import RWLock
 from starlette.routing import Match
@@ -107,6 +108,7 @@ def manager() -> Iterator[str]:
     for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):
         yield from missing(kind.__name__, needed, fields(kind))
     yield from missing("GenerateReqInput", {"routed_dp_rank"}, fields(io_struct.GenerateReqInput))
+    yield from missing("ServerArgs", {"dp_size", "attn_dp_size"}, fields(ServerArgs))
     yield from texts("TokenizerManager", inspect.getsource(cls), "self.load_snapshot_reader =")
     yield from missing("LoadSnapshot", {"timestamp"}, fields(load_snapshot.LoadSnapshot))
     yield from missing("ShmLoadSnapshotReader", {"read_all"}, dir(load_snapshot.ShmLoadSnapshotReader))

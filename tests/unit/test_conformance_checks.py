@@ -95,7 +95,8 @@ TWO = ParallelArgs(2)
 
 def parallel(tokens: Sequence[list[int]], of_one_rank: list[int], wanted: ParallelArgs = TWO) -> str:
     """What the check says of an engine of two ranks that answers with `tokens`, each of its copies in turn."""
-    good = {"models": MODELS, "server_info": {"tp_size": 2, "pp_size": 1, "dp_size": len(tokens)}}
+    sizes = {"tp_size": 2, "pp_size": 1, "dp_size": wanted.data, "attn_dp_size": wanted.attention_data, "ep_size": 2}
+    good = {"models": MODELS, "server_info": sizes}
     turns = itertools.cycle(tokens)
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -127,15 +128,24 @@ def test_ranks_that_say_something_else_are_noticed() -> None:
         parallel([[0, 1, 2, 9, *[4] * 12]], ONE_RANK)
 
 
-def test_every_copy_is_asked() -> None:
-    assert parallel([ONE_RANK, ONE_RANK], ONE_RANK, ParallelArgs(2, data=2)).startswith("4 ranks; the first 16 of 16")
+COPIES, GROUPS = ParallelArgs(2, data=2), ParallelArgs(2, attention_data=2)
+
+
+@pytest.mark.parametrize(("wanted", "ranks"), [(COPIES, 4), (GROUPS, 2)])
+def test_every_copy_and_every_group_is_asked(wanted: ParallelArgs, ranks: int) -> None:
+    said = parallel([ONE_RANK, ONE_RANK], ONE_RANK, wanted)
+    assert said.startswith(f"{ranks} ranks; the first 16 of 16")
     with pytest.raises(Failed, match="the first 4 must be equal"):
-        parallel([ONE_RANK, [9] * 16], ONE_RANK, ParallelArgs(2, data=2))
+        parallel([ONE_RANK, [9] * 16], ONE_RANK, wanted)
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [(ParallelArgs(4), "tp_size 2, not 4"), (ParallelArgs(2, 2), "pp_size 1, not 2")],
+    [
+        (ParallelArgs(4), "tp_size 2, not 4"),
+        (ParallelArgs(2, 2), "pp_size 1, not 2"),
+        (ParallelArgs(2, expert=1), "ep_size 2, not 1"),
+    ],
 )
 def test_another_number_of_ranks_is_noticed(wanted: ParallelArgs, message: str) -> None:
     with pytest.raises(Failed, match=message):

@@ -9,6 +9,7 @@ from unit.lifecycle_place import LOAD_SECONDS
 from unit.lifecycle_world import edit, started
 
 from sglang_operator.lifecycle import decide
+from sglang_operator.lifecycle.growth import HELD_SECONDS
 from sglang_operator.lifecycle.observed import (
     Live,
     Observed,
@@ -69,6 +70,21 @@ def test_it_gives_its_nodes_back_after_the_capacity_time_out(serving: str) -> No
     assert FreeAccelerators not in actions(HALF, TIMEOUT - 1, serving)
     assert FreeAccelerators in actions(HALF, TIMEOUT, serving)
     assert FreeAccelerators not in actions(replace(HALF, half_placed_since=None), TIMEOUT, serving), "it holds none"
+
+
+@pytest.mark.parametrize("serving", ["a", ""])
+def test_whatever_the_time_out_pods_have_a_minute_to_get_their_nodes(serving: str) -> None:
+    """The scheduler places one after the other: without the minute all would come and go without end."""
+    hasty = replace(NEW, policy=replace(NEW.policy, capacity_timeout=0))
+
+    def frees(now: float) -> bool:
+        return FreeAccelerators in map(type, decide(hasty, seen(HALF, serving), now).actions)
+
+    assert not frees(HELD_SECONDS - 1)
+    assert frees(HELD_SECONDS)
+    wait = decide(hasty, seen(HALF, serving), 1.0).wait
+    assert wait is not None
+    assert wait.at == HELD_SECONDS
 
 
 def test_then_it_tries_again() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unit.growth_world import EACH, IDLE_SECONDS, LOAD_SECONDS, POLICY, STEP, GrowingWorld
 
 from sglang_operator.lifecycle import decide
-from sglang_operator.lifecycle.growth import PAUSE_SECONDS
+from sglang_operator.lifecycle.growth import HELD_SECONDS, PAUSE_SECONDS
 from sglang_operator.lifecycle.observed import (
     Live,
     Observed,
@@ -61,6 +61,12 @@ def test_it_is_told_to_have_no_more_than_are_whole() -> None:
     """The time counts from when nodes are held, not from when the first pod waited."""
     assert not planned(GROWS, 99 + TIMEOUT)
     assert planned(GROWS, 100 + TIMEOUT) == (ApplyInPlace("a", "2", taken_back=TakenBack(1, 100 + TIMEOUT)),)
+
+
+def test_whatever_the_time_out_it_holds_them_for_a_minute() -> None:
+    hasty = replace(WANTED, policy=replace(WANTED.policy, capacity_timeout=0))
+    assert not planned(GROWS, 99 + HELD_SECONDS, hasty)
+    assert planned(GROWS, 100 + HELD_SECONDS, hasty)
 
 
 def test_it_is_so_too_where_the_number_follows_the_requests() -> None:

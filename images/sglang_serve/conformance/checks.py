@@ -200,8 +200,9 @@ def parallel(client: Client, wanted: ParallelArgs, of_one_rank: list[int]) -> st
     for name, size in wanted.server_args().items():
         if detail.get(name) != size:
             raise Failed(f"the engine has {name} {detail.get(name)}, not {size}")
-    # SGLang gives each of its copies (data) a request in turn.
-    compared = {_compare_tokens(of_one_rank, greedy_tokens(client)) for _ in range(wanted.data)}
+    # SGLang gives each of its copies (data) or groups (attention_data) a request in turn.
+    turns = wanted.data * (wanted.attention_data or 1)
+    compared = {_compare_tokens(of_one_rank, greedy_tokens(client)) for _ in range(turns)}
     return f"{wanted.ranks} ranks; {', '.join(sorted(compared))}; {answers(client)}"
 
 

@@ -16,7 +16,7 @@ from sglang_serve.conformance.machine import Machine, look
 from sglang_serve.conformance.options import Options
 from sglang_serve.conformance.outcome import Outcome, Skipped, run
 from sglang_serve.conformance.processes import Endpoint, Native, ended
-from sglang_serve.conformance.tiny_model import ADAPTERS, adapters_of
+from sglang_serve.conformance.tiny_model import ADAPTERS, adapters_of, experts_of
 from sglang_serve.local.ports import free_port
 
 MOST_RANKS = 8
@@ -60,6 +60,7 @@ class Session:
         self._say = say
         self._answers: dict[str, parity.Answer] = {}
         self._tokens: list[int] = []  # that one rank said
+        self._expert_tokens: list[int] = []  # that one rank of the model with experts said
         self._model_path = Path()
         self._endpoint: Endpoint | None = None  # the last one that was started
         self.outcomes: list[Outcome] = []
@@ -73,6 +74,8 @@ class Session:
             self._check("tensor parallelism", lambda: self._parallel(tensor=self._ranks))
             self._check("pipeline parallelism", lambda: self._halves("pipeline"))
             self._check("data parallelism", lambda: self._halves("data"))
+            self._check("expert parallelism", lambda: self._experts(expert=self._ranks))
+            self._check("attention data parallelism", lambda: self._experts(attention_data=self._ranks))
 
     def _check(self, name: str, check: Callable[[], str]) -> bool:
         self._say(f"{name} …")
@@ -154,14 +157,35 @@ class Session:
 
     def _parallel(self, **axes: int) -> str:
         """An engine with the ranks along these axes."""
+        self._require_ranks()
+        return self._as_one_rank(self._subject, self._tokens, ParallelArgs(**axes), f"{'-'.join(axes)}-parallel.log")
+
+    def _experts(self, **axes: int) -> str:
+        """A model with experts, which all ranks hold together, along these axes inside it."""
+        self._require_ranks()
+        if self._options.model:
+            raise Skipped("not every model has experts: run it without --model")
+        path = experts_of(Path(self._subject.model.removeprefix("file://")))
+        subject = replace(self._subject, model=f"file://{path}")
+        self._expert_tokens = self._expert_tokens or self._said_by_one(subject)
+        wanted = ParallelArgs(self._ranks, **axes)
+        return self._as_one_rank(subject, self._expert_tokens, wanted, f"{'-'.join(axes)}-parallel.log")
+
+    def _require_ranks(self) -> None:
         if self._ranks == 1:
             raise Skipped(f"this machine has {len(self._machine.accelerators) or 'no'} accelerator")
-        wanted = ParallelArgs(**axes)
-        log = f"{'-'.join(axes)}-parallel.log"
-        endpoint = self._start(replace(self._subject, parallel=wanted), log)
+
+    def _said_by_one(self, subject: config.Subject) -> list[int]:
+        endpoint = self._start(subject, "experts.log")
         with ended(endpoint):
             self._wait_ready(endpoint)
-            return checks.parallel(Client(endpoint.url), wanted, self._tokens)
+            return checks.greedy_tokens(Client(endpoint.url))
+
+    def _as_one_rank(self, subject: config.Subject, said: list[int], wanted: ParallelArgs, log: str) -> str:
+        endpoint = self._start(replace(subject, parallel=wanted), log)
+        with ended(endpoint):
+            self._wait_ready(endpoint)
+            return checks.parallel(Client(endpoint.url), wanted, said)
 
 
 def tensor_ranks(accelerators: int) -> int:

@@ -2,7 +2,8 @@
 
     python -m sglang_serve.conformance.tiny_model DIRECTORY DTYPE
 
-Beside the model, in DIRECTORY-adapters, it has two LoRA adapters, `first` and `second`.
+Beside the model, in DIRECTORY-adapters, it has two LoRA adapters, `first` and `second`, and in DIRECTORY-experts a
+random two-layer Qwen3 of eight experts.
 
 Its text is nonsense, but the same nonsense each time: the weights are seeded, and their wide initialisation gives clear
 winners among the logits, so that greedy decoding does not hang on rounding.
@@ -14,6 +15,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from sglang_serve.conformance.config import ADAPTER_RANK
 
@@ -21,6 +23,7 @@ CONTEXT = 32_768  # tokens: streams as long as the checks want
 HEADS = 8  # so that up to eight ranks divide them
 HIDDEN = 64 * HEADS  # 64 is a head size that every attention kernel knows
 LAYERS = 2
+EXPERTS = 8  # of a layer, so that up to eight ranks divide them; two of them for each token
 ADAPTERS = ("first", "second")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = """\
@@ -37,28 +40,52 @@ def adapters_of(model: Path) -> Path:
     return model.with_name(f"{model.name}-adapters")
 
 
+def experts_of(model: Path) -> Path:
+    """Where the model with experts is that lies beside the one in that directory."""
+    model = model.resolve()
+    return model.with_name(f"{model.name}-experts")
+
+
 def make(directory: Path, dtype: str) -> None:
     """Write tokenizer, weights and configuration to `directory`; `dtype` as torch names it."""
-    import torch  # noqa: PLC0415 - takes seconds, and this module's constants are read elsewhere
-    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415 - takes seconds; constants are read elsewhere
 
-    vocabulary = _save_tokenizer(directory)
+    config = Qwen2Config(**_shape(_save_tokenizer(directory)))
+    _save_weights(Qwen2ForCausalLM, config, directory, dtype)
+
+
+def make_experts(directory: Path, dtype: str) -> None:
+    """The same with a mixture of experts: which two of them a token gets, the model decides for each layer."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM  # noqa: PLC0415 - as above
+
+    shape = _shape(_save_tokenizer(directory))
+    shape |= {"num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": HIDDEN, "norm_topk_prob": True}
+    _save_weights(Qwen3MoeForCausalLM, Qwen3MoeConfig(**shape, head_dim=HIDDEN // HEADS), directory, dtype)
+
+
+def _shape(vocabulary: int) -> dict[str, Any]:
+    """What both models have in common, by the names of transformers."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.2,
+        "tie_word_embeddings": True,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 3,
+        "bos_token_id": None,
+    }
+
+
+def _save_weights(model: type[Any], config: Any, directory: Path, dtype: str) -> None:
+    import torch  # noqa: PLC0415 - as above
+
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=HIDDEN,
-        intermediate_size=128 * HEADS,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 3,
-        bos_token_id=None,
-    )
-    Qwen2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+    model(config).to(getattr(torch, dtype)).save_pretrained(directory)
 
 
 def make_adapter(directory: Path, seed: int) -> None:
@@ -102,5 +129,6 @@ def _save_tokenizer(directory: Path) -> int:
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]), sys.argv[2])
+    make_experts(experts_of(Path(sys.argv[1])), sys.argv[2])
     for number, adapter in enumerate(ADAPTERS, start=1):
         make_adapter(adapters_of(Path(sys.argv[1])) / adapter, seed=number)

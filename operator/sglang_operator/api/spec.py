@@ -41,7 +41,7 @@ class Upgrade(Model):
         default=900,
         description="Seconds without a node for new pods before whenNoCapacity applies; where the serving revision "
         "made room for them, before they have failed and it comes back; where a replica on several nodes has some of "
-        "them only, before it gives these back. Default 900.",
+        "them only, before it gives these back, a minute at least. Default 900.",
     )
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         default=900,

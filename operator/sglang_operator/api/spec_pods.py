@@ -69,12 +69,12 @@ class Parallelism(Model):
     attention_data: Ranks = Field(
         default=1,
         description="[R] Groups inside tensor whose attention works on requests of their own (SGLang's attn_dp_size). "
-        "Adds no accelerator. Default 1. More: not yet run on hardware by the project.",
+        "Adds no accelerator. Default 1. More: run by the project on two NVIDIA GPUs of one node.",
     )
     expert: Ranks = Field(
         default=1,
         description="[R] Ranks inside tensor over which the experts of a mixture-of-experts model are spread (SGLang's "
-        "ep_size). Adds no accelerator. Default 1. More: not yet run on hardware by the project.",
+        "ep_size). Adds no accelerator. Default 1. More: run by the project on two NVIDIA GPUs of one node.",
     )
     nodes: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,

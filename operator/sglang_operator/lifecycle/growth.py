@@ -10,6 +10,8 @@ from sglang_operator.lifecycle.scene import Scene
 # Least time from giving nodes back to the next try: Ray's autoscaler ends what is idle after a minute, and a pod that
 # ends may take as long again.
 PAUSE_SECONDS: Final = 300.0
+# Least time that half a replica holds its nodes, whatever the time-out: the scheduler places one pod after the other.
+HELD_SECONDS: Final = 60.0
 
 
 def taken_back(scene: Scene, revision: Revision) -> TakenBack | None:
@@ -42,7 +44,7 @@ def gives_back_at(scene: Scene, revision: Revision) -> float | None:
     half, waiting = revision.live.half_placed_since, revision.live.unschedulable
     if half is None or waiting is None or not revision.present or revision.name != scene.serving.name:
         return None
-    return max(half, waiting.since) + scene.policy.capacity_timeout
+    return max(half + HELD_SECONDS, max(half, waiting.since) + scene.policy.capacity_timeout)
 
 
 def held_to(scene: Scene, revision: Revision) -> TakenBack | None:
