@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A package=(
   [containerd]=containerd [runc]=runc [ip]=iproute2 [nft]=nftables [buildah]=buildah [skopeo]=skopeo
   [mmdebstrap]=mmdebstrap [busybox]=busybox-static [unshare]=util-linux [openssl]=openssl
-  [prometheus]=prometheus
+  [prometheus]=prometheus [iptables]=iptables [ipset]=ipset
 )
 missing=()
 for tool in "${!package[@]}"; do

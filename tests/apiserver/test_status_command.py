@@ -16,14 +16,15 @@ from localcluster.tools import program
 if TYPE_CHECKING:
     from apiserver.conftest import ControlPlane
 
-CLI = Path(sys.executable).parent / "kubectl-sglang"
+PLUGIN = Path(sys.executable).parent  # where kubectl-sglang is
 
 
 async def status(plane: ControlPlane, on: Passes, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Of the endpoint `smollm2`, by the kubectl of this control plane; passes go on meanwhile."""
-    path = f"{program('kubectl').parent}:{os.environ['PATH']}"
+    """Of the endpoint `smollm2`, as a plugin of this control plane's kubectl, which it asks; passes go on meanwhile."""
+    path = f"{PLUGIN}:{program('kubectl').parent}:{os.environ['PATH']}"
     command = [
-        str(CLI),
+        str(program("kubectl")),
+        "sglang",
         "status",
         "smollm2",
         f"--kubeconfig={plane.kubeconfig}",

@@ -26,6 +26,9 @@ LONG_TOKENS = 1000  # of one that is to live through whatever happens
 WITNESS_TOKENS = 30_000  # ten minutes at least, of a model that is slowed down; half of what fits into the tiny one
 SILENT_SECONDS = 120.0  # without a byte: lost
 THINK_SECONDS = 0.5  # between two requests: the node has two cores, and the next revision loads on them
+CONNECT_SECONDS = 10
+BEAT_SECONDS = 0.25
+STILL_SECONDS = 1.0  # without a beat: this process, or the machine, stood still
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Load:
         self._url = f"{url}/v1/chat/completions"
         self._headers = headers
         self._stopping = False
+        self._stood_still: list[tuple[float, float]] = []  # until when, and for how long
         self.count = Count()
 
     async def run(self, kept: int, fresh: int, long: int, long_tokens: int) -> Count:
@@ -82,8 +86,20 @@ class Load:
         clients += [self._client(f"fresh-{number}", TOKENS) for number in range(fresh)]
         clients += [self._client(f"long-{number}", long_tokens) for number in range(long)]
         self.count.clients = len(clients)
+        beating = asyncio.ensure_future(self._beat())
         await asyncio.gather(*clients, self._listen())
+        beating.cancel()
         return self.count
+
+    async def _beat(self) -> None:
+        """Notice when this process stands still, as when the whole machine does: then its own timers run out."""
+        last = time.time()
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            now = time.time()
+            if now - last > STILL_SECONDS:
+                self._stood_still.append((now, now - last))
+            last = now
 
     async def _listen(self) -> None:
         """To standard input until it closes: each line is about a witness."""
@@ -122,8 +138,13 @@ class Load:
         self.count.requests += 1
         self.count.longest_seconds = max(self.count.longest_seconds, time.time() - began)
         if lost:
-            self.count.lost.append(Lost(time.time(), client, lost))
+            self.count.lost.append(Lost(time.time(), client, f"{lost}{self._excuse(began)}"))
         return lost
+
+    def _excuse(self, began: float) -> str:
+        """It counts as lost all the same; but whoever looks for the reason shall not look at the server."""
+        longest = max((seconds for until, seconds in self._stood_still if until >= began), default=0.0)
+        return f"; this client itself stood still for {longest:.1f} s meanwhile" if longest else ""
 
     async def _ask(self, session: aiohttp.ClientSession, text: str, tokens: int) -> str:
         """What went wrong, "" if nothing: 200, a finish_reason, and [DONE]."""
@@ -167,7 +188,7 @@ class Load:
 
     def _session(self, *, keep: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(force_close=not keep)
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENT_SECONDS, sock_connect=10)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENT_SECONDS, sock_connect=CONNECT_SECONDS)
         return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
 
 

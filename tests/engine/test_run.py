@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import yaml
@@ -126,6 +127,23 @@ def test_two_replicas_serve_until_ctrl_c(tiny_model: Path, tmp_path: Path) -> No
         assert command.interrupt() == 130
     with socket.create_server(("127.0.0.1", port)):
         pass  # the port is free again
+
+
+@pytest.mark.long
+def test_two_endpoints_serve_at_once_each_on_its_port(tiny_model: Path, tmp_path: Path) -> None:
+    ports = {name: free_port() for name in ("one", "other")}
+    files = [argument for name in ports for argument in ("-f", write(tmp_path / name, endpoint(tiny_model, name)))]
+    given = [argument for name, port in ports.items() for argument in ("--port", f"{name}={port}")]
+    with started(*files, *given) as command:
+        for name in ports:
+            command.wait_for(f"{name}: ready    http://")
+        served = {name: [one["id"] for one in get(port, "/v1/models").json()["data"]] for name, port in ports.items()}
+        assert served == {name: [name] for name in ports}
+        assert command.interrupt() == 130
+
+
+def get(port: int, path: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60).raise_for_status()
 
 
 def status_of(curl: str) -> str:

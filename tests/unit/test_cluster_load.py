@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -127,3 +128,27 @@ def test_nobody_who_listens_is_a_loss() -> None:
 
     (lost,) = asyncio.run(main()).lost
     assert "Cannot connect" in lost.what
+
+
+@pytest.mark.parametrize("still", [0.0, 0.3])
+def test_a_client_that_stood_still_says_so(monkeypatch: pytest.MonkeyPatch, still: float) -> None:
+    """As when the whole machine does: its timers run out, and the server is not to blame."""
+    monkeypatch.setattr(loading, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(loading, "STILL_SECONDS", 0.2)
+
+    async def main() -> Count:
+        load = Load("http://127.0.0.1:1", {})
+        beating = asyncio.ensure_future(load._beat())
+
+        async def request() -> str:
+            await asyncio.sleep(0.05)
+            time.sleep(still)  # noqa: ASYNC251 - the whole process
+            await asyncio.sleep(0.05)
+            return "lost"
+
+        await load._count("client", request())
+        beating.cancel()
+        return load.count
+
+    (lost,) = asyncio.run(main()).lost
+    assert lost.what == ("lost; this client itself stood still for 0.3 s meanwhile" if still else "lost")

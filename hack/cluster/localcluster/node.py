@@ -76,6 +76,11 @@ class Node:
         """How to call containerd's client on it."""
         return *self._entering(), "ctr", f"--address={SOCKET}", "--namespace=k8s.io"
 
+    def inside(self, *command: str) -> Sequence[str]:
+        """How to call a command in its namespaces, which ends with whoever called it."""
+        entered = ("--net", "--mount", "--pid", "--", "setpriv", "--pdeathsig", "KILL", "--")
+        return "nsenter", f"--target={self._first_process()}", *entered, *command
+
     @property
     def _network(self) -> Network:
         return self._files.network

@@ -29,6 +29,7 @@ MODULES: Final = Path(__file__).resolve().parents[1] / "tools"
 KUBERNETES: Final = "kubernetes"
 KUBERAY: Final = "kuberay"
 COREDNS: Final = "coredns"
+KUBE_ROUTER: Final = "kuberouter"
 
 # Program -> (folder of the go.mod that pins it, package). KubeRay does not compile with the client-go of the newest
 # Kubernetes, so each go.mod keeps the dependencies that its programs were released with.
@@ -42,6 +43,7 @@ PROGRAMS: Final = {
     "kube-proxy": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy"),
     "ray-operator": (KUBERAY, "github.com/ray-project/kuberay/ray-operator"),
     "coredns": (COREDNS, "./coredns"),
+    "kube-router": (KUBE_ROUTER, "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
 }
 # CRDs that come with modules: the name under which we keep them -> (folder, module, path in the module).
 CRDS: Final = {

@@ -1,0 +1,123 @@
+"""Whom an endpoint's pods hear on a network that keeps to its NetworkPolicy, and that these are enough to serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from cluster.actors import Operator, User, somebody, wait_until
+from cluster.endpoints import tiny_endpoint
+from localcluster.cluster import LocalCluster
+from localcluster.images import operator_name
+from localcluster.policies import enforced
+
+API, DASHBOARD, STATE = 8000, 8265, 6379  # Ray's job API is behind the dashboard's port, its state behind the other
+METRICS = 8080, 8081, 9101
+PORTS = {API, DASHBOARD, STATE, *METRICS}
+HEARD: dict[str, tuple[dict[str, str], set[int]]] = {
+    "stranger": ({"app": "stranger"}, {API}),
+    "prometheus": ({"app.kubernetes.io/name": "prometheus"}, {API, *METRICS}),
+    "kuberay": ({"app.kubernetes.io/name": "kuberay-operator"}, {API, DASHBOARD}),
+}
+LOOK = """
+import json, socket, sys
+heard = []
+for port in sys.argv[2:]:
+    try:
+        socket.create_connection((sys.argv[1], int(port)), 3).close()
+    except OSError:
+        continue
+    heard.append(int(port))
+print(json.dumps(heard))
+"""
+BODY = {"model": "any", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def others(cluster: LocalCluster) -> Iterator[User]:
+    """Whoever runs pods in another namespace."""
+    with somebody(cluster, "others") as user:
+        user.run("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods()}))
+        user.run("wait", "--for=condition=Ready", "pods", "--all", "--timeout=300s")
+        yield user
+        user.run("delete", "pods", "--all", "--grace-period=0", "--force")
+
+
+@pytest.fixture(scope="module")
+def endpoint(cluster: LocalCluster, operator: Operator, others: User) -> Iterator[User]:
+    """An endpoint that was made, and became ready, on such a network."""
+    with enforced(cluster), somebody(cluster, "policy") as user:
+        user.run("create", "--filename=-", stdin=json.dumps(this_machine(cluster.host)))
+        user.apply(measured(tiny_endpoint()))
+        user.wait_for("Ready", "True", seconds=900)
+        yield user
+
+
+def test_it_answers(endpoint: User) -> None:
+    answer = httpx.post(f"{endpoint.url()}/v1/chat/completions", json=BODY, timeout=120)
+    assert answer.status_code == httpx.codes.OK, answer.text
+
+
+@pytest.mark.parametrize("kind", ["head", "worker"])
+def test_others_are_heard_on_their_ports_alone(endpoint: User, others: User, kind: str) -> None:
+    of = {one: endpoint.pods(f"ray.io/node-type={one}")[0] for one in ("head", "worker")}
+    address = of[kind]["status"]["podIP"]
+    peer = of["worker" if kind == "head" else "head"]["metadata"]["name"]
+    listening = looked(endpoint, peer, address)
+    assert listening >= ({API, DASHBOARD, STATE, METRICS[0]} if kind == "head" else {API, *METRICS})
+    for name, (_, allowed) in HEARD.items():
+        assert looked(others, name, address) == listening & allowed, name
+
+
+def test_a_second_policy_opens_them(endpoint: User, others: User) -> None:
+    """Or the test before this one would not show what closes the ports."""
+    head = endpoint.pods("ray.io/node-type=head")[0]["status"]["podIP"]
+    endpoint.run("create", "--filename=-", stdin=json.dumps(policy("open", [{}])))
+    wait_until(lambda: DASHBOARD in looked(others, "stranger", head), 60, "a second policy to open the ports")
+    endpoint.run("delete", "networkpolicy", "open")
+    wait_until(lambda: looked(others, "stranger", head) == {API}, 60, "them to be closed again")
+
+
+def measured(endpoint: Object) -> Object:
+    """The endpoint with SGLang's own metrics, which have a port."""
+    endpoint["spec"]["engine"]["args"] = {"enable_metrics": True}
+    return endpoint
+
+
+def looked(user: User, pod: str, address: str) -> set[int]:
+    """The ports at which `address` hears that pod."""
+    return set(json.loads(user.run("exec", pod, "--", "python", "-c", LOOK, address, *map(str, sorted(PORTS)))))
+
+
+def pods() -> list[Object]:
+    """One for each name in HEARD, which waits for `kubectl exec`."""
+    waits = {"name": "waits", "image": operator_name(), "command": ["python", "-c", "import time; time.sleep(86400)"]}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [{**waits, "imagePullPolicy": "IfNotPresent"}]},
+        }
+        for name, (labels, _) in HEARD.items()
+    ]
+
+
+def this_machine(host: str) -> Object:
+    """KubeRay is a process of this machine here, and a pod elsewhere. The operator is, too, and needs the API alone."""
+    return policy("kuberay", [{"from": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"port": DASHBOARD}]}])
+
+
+def policy(name: str, ingress: list[Object]) -> Object:
+    """For all pods of the namespace."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress},
+    }
