@@ -165,15 +165,14 @@ class Engine:
     @property
     def _ranks(self) -> int:
         """That have requests of their own: copies of the model, or groups of its attention."""
-        args = self._engine.server_args
-        return int(args.dp_size * args.attn_dp_size)
+        return int(self._manager.elastic_worker_count)
 
     @property
     def last_heard(self) -> float:
-        """When its processes last sent anything, in seconds of `time.time`: of several data-parallel ranks, which do
-        not wait for one another, the one that has been silent for the longest."""
+        """When its processes last sent anything, in seconds of `time.time`: of several copies, which do not wait for
+        one another, the one that has been silent for the longest. Groups of the attention go step by step together."""
         heard = float(self._manager.last_receive_tstamp)
-        return min(heard, *self._ranks_heard()) if self._ranks > 1 else heard
+        return min(heard, *self._ranks_heard()) if self._engine.server_args.dp_size > 1 else heard
 
     def _ranks_heard(self) -> Sequence[float]:
         """Each rank's scheduler notes its load, and when it did, while it works. 0 is one that cannot: not counted."""

@@ -1,9 +1,13 @@
-"""Whom an endpoint's pods hear on a network that keeps to its NetworkPolicy, and that these are enough to serve."""
+"""Whom an endpoint's pods hear on a network that keeps to its NetworkPolicy, and that these are enough to serve.
+
+KubeRay is a process outside of the cluster here, which a policy of this test lets in; the rule of ours is tried by a
+pod that is labelled as KubeRay's.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -22,6 +26,7 @@ HEARD: dict[str, tuple[dict[str, str], set[int]]] = {
     "prometheus": ({"app.kubernetes.io/name": "prometheus"}, {API, *METRICS}),
     "kuberay": ({"app.kubernetes.io/name": "kuberay-operator"}, {API, DASHBOARD}),
 }
+NEIGHBOUR = "neighbour"  # in the namespace of the endpoint, and none of its pods
 LOOK = """
 import json, socket, sys
 heard = []
@@ -42,8 +47,7 @@ Object = dict[str, Any]
 def others(cluster: LocalCluster) -> Iterator[User]:
     """Whoever runs pods in another namespace."""
     with somebody(cluster, "others") as user:
-        user.run("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods()}))
-        user.run("wait", "--for=condition=Ready", "pods", "--all", "--timeout=300s")
+        start(user, {name: labels for name, (labels, _) in HEARD.items()})
         yield user
         user.run("delete", "pods", "--all", "--grace-period=0", "--force")
 
@@ -53,9 +57,11 @@ def endpoint(cluster: LocalCluster, operator: Operator, others: User) -> Iterato
     """An endpoint that was made, and became ready, on such a network."""
     with enforced(cluster), somebody(cluster, "policy") as user:
         user.run("create", "--filename=-", stdin=json.dumps(this_machine(cluster.host)))
+        start(user, {NEIGHBOUR: {"app": NEIGHBOUR}})
         user.apply(measured(tiny_endpoint()))
         user.wait_for("Ready", "True", seconds=900)
         yield user
+        user.run("delete", "pod", NEIGHBOUR, "--grace-period=0", "--force")
 
 
 def test_it_answers(endpoint: User) -> None:
@@ -72,6 +78,7 @@ def test_others_are_heard_on_their_ports_alone(endpoint: User, others: User, kin
     assert listening >= ({API, DASHBOARD, STATE, METRICS[0]} if kind == "head" else {API, *METRICS})
     for name, (_, allowed) in HEARD.items():
         assert looked(others, name, address) == listening & allowed, name
+    assert looked(endpoint, NEIGHBOUR, address) == {API}
 
 
 def test_a_second_policy_opens_them(endpoint: User, others: User) -> None:
@@ -94,22 +101,24 @@ def looked(user: User, pod: str, address: str) -> set[int]:
     return set(json.loads(user.run("exec", pod, "--", "python", "-c", LOOK, address, *map(str, sorted(PORTS)))))
 
 
-def pods() -> list[Object]:
-    """One for each name in HEARD, which waits for `kubectl exec`."""
+def start(user: User, pods: Mapping[str, Mapping[str, str]]) -> None:
+    """One for each name, with these labels, which waits for `kubectl exec`."""
     waits = {"name": "waits", "image": operator_name(), "command": ["python", "-c", "import time; time.sleep(86400)"]}
-    return [
+    items = [
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "labels": labels},
             "spec": {"containers": [{**waits, "imagePullPolicy": "IfNotPresent"}]},
         }
-        for name, (labels, _) in HEARD.items()
+        for name, labels in pods.items()
     ]
+    user.run("create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    user.run("wait", "--for=condition=Ready", "pods", *pods, "--timeout=300s")
 
 
 def this_machine(host: str) -> Object:
-    """KubeRay is a process of this machine here, and a pod elsewhere. The operator is, too, and needs the API alone."""
+    """Where KubeRay is. The operator is there, too, and needs the API alone."""
     return policy("kuberay", [{"from": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"port": DASHBOARD}]}])
 
 

@@ -97,7 +97,14 @@ def manager() -> Iterator[str]:
     cls = tokenizer_manager.TokenizerManager
     yield from missing("TokenizerManager", {"generate_request", "freeze_gc"}, dir(cls))
     yield from missing("TokenizerManager.generate_request", {"obj", "request"}, parameters(cls.generate_request))
-    attributes = ("rid_to_state", "last_receive_tstamp", "server_status", "is_pause", "served_model_name")
+    attributes = (
+        "rid_to_state",
+        "last_receive_tstamp",
+        "server_status",
+        "is_pause",
+        "served_model_name",
+        "elastic_worker_count",
+    )
     yield from texts("TokenizerManager", inspect.getsource(cls), *(f"self.{name}" for name in attributes))
     update = inspect.getsource(cls.update_weights_from_disk)
     yield from texts("TokenizerManager.update_weights_from_disk", update, "self.model_update_lock.writer_lock")
@@ -108,7 +115,7 @@ def manager() -> Iterator[str]:
     for kind in (io_struct.GenerateReqInput, io_struct.EmbeddingReqInput):
         yield from missing(kind.__name__, needed, fields(kind))
     yield from missing("GenerateReqInput", {"routed_dp_rank"}, fields(io_struct.GenerateReqInput))
-    yield from missing("ServerArgs", {"dp_size", "attn_dp_size"}, fields(ServerArgs))
+    yield from missing("ServerArgs", {"dp_size"}, fields(ServerArgs))
     yield from texts("TokenizerManager", inspect.getsource(cls), "self.load_snapshot_reader =")
     yield from missing("LoadSnapshot", {"timestamp"}, fields(load_snapshot.LoadSnapshot))
     yield from missing("ShmLoadSnapshotReader", {"read_all"}, dir(load_snapshot.ShmLoadSnapshotReader))

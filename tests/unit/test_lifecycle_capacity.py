@@ -87,6 +87,13 @@ def test_whatever_the_time_out_pods_have_a_minute_to_get_their_nodes(serving: st
     assert wait.at == HELD_SECONDS
 
 
+def test_the_time_counts_from_when_it_has_some_of_its_nodes() -> None:
+    """All its pods have waited for long; the first node comes, and the next one a little later."""
+    late = replace(HALF, half_placed_since=10 * TIMEOUT)
+    assert FreeAccelerators not in actions(late, 11 * TIMEOUT - 1)
+    assert FreeAccelerators in actions(late, 11 * TIMEOUT)
+
+
 def test_then_it_tries_again() -> None:
     freed = replace(HALF, released=True, half_placed_since=None, unschedulable=None, worker_pods=0)
     assert Retire in actions(freed, TIMEOUT)

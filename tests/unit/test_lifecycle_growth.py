@@ -67,6 +67,9 @@ def test_whatever_the_time_out_it_holds_them_for_a_minute() -> None:
     hasty = replace(WANTED, policy=replace(WANTED.policy, capacity_timeout=0))
     assert not planned(GROWS, 99 + HELD_SECONDS, hasty)
     assert planned(GROWS, 100 + HELD_SECONDS, hasty)
+    lost = replace(GROWS, half_placed_since=-10_000.0)  # the other one's node, just now
+    assert not planned(lost, 49 + HELD_SECONDS, hasty)
+    assert planned(lost, 50 + HELD_SECONDS, hasty)
 
 
 def test_it_is_so_too_where_the_number_follows_the_requests() -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 from localcluster import tools
 from localcluster.cluster import LocalCluster
-from localcluster.missing import require
+from localcluster.kubectl import until
+from localcluster.missing import Missing, require
 from localcluster.node import Node
 from localcluster.processes import Process
 from localcluster.shell import Broken, run
@@ -21,19 +22,22 @@ NAME: Final = "kube-router"
 REMEDY: Final = "run `make cluster-tools` as root on Debian or Ubuntu"
 PARTS: Final = ("--run-firewall", "--run-router=false", "--run-service-proxy=false", "--health-port=0")
 CHAIN: Final = "KUBE-ROUTER-FORWARD"
-BRIDGED: Final = "/proc/sys/net/bridge/bridge-nf-call-iptables"  # or what pods of one node say to another passes unseen
+OURS: Final = "KUBE-(ROUTER|POD-FW|NWPLCY)"
+BRIDGED: Final = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 SECONDS: Final = 60.0
-# Its own `--cleanup-config` (2.1) leaves the rules.
+# Its own `--cleanup-config` (2.1) leaves the rules. Sets go after the rules that use them.
 TAKE_BACK: Final = f"""
-iptables-save -t filter | grep -v -E 'KUBE-(ROUTER|POD-FW|NWPLCY)' | iptables-restore
+iptables-save -t filter > /run/rules
+grep -v -E '{OURS}' /run/rules | iptables-restore --wait
 ipset destroy
-echo 0 > {BRIDGED}
+! iptables-save -t filter | grep -q -E '{OURS}'
 """
 
 
 @contextmanager
 def enforced(cluster: LocalCluster) -> Iterator[None]:
-    """While the body runs, pods hear only whom the NetworkPolicies that choose them let through, and their own node."""
+    """While the body runs, pods hear only whom the NetworkPolicies that choose them let through, and their own node.
+    Raises Missing if this machine cannot."""
     require(["iptables", "ipset"], REMEDY)
     tools.build([NAME])
     with ExitStack() as stack:
@@ -44,23 +48,32 @@ def enforced(cluster: LocalCluster) -> Iterator[None]:
 
 @contextmanager
 def _firewall(cluster: LocalCluster, node: Node) -> Iterator[None]:
+    _require_bridged(node)
     plane = cluster.control_plane
     command = [str(tools.program(NAME)), f"--kubeconfig={plane.kubeconfig}", f"--hostname-override={node.name}"]
     command += [f"--service-cluster-ip-range={plane.setting.services}", *PARTS]
     process = Process(f"{NAME}-{node.name}", node.inside(*command), plane.directory)
-    run(*node.inside("sh", "-c", f"echo 1 > {BRIDGED}"))
     try:
         process.start()
-        process.wait_for(lambda: _filters(node), SECONDS)
+        process.wait_for(lambda: _succeeds(node, f"iptables --wait --list-rules {CHAIN}"), SECONDS)
         yield
     finally:
         process.stop()
-        run(*node.inside("sh", "-e", "-c", TAKE_BACK))
+        # A program that it has started may still write.
+        until(lambda: _succeeds(node, TAKE_BACK), SECONDS, f"the rules of {NAME} to go from {node.name}")
 
 
-def _filters(node: Node) -> bool:
+def _require_bridged(node: Node) -> None:
+    """The kernel shows its filter what goes from pod to pod over a node's bridge, as a new network namespace has it."""
+    if not _succeeds(node, f"grep -q 1 {BRIDGED}"):
+        raise Missing(
+            f"packets of bridges are not filtered on {node.name}: run `modprobe br_netfilter`, start it again"
+        )
+
+
+def _succeeds(node: Node, script: str) -> bool:
     try:
-        run(*node.inside("iptables", "--wait", "--list-rules", CHAIN))
+        run(*node.inside("sh", "-e", "-c", script))
     except Broken:
         return False
     return True

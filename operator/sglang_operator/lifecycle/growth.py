@@ -34,7 +34,7 @@ def has_half_only(scene: Scene, revision: Revision) -> bool:
 
 def _holds_half_for_long(scene: Scene, revision: Revision) -> bool:
     """Another number that somebody has just written is tried first."""
-    at = gives_back_at(scene, revision)
+    at = gives_back_at(scene, revision) if revision.name == scene.serving.name else None
     is_over = at is not None and scene.now >= at
     return is_over and scene.may_delete and scene.wanted.settings == revision.live.settings
 
@@ -42,9 +42,9 @@ def _holds_half_for_long(scene: Scene, revision: Revision) -> bool:
 def gives_back_at(scene: Scene, revision: Revision) -> float | None:
     """When the nodes of half a replica have been held in vain for long enough; None where none are."""
     half, waiting = revision.live.half_placed_since, revision.live.unschedulable
-    if half is None or waiting is None or not revision.present or revision.name != scene.serving.name:
+    if half is None or waiting is None or not revision.present:
         return None
-    return max(half + HELD_SECONDS, max(half, waiting.since) + scene.policy.capacity_timeout)
+    return max(half, waiting.since) + max(scene.policy.capacity_timeout, HELD_SECONDS)
 
 
 def held_to(scene: Scene, revision: Revision) -> TakenBack | None:

@@ -150,7 +150,7 @@ def _given_back(scene: Scene, revision: Revision) -> Cause | None:
     held = max(scene.policy.capacity_timeout, HELD_SECONDS)
     message = (
         f"{revision.name} is held to {taken.replicas} of {scene.wanted.replicas.greatest} replicas: one more had nodes "
-        f"for some of its pods only, for {held:.0f} s (spec.upgrade.capacityTimeoutSeconds), "
+        f"for some of its pods only, for {held:.0f} s (spec.upgrade.capacityTimeoutSeconds, a minute at least), "
         "and gave them back; free or add nodes, or ask for fewer replicas; another number is tried at once"
     )
     return Reason.NO_CAPACITY, message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sglang_operator.lifecycle.failing import can_fall_back, counts_from, gives_up_at
-from sglang_operator.lifecycle.growth import HELD_SECONDS, gives_back_at, tries_again_at
+from sglang_operator.lifecycle.growth import gives_back_at, tries_again_at
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
 from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, drains_since, is_missed
@@ -39,8 +39,6 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
     aim = scene.aim.live
     if aim.unschedulable:
         yield WaitUntil(aim.unschedulable.since + scene.policy.capacity_timeout, "capacityTimeoutSeconds")
-        if aim.half_placed_since is not None:
-            yield WaitUntil(aim.half_placed_since + HELD_SECONDS, "the least time that half a replica has its nodes")
         if (gives_up := gives_up_at(scene, scene.aim)) is not None:
             yield WaitUntil(gives_up, "capacityTimeoutSeconds, after room was made")
     elif aim.progress and scene.aim.name != scene.selected.name and can_fall_back(scene):
@@ -48,8 +46,9 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
 
 
 def _growth_timers(scene: Scene) -> Iterator[WaitUntil]:
-    if (at := gives_back_at(scene, scene.serving)) is not None:
-        yield WaitUntil(at, "capacityTimeoutSeconds of half a replica")
+    for revision in (scene.aim, scene.serving):
+        if (at := gives_back_at(scene, revision)) is not None:
+            yield WaitUntil(at, "capacityTimeoutSeconds of half a replica")
     if (again := tries_again_at(scene, scene.serving)) is not None:
         yield WaitUntil(again, "another try of a replica that gave its nodes back")
 
