@@ -17,6 +17,8 @@ TINY = "test/tiny-qwen2"
 DRAIN_SECONDS = 300  # streams get their time
 ADMIN = {"name": "admin", "key": "key"}
 ADMIN_KEY = "admin-key-of-these-tests"
+CHAT = {"model": "any", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+GREEDY = {"model": "any", "prompt": "License", "max_tokens": 8, "temperature": 0, "ignore_eos": True}  # always the same
 
 
 def tiny_endpoint() -> dict[str, Any]:

@@ -10,13 +10,12 @@ import httpx
 import pytest
 from bucket import BUCKET, bucket_with
 from cluster.actors import Operator, User, load, somebody
-from cluster.endpoints import TINY, administered, tiny_endpoint
+from cluster.endpoints import GREEDY, TINY, administered, tiny_endpoint
 from localcluster.cluster import LocalCluster
 
 from sglang_operator.render.names import OBJECTS_DIR
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-BODY = {"model": "any", "prompt": "License", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
@@ -49,7 +48,7 @@ def endpoint() -> dict[str, Any]:
 
 
 def test_the_pods_fetch_it(serving: User) -> None:
-    reply = httpx.post(f"{serving.url()}/v1/completions", json=BODY, timeout=120)
+    reply = httpx.post(f"{serving.url()}/v1/completions", json=GREEDY, timeout=120)
     assert reply.status_code == 200, reply.text
     assert reply.json()["usage"]["completion_tokens"] == 8
     (worker,) = serving.workers()

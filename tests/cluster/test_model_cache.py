@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 from cluster.actors import Operator, User, load, somebody, wait_until
-from cluster.endpoints import TINY, administered, tiny_endpoint
+from cluster.endpoints import GREEDY, TINY, administered, tiny_endpoint
 from engine.hub_server import REPOSITORY, Hub, running, slow
 from localcluster.cluster import LocalCluster
 
@@ -19,7 +19,6 @@ FIRST, SECOND = "1" * 40, "2" * 40
 WEIGHTS = "model.safetensors"
 PIECES, PIECE_SECONDS = 16, 2.0  # of a download that is seen in status
 VOLUME = "models"
-BODY = {"model": "any", "prompt": "License", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
@@ -94,7 +93,7 @@ def test_a_new_pod_takes_it_from_the_volume_though_the_branch_has_moved(loading:
     wait_until(lambda: loading.status["readyReplicas"] == 2, 300, lambda: json.dumps(loading.status, indent=1))
     assert hub.count("GET", WEIGHTS) == 1
     assert loading.status["serving"]["modelCommit"] == FIRST
-    reply = httpx.post(f"{loading.url()}/v1/completions", json=BODY, timeout=120)
+    reply = httpx.post(f"{loading.url()}/v1/completions", json=GREEDY, timeout=120)
     assert reply.status_code == 200, reply.text
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from cluster.actors import Operator, User, somebody, wait_until
-from cluster.endpoints import tiny_endpoint
+from cluster.endpoints import CHAT, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.images import operator_name
 from localcluster.policies import enforced
@@ -38,7 +38,6 @@ for port in sys.argv[2:]:
     heard.append(int(port))
 print(json.dumps(heard))
 """
-BODY = {"model": "any", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
 Object = dict[str, Any]
 
@@ -65,7 +64,7 @@ def endpoint(cluster: LocalCluster, operator: Operator, others: User) -> Iterato
 
 
 def test_it_answers(endpoint: User) -> None:
-    answer = httpx.post(f"{endpoint.url()}/v1/chat/completions", json=BODY, timeout=120)
+    answer = httpx.post(f"{endpoint.url()}/v1/chat/completions", json=CHAT, timeout=120)
     assert answer.status_code == httpx.codes.OK, answer.text
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from cluster.actors import Operator, User, load, wait_until
-from cluster.endpoints import put_tiny_model, tiny_endpoint
+from cluster.endpoints import CHAT, put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 
 SCALING = {
@@ -23,7 +23,6 @@ SCALING = {
     "idleSecondsBeforeZero": 15,
     "holdSeconds": 600,
 }
-BODY = {"model": "any", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
 
 
@@ -48,7 +47,7 @@ def test_requests_wake_it_and_more_of_them_add_a_replica(autoscaled: User) -> No
     assert autoscaled.condition("Ready")["reason"] == "ScaledToZero"
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(httpx.post, f"{autoscaled.url()}/v1/chat/completions", json=BODY, timeout=600)
+        asked = pool.submit(httpx.post, f"{autoscaled.url()}/v1/chat/completions", json=CHAT, timeout=600)
         autoscaled.wait_for("Ready", "True", "WakingUp", 120)
         answer = asked.result()
     assert answer.status_code == 200, answer.text

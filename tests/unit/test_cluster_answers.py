@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from unit.web_apps import listening
 
 from sglang_operator.cluster import probe as probing
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
@@ -28,15 +29,12 @@ def asked(handler: Handler, question: Question) -> Any:
     async def main() -> Any:
         app = web.Application()
         app.router.add_get("/{any:.*}", handler)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        prober = Prober(runner.addresses[0][1])
-        try:
-            return await question(prober)
-        finally:
-            await prober.close()
-            await runner.cleanup()
+        async with listening(app) as port:
+            prober = Prober(port)
+            try:
+                return await question(prober)
+            finally:
+                await prober.close()
 
     return asyncio.run(main())
 

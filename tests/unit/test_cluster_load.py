@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from cluster import load as loading
 from cluster.load import Count, Load
+from unit.web_apps import listening
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 DONE: Final = b"data: [DONE]\n\n"
@@ -78,16 +79,11 @@ def counted(*answers: Answer, keep: bool = False) -> Count:
     async def main() -> Count:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", next_answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        load = Load(f"http://127.0.0.1:{runner.addresses[0][1]}", {})
-        try:
+        async with listening(app) as port:
+            load = Load(f"http://127.0.0.1:{port}", {})
             async with load._session(keep=keep) as session:
                 for number in range(len(answers)):
                     await load._count(f"client {number}", load._ask(session, "hello", 2))
-        finally:
-            await runner.cleanup()
         return load.count
 
     return asyncio.run(main())

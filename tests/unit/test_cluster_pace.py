@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from unit.api_objects import endpoint
+from unit.web_apps import listening
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.cluster import probe as probing
@@ -150,15 +151,11 @@ def test_a_front_is_not_asked_for_longer_than_its_turn(
     async def main() -> None:
         app = web.Application()
         app.router.add_get("/-/replica", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        prober = Prober(runner.addresses[0][1])
-        found = await prober.ask(["127.0.0.1", "127.0.0.1"], generate=True)
-        assert len(found.reports) == 1
-        await prober.close()
-        await runner.cleanup()
+        async with listening(app) as port:
+            prober = Prober(port)
+            found = await prober.ask(["127.0.0.1", "127.0.0.1"], generate=True)
+            assert len(found.reports) == 1
+            await prober.close()
 
     asyncio.run(main())
     assert len(times) == 2 * asked

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from localcluster import tools
-from localcluster.cluster import LocalCluster
+from localcluster.cluster import REMEDY, LocalCluster
 from localcluster.kubectl import until
 from localcluster.missing import Missing, require
 from localcluster.node import Node
@@ -19,7 +19,6 @@ from localcluster.processes import Process
 from localcluster.shell import Broken, run
 
 NAME: Final = "kube-router"
-REMEDY: Final = "run `make cluster-tools` as root on Debian or Ubuntu"
 PARTS: Final = ("--run-firewall", "--run-router=false", "--run-service-proxy=false", "--health-port=0")
 CHAIN: Final = "KUBE-ROUTER-FORWARD"
 OURS: Final = "KUBE-(ROUTER|POD-FW|NWPLCY)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -138,12 +139,10 @@ class Session:
             raise Skipped("SGLang has no LoRA on a CPU")
         if self._options.model:
             raise Skipped("there are adapters of the random model only: run it without --model")
-        directory = adapters_of(Path(self._subject.model.removeprefix("file://")))
+        directory = adapters_of(self._random_model)
         found = {name: directory / name for name in ADAPTERS}
-        endpoint = self._start(replace(self._subject, adapters=found), "adapters.log")
-        with ended(endpoint):
-            self._wait_ready(endpoint)
-            return checks.adapters(Client(endpoint.url), ADAPTERS)
+        with self._serving(replace(self._subject, adapters=found), "adapters.log") as client:
+            return checks.adapters(client, ADAPTERS)
 
     @property
     def _ranks(self) -> int:
@@ -165,8 +164,7 @@ class Session:
         self._require_ranks()
         if self._options.model:
             raise Skipped("not every model has experts: run it without --model")
-        path = experts_of(Path(self._subject.model.removeprefix("file://")))
-        subject = replace(self._subject, model=f"file://{path}")
+        subject = replace(self._subject, model=f"file://{experts_of(self._random_model)}")
         self._expert_tokens = self._expert_tokens or self._said_by_one(subject)
         wanted = ParallelArgs(self._ranks, **axes)
         return self._as_one_rank(subject, self._expert_tokens, wanted, f"{'-'.join(axes)}-parallel.log")
@@ -176,16 +174,25 @@ class Session:
             raise Skipped(f"this machine has {len(self._machine.accelerators) or 'no'} accelerator")
 
     def _said_by_one(self, subject: config.Subject) -> list[int]:
-        endpoint = self._start(subject, "experts.log")
-        with ended(endpoint):
-            self._wait_ready(endpoint)
-            return checks.greedy_tokens(Client(endpoint.url))
+        with self._serving(subject, "experts.log") as client:
+            return checks.greedy_tokens(client)
 
     def _as_one_rank(self, subject: config.Subject, said: list[int], wanted: ParallelArgs, log: str) -> str:
-        endpoint = self._start(replace(subject, parallel=wanted), log)
+        with self._serving(replace(subject, parallel=wanted), log) as client:
+            return checks.parallel(client, wanted, said)
+
+    @contextmanager
+    def _serving(self, subject: config.Subject, log: str) -> Iterator[Client]:
+        """A client of an endpoint that is ready, and ended with the block."""
+        endpoint = self._start(subject, log)
         with ended(endpoint):
             self._wait_ready(endpoint)
-            return checks.parallel(Client(endpoint.url), wanted, said)
+            yield Client(endpoint.url)
+
+    @property
+    def _random_model(self) -> Path:
+        """Its directory, where the program has made one."""
+        return Path(self._subject.model.removeprefix("file://"))
 
 
 def tensor_ranks(accelerators: int) -> int:

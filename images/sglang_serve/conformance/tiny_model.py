@@ -36,14 +36,17 @@ CHAT_TEMPLATE = """\
 
 def adapters_of(model: Path) -> Path:
     """Where the adapters of the model in that directory are."""
-    model = model.resolve()
-    return model.with_name(f"{model.name}-adapters")
+    return _beside(model, "adapters")
 
 
 def experts_of(model: Path) -> Path:
     """Where the model with experts is that lies beside the one in that directory."""
+    return _beside(model, "experts")
+
+
+def _beside(model: Path, what: str) -> Path:
     model = model.resolve()
-    return model.with_name(f"{model.name}-experts")
+    return model.with_name(f"{model.name}-{what}")
 
 
 def make(directory: Path, dtype: str) -> None:

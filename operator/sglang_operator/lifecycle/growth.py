@@ -33,10 +33,15 @@ def has_half_only(scene: Scene, revision: Revision) -> bool:
 
 
 def _holds_half_for_long(scene: Scene, revision: Revision) -> bool:
-    """Another number that somebody has just written is tried first."""
-    at = gives_back_at(scene, revision) if revision.name == scene.serving.name else None
-    is_over = at is not None and scene.now >= at
-    return is_over and scene.may_delete and scene.wanted.settings == revision.live.settings
+    """Of what serves. Another number that somebody has just written is tried first."""
+    is_as_asked = scene.wanted.settings == revision.live.settings
+    return revision.name == scene.serving.name and is_as_asked and scene.may_delete and gives_back(scene, revision)
+
+
+def gives_back(scene: Scene, revision: Revision) -> bool:
+    """It has held the nodes of half a replica in vain for long enough."""
+    at = gives_back_at(scene, revision)
+    return at is not None and scene.now >= at
 
 
 def gives_back_at(scene: Scene, revision: Revision) -> float | None:
@@ -44,7 +49,12 @@ def gives_back_at(scene: Scene, revision: Revision) -> float | None:
     half, waiting = revision.live.half_placed_since, revision.live.unschedulable
     if half is None or waiting is None or not revision.present:
         return None
-    return max(half, waiting.since) + max(scene.policy.capacity_timeout, HELD_SECONDS)
+    return max(half, waiting.since) + most_held(scene)
+
+
+def most_held(scene: Scene) -> float:
+    """For how long half a replica holds its nodes, in seconds."""
+    return max(scene.policy.capacity_timeout, HELD_SECONDS)
 
 
 def held_to(scene: Scene, revision: Revision) -> TakenBack | None:

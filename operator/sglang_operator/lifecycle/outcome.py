@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sglang_operator.lifecycle.failing import can_fall_back, is_overdue
-from sglang_operator.lifecycle.growth import HELD_SECONDS, held_to, tries_again_at
+from sglang_operator.lifecycle.growth import held_to, most_held, tries_again_at
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
 from sglang_operator.lifecycle.scene import Scene, answers, needed_replicas
@@ -147,11 +147,10 @@ def _given_back(scene: Scene, revision: Revision) -> Cause | None:
     taken = held_to(scene, revision)
     if taken is None:
         return None
-    held = max(scene.policy.capacity_timeout, HELD_SECONDS)
     message = (
         f"{revision.name} is held to {taken.replicas} of {scene.wanted.replicas.greatest} replicas: one more had nodes "
-        f"for some of its pods only, for {held:.0f} s (spec.upgrade.capacityTimeoutSeconds, a minute at least), "
-        "and gave them back; free or add nodes, or ask for fewer replicas; another number is tried at once"
+        f"for some of its pods only, for {most_held(scene):.0f} s (spec.upgrade.capacityTimeoutSeconds, a minute at "
+        "least), and gave them back; free or add nodes, or ask for fewer replicas; another number is tried at once"
     )
     return Reason.NO_CAPACITY, message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sglang_operator.lifecycle.growth import gives_back_at, has_half_only
+from sglang_operator.lifecycle.growth import gives_back, has_half_only
 from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain, TryRevision
 from sglang_operator.lifecycle.scene import Scene, answers, drains_since, floor_of, is_dead
@@ -61,10 +61,7 @@ def make_room(scene: Scene) -> tuple[Action, ...]:
 
 
 def _gives_all_back(scene: Scene, revision: Revision) -> bool:
-    if revision.name == scene.serving.name:
-        return has_half_only(scene, revision)
-    at = gives_back_at(scene, revision)
-    return at is not None and scene.now >= at
+    return has_half_only(scene, revision) if revision.name == scene.serving.name else gives_back(scene, revision)
 
 
 def is_drained(scene: Scene, revision: Revision) -> bool:
