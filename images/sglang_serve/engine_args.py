@@ -32,11 +32,13 @@ class Place:
     """Number of the node among those of the replica; its HTTP server is on the first."""
     rendezvous: str = ""
     """`host:port` on the first node, where the ranks of several nodes find each other."""
+    nccl_port: int | None = None
+    """Where the ranks of one node do; None: SGLang draws one, and another engine may be faster to bind it."""
 
     def server_args(self) -> dict[str, Any]:
         """SGLang's arguments for it, by field name."""
         among = {"node_rank": self.node, "dist_init_addr": self.rendezvous} if self.rendezvous else {}
-        return {"port": self.port, **among}
+        return {"port": self.port, "nccl_port": self.nccl_port, **among}
 
 
 def engine_args(args: ServeArgs, model_path: Path, place: Place) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Part:
 
     @property
     def rendezvous_port(self) -> int:
-        """Where ranks of other nodes may find those of this one."""
+        """Where ranks find each other, those of other nodes too."""
         return int(self._port.getsockname()[1]) + ports.RENDEZVOUS
 
     def wait(self) -> float:
@@ -101,8 +101,13 @@ class Part:
         with collector.seldom():
             from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
 
-        place = Place(self._port.getsockname()[1], self._node, rendezvous)
+        place = Place(self._port.getsockname()[1], self._node, rendezvous, self._nccl_port)
         return Engine(engine_args(self._args, path, place), self.directory.errors)
+
+    @property
+    def _nccl_port(self) -> int | None:
+        """Data-parallel copies would all bind the same one (SGLang 0.5.23): each has its own drawn."""
+        return self.rendezvous_port if self._args.parallelism.data == 1 else None
 
     def _prepare_process(self) -> None:
         cores, has_compiler = sorted(os.sched_getaffinity(0)), shutil.which("g++") is not None

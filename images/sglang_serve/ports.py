@@ -10,7 +10,7 @@ STEP = 10  # SGLang derives port + 233 to port + 239 for data-parallel attention
 
 
 RENDEZVOUS = 1
-"""Offset of the port where the ranks of several nodes meet. SGLang takes up to seven above it: within the block."""
+"""Offset of the port where ranks meet. Those of several nodes take up to seven above it: within the block."""
 
 
 def claim_port() -> socket.socket:

@@ -127,7 +127,7 @@ def endpoint(release: Release, **spec: Any) -> Json:
 
 
 def apply(release: Release, manifest: Json) -> None:
-    release.plane.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", f"--timeout={SECONDS}s")
+    release.plane.wait_for_crds(CRD)
     release.plane.kubectl.apply([manifest])
 
 

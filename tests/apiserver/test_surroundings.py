@@ -24,7 +24,7 @@ def plane(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     """A cluster without KubeRay. After the other one, which is the one that is built first."""
     with ControlPlane(tmp_path_factory.mktemp("bare"), kuberay=False, crds=False) as plane:
         plane.kubectl("create", f"--filename={OUR_CRDS}")
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        plane.wait_for_crds()
         yield plane
 
 
@@ -73,7 +73,7 @@ def test_kuberay_that_comes_late_is_picked_up(plane: ControlPlane, operator: Ope
     def is_made() -> bool:
         return bool(plane.kubectl.objects("rayservices", f"-n{NAMESPACE}", "-lserve.sglang.io/endpoint=early"))
 
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    plane.wait_for_crds()
     wait_until(is_made, SECONDS, "a RayService of the same process")
     wait_until(lambda: progressing(plane, "early")["reason"] == "StartingRevision", SECONDS, "the condition to go")
 
@@ -87,7 +87,7 @@ def test_a_gateway_api_that_comes_late_is_picked_up(plane: ControlPlane, operato
     assert [line["endpoint"] for line in warnings(operator, "Gateway API: install its CRDs")] == [f"{NAMESPACE}/routed"]
     assert warnings(operator, "helm install kuberay-operator") == []
     plane.kubectl("create", "--validate=false", f"--filename={tools.crds('gateway-api')}")
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    plane.wait_for_crds()
 
     def is_made() -> bool:
         return bool(plane.kubectl.objects("httproutes", f"-n{NAMESPACE}", "-lserve.sglang.io/endpoint=routed"))

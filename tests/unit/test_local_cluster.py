@@ -19,6 +19,12 @@ from waiting import wait_until
 from sglang_operator.render.platform import versions
 
 SECONDS = 20
+SERVES = """
+import json, sys
+from localcluster import machine
+machine.AGAIN_SECONDS = 0
+sys.exit(machine._serve(json.loads(sys.argv[1])))
+"""
 STARTS_ONE = """
 import sys, time
 from pathlib import Path
@@ -108,6 +114,24 @@ def test_nothing_survives_a_killed_parent(tmp_path: Path) -> None:
         wait_until(lambda: child.pid is not None, SECONDS, "the child to run")
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: child.pid is None, SECONDS, "the child to end")
+
+
+def test_a_program_of_a_node_that_ends_is_started_again_and_told_with_its_log(tmp_path: Path) -> None:
+    """A kubelet whose containerd does not answer yet ends once; one that cannot start ends the node."""
+    marks = tmp_path / "marks"
+    scripts = {
+        "flaky": f"test -e {marks} && exec sleep 600; echo not yet; touch {marks}; exit 1",
+        "broken": f"test -e {marks} && echo no room && exit 3; exec sleep 0.05",
+    }
+    shell = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c"]
+    plan = {name: {"command": [*shell, one], "log": f"{tmp_path}/{name}"} for name, one in scripts.items()}
+    environment = {**os.environ, "PYTHONPATH": str(Path(tools.__file__).parents[1])}
+    serving = [sys.executable, "-c", SERVES, json.dumps(plan)]
+    done = subprocess.run(serving, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("flaky has ended with status 256: the end of its log:\n  not yet") == 1
+    assert done.stdout.count("broken has ended") == 5
+    assert "broken has ended with status 768: the end of its log:\n  no room" in done.stdout
 
 
 def test_a_layout_is_written_over_the_one_before(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from localcluster import components, ports, tools
 from localcluster.components import COMPONENTS, Component, Setting
 from localcluster.credentials import USERS
-from localcluster.kubectl import Kubectl, until
+from localcluster.kubectl import Kubectl, Refused, until
 from localcluster.missing import require, require_linux
 from localcluster.processes import Process
 from localcluster.say import say
@@ -135,6 +135,22 @@ class ControlPlane:
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         until(lambda: components.exists(self.setting, account), START_SECONDS, f"the service account of {name}")
 
+    def wait_for_crds(self, *names: str) -> None:
+        """Wait until the API server serves these CRDs, or all that there are."""
+        until(lambda: self._are_established(names), START_SECONDS, "the CRDs to be established")
+
+    def _are_established(self, names: Sequence[str]) -> bool:
+        """`kubectl wait` does the waiting. It fails on a CRD that has no conditions yet (1.36)."""
+        which = ("crd", *(names or ["--all"]))
+        waiting = ("wait", "--for=condition=Established", *which, f"--timeout={START_SECONDS:.0f}s")
+        try:
+            self.kubectl(*waiting, seconds=2 * START_SECONDS)
+        except Refused as refused:
+            if "accessor error" not in str(refused):
+                raise
+            return False
+        return True
+
     def kubeconfig_of(self, namespace: str, account: str, seconds: int = 86400) -> Path:
         """A kubeconfig with the rights of a service account, and its name in the audit log."""
         token = self.kubectl("create", "token", account, f"--namespace={namespace}", f"--duration={seconds}s").strip()
@@ -180,8 +196,7 @@ class ControlPlane:
         verb = ["apply", "--server-side", "--force-conflicts"] if there else ["create"]  # which takes half of the time
         files = [f"--filename={folder}" for folder in folders]
         self.kubectl(*verb, "--validate=false", *files, seconds=START_SECONDS)
-        established = ("wait", "--for=condition=Established", "crd", "--all", f"--timeout={START_SECONDS:.0f}s")
-        self.kubectl(*established, seconds=2 * START_SECONDS)
+        self.wait_for_crds()
 
 
 def _is_whole(line: str) -> bool:
