@@ -19,6 +19,8 @@ LOCALCLUSTER := PYTHONPATH=hack/cluster $(BIN)/python -m localcluster
 FILE ?= examples/smollm2.yaml
 ONCE ?= What is the capital of France?
 PYTEST_ARGS ?=
+# Each with a control plane of its own, which leaves half of two cores idle.
+TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
 
 export SGLANG_ENGINE_PYTHON ?= $(ENGINE_PYTHON)
 
@@ -92,7 +94,10 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 .PHONY: test
 test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but what is marked long
 	@echo "not in this run: what is marked long: make test-cluster test-engine (an hour and a half more)"
-	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+	@failed=; \
+	$(BIN)/pytest -m "apiserver and not long" $(TWO_AT_A_TIME) $(PYTEST_ARGS) || failed=1; \
+	$(BIN)/pytest -m "not apiserver and not long" $(PYTEST_ARGS) || failed=1; \
+	if [[ $$failed ]]; then echo "not all tests have passed: see the summaries above" >&2; exit 1; fi
 
 .PHONY: test-unit
 test-unit: venv ## The fast tests alone (seconds)
@@ -104,7 +109,7 @@ test-chart: venv ## The Helm chart with Helm 4 and 3 (fetched once)
 
 .PHONY: test-apiserver
 test-apiserver: venv ## A real API server with real KubeRay; built from source the first time (Go)
-	$(BIN)/pytest -m apiserver $(PYTEST_ARGS)
+	$(BIN)/pytest -m apiserver $(TWO_AT_A_TIME) $(PYTEST_ARGS)
 
 .PHONY: test-cluster
 test-cluster: venv cluster-tools model ## All tests with pods of the real CPU image on a node of this machine (root, Debian or Ubuntu)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -82,8 +83,8 @@ def parse(rendered: str) -> list[dict[str, object]]:
 
 
 def set_values(path: Path, values: object) -> Sequence[str]:
-    """The arguments that pass `values` as a file, written to `path`."""
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    """The arguments that pass `values` in the file `path`, as JSON: Go reads some of PyYAML's words otherwise."""
+    path.write_text(json.dumps(values), encoding="utf-8")
     return ("--values", str(path))
 
 

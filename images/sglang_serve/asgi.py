@@ -49,7 +49,7 @@ class Context:
 
 def install(app: Starlette, context: Context) -> None:
     """Add the middleware to the app. The last one added is the outermost: the log also has what the others refuse."""
-    app.add_middleware(EndWithBodyMiddleware)
+    app.add_middleware(EndWithBodyMiddleware, ends_with_client=lambda scope: _ends_with_client(context.policy, scope))
     app.add_middleware(
         KnownModelMiddleware,
         enabled=lambda: context.live().unknown_model == "NotFound",
@@ -60,6 +60,11 @@ def install(app: Starlette, context: Context) -> None:
     app.add_middleware(AuthMiddleware, policy=context.policy)
     app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)
     app.add_middleware(report.ReportMiddleware, replica=context.replica)
+
+
+def _ends_with_client(policy: Policy, scope: Scope) -> bool:
+    """Not an order to the engine; nor a health check, whose request SGLang itself forgets at its end only."""
+    return not (policy.is_admin(scope) or scope["path"] in report.UNCOUNTED)
 
 
 def find_inference_first(app: Starlette) -> None:

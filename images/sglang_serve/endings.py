@@ -3,12 +3,17 @@
 SGLang hangs a task of two seconds behind each of its streams (`TokenizerManager.create_abort_task`), and an ASGI app
 returns only after that. Ray Serve counts requests by when the app returns: a stream of one second would count as three,
 and an endpoint get three times the replicas that it was told to have. Uvicorn, natively, counts nothing.
+
+Nor does uvicorn end a handler whose client has left: it tells it. Ray Serve cancels it, which frees the slot of an
+answer that nobody reads at once. An order to the engine is not to be left in the middle: SGLang kills the process when
+the answer to an order comes that nobody awaits (0.5.23).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,10 +22,11 @@ log = logging.getLogger("ray.serve")
 
 class EndWithBodyMiddleware:
     """Returns as soon as the last byte of the body was sent; the app goes on by itself. Innermost: all others, and Ray
-    Serve, then see when a request is over."""
+    Serve, then see when a request is over. `ends_with_client`: whether it is cancelled when its client leaves."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ends_with_client: Callable[[Scope], bool]) -> None:
         self._app = app
+        self._ends_with_client = ends_with_client
         self._goes_on: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +36,8 @@ class EndWithBodyMiddleware:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def noted(message: Message) -> None:
-            await send(message)
+            if not over.cancelled():  # the client is there
+                await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False) and not over.done():
                 over.set_result(None)
 
@@ -38,14 +45,23 @@ class EndWithBodyMiddleware:
         try:
             await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            running.cancel()
-            await asyncio.wait({running})
+            over.cancel()
+            await self._leave(running, scope)
             raise
         if not over.done():
             return running.result()
+        return self._let_go_on(running)
+
+    async def _leave(self, running: asyncio.Task[None], scope: Scope) -> None:
+        if not self._ends_with_client(scope):
+            return self._let_go_on(running)
+        running.cancel()
+        await asyncio.wait({running})
+        return None
+
+    def _let_go_on(self, running: asyncio.Task[None]) -> None:
         self._goes_on.add(running)  # the loop itself remembers no task
         running.add_done_callback(self._forget)
-        return None
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)

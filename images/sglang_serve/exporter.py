@@ -39,8 +39,14 @@ class AllReplicas(Collector):
             for one in _metrics(directory):
                 family = families.setdefault(one.name, Metric(one.name, one.documentation, one.type))
                 labels = {**self._labels, "replica": directory.name}
-                family.samples += [sample._replace(labels={**sample.labels, **labels}) for sample in one.samples]
+                family.samples += [sample._replace(labels=_joined(sample.labels, labels)) for sample in one.samples]
         return families.values()
+
+
+def _joined(own: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:
+    """A label of SGLang's that is called as one of ours gets the name that Prometheus gives it: its requests have an
+    `endpoint`, which is the path."""
+    return {f"exported_{name}" if name in ours else name: value for name, value in own.items()} | dict(ours)
 
 
 def _metrics(directory: Path) -> Iterable[Metric]:

@@ -8,6 +8,7 @@ HAProxy's interest, and then calls all replicas of its deployment, itself among 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -82,11 +83,19 @@ class FanOutMiddleware:
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         # From here on nobody sends it again; and a client that leaves does not stop half of it.
-        asked = asyncio.ensure_future(self._broadcast(request))
+        answers = await asyncio.shield(self._start(request))
+        await send({"type": "http.response.body", "body": json.dumps(summary(answers)).encode()})
+
+    def _start(self, request: Request) -> asyncio.Future[Sequence[Any]]:
+        """Outside of the request: Ray Serve finds by a context variable what a request has called (2.60), and cancels
+        it on every replica when the client leaves."""
+        asked = asyncio.get_running_loop().create_task(self._ask(request), context=contextvars.Context())
         self._running.add(asked)
         asked.add_done_callback(self._running.discard)
-        answers = await asyncio.shield(asked)
-        await send({"type": "http.response.body", "body": json.dumps(summary(answers)).encode()})
+        return asked
+
+    async def _ask(self, request: Request) -> Sequence[Any]:
+        return await self._broadcast(request)
 
 
 def summary(answers: Sequence[Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
@@ -15,14 +15,11 @@ from sglang_serve.replies import error_body, send_json
 MODEL_PREFIXES = ("/v1/", "/invocations")
 
 
-class BodyTooLargeError(Exception):
-    """Raised into the app while it reads a streamed body that has passed the limit."""
-
-
 class BodyLimitMiddleware:
     """413 for a body over `max_bytes()`: at once if Content-Length says so, else as soon as the bytes say so.
 
-    Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy.
+    Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy. One without a length is read before the app
+    is called: Serve reads on while the app does something else, and keeps all of it.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: Callable[[], int]) -> None:
@@ -36,35 +33,12 @@ class BodyLimitMiddleware:
         limit = self._max_bytes()
         if _declared_length(scope) > limit:
             return await _refuse(scope, send, limit)
-        meter = _Meter(receive, send, limit)
-        with contextlib.suppress(BodyTooLargeError):  # mostly the app answers it in its own way; the meter drops that
-            await self._app(scope, meter.receive, meter.send)
-        if meter.exceeded and not meter.started:
-            await _refuse(scope, send, limit)
-        return None
-
-
-class _Meter:
-    """Counts the body on its way in; once over the limit it holds back whatever the app makes of that."""
-
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
-        self._receive, self._send, self._left = receive, send, limit
-        self.exceeded = False
-        self.started = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            self.exceeded = True
-            raise BodyTooLargeError
-        return message
-
-    async def send(self, message: Message) -> None:
-        if self.exceeded and not self.started:
-            return
-        self.started = True
-        await self._send(message)
+        if "transfer-encoding" not in Headers(scope=scope):
+            return await self._app(scope, receive, send)
+        messages = await _read(receive, limit)
+        if messages is None:
+            return await _refuse(scope, send, limit)
+        return await self._app(scope, _replay(messages, receive), send)
 
 
 def _declared_length(scope: Scope) -> int:
@@ -93,7 +67,7 @@ class KnownModelMiddleware:
         """ASGI."""
         if not self._applies(scope):
             return await self._app(scope, receive, send)
-        messages = await _read(receive)
+        messages = await _read(receive) or []
         model = _named_model(b"".join(message.get("body", b"") for message in messages))
         if model is None or self._is_served(model):
             return await self._app(scope, _replay(messages, receive), send)
@@ -114,10 +88,14 @@ def unknown_model_body(path: str, model: str) -> dict[str, object]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "model_not_found"}}
 
 
-async def _read(receive: Receive) -> list[Message]:
-    messages = [await receive()]
-    while messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False):
+async def _read(receive: Receive, limit: float = math.inf) -> list[Message] | None:
+    """The messages of a whole body, or until the client leaves; None once they are over `limit` bytes."""
+    messages: list[Message] = []
+    while not messages or (messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False)):
         messages.append(await receive())
+        limit -= len(messages[-1].get("body", b""))
+        if limit < 0:
+            return None
     return messages
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sglang_serve import adapter_files, args, backoff, collector, commit, health, leftovers, models, ports
 from sglang_serve.engine_args import Place, engine_args, engine_environment
 from sglang_serve.errors import StartError, classify, first_child_error
-from sglang_serve.progress import Progress, log_line, write_line
+from sglang_serve.progress import Progress, bytes_read, loading, log_line, write_line
 from sglang_serve.request_log import Origin
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Part:
             from sglang_serve.sglang_private import Engine  # noqa: PLC0415 - reads the environment; 10 s of imports
 
         place = Place(self._port.getsockname()[1], self._node, rendezvous, self._nccl_port)
-        return Engine(engine_args(self._args, path, place), self.directory.errors)
+        with loading(partial(self.progress.report, "load"), bytes_read):
+            return Engine(engine_args(self._args, path, place), self.directory.errors)
 
     @property
     def _nccl_port(self) -> int | None:

@@ -6,10 +6,12 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from sglang_serve.weights import Bytes
 
@@ -17,6 +19,8 @@ Step = Literal["backoff", "model", "load", "warmup", "adapters", "ready", "faile
 Say = Callable[[str], None]
 FILE = "progress.json"
 DOWNLOAD_SECONDS = 2.0
+LOAD_SECONDS = 15.0
+READ_BYTES = 64 * 2**20  # less in that time is not the reading of weights
 
 
 class Progress:
@@ -41,21 +45,58 @@ class Progress:
         self._write(log_line("progress", **self._origin, **state))
 
 
-@contextmanager
-def following(what: str, total: Bytes, arrived: Callable[[], int], say: Say) -> Iterator[None]:
+def following(what: str, total: Bytes, arrived: Callable[[], int], say: Say) -> AbstractContextManager[None]:
     """Say how much of a download has arrived, whenever it has grown; a volume that cannot be read is asked again."""
+    seen = -1
+
+    def look() -> None:
+        nonlocal seen
+        with suppress(OSError):
+            if (now := arrived()) != seen:
+                seen = now
+                say(f"downloading {what}: {Bytes(now)} of {total}")
+
+    say(f"downloading {what}: {total}")
+    return _meanwhile(look, DOWNLOAD_SECONDS)
+
+
+def loading(say: Say, read: Callable[[], int], seconds: float = LOAD_SECONDS) -> AbstractContextManager[None]:
+    """Say how much the engine has read on its way, while it reads: a large model on a slow volume loads for longer than
+    a start without progress is given, and SGLang tells of it in lines that are not ours."""
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        if (now := read()) >= seen + READ_BYTES:
+            seen = now
+            say(f"loading: {Bytes(now)} read")
+
+    return _meanwhile(look, seconds)
+
+
+def bytes_read() -> int:
+    """By the processes that this one has started, from files or into mapped memory (proc(5), `io`)."""
+    return sum(map(_read_by, psutil.Process().children(recursive=True)))
+
+
+def _read_by(process: psutil.Process) -> int:
+    try:
+        counted = process.io_counters()
+    except psutil.Error:  # it has ended
+        return 0
+    return int(max(counted.read_bytes, counted.read_chars))
+
+
+@contextmanager
+def _meanwhile(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Look each so many seconds, from a thread, while the body runs."""
     over = threading.Event()
 
     def follow() -> None:
-        seen = -1
-        while not over.wait(DOWNLOAD_SECONDS):
-            with suppress(OSError):
-                if (now := arrived()) != seen:
-                    seen = now
-                    say(f"downloading {what}: {Bytes(now)} of {total}")
+        while not over.wait(seconds):
+            look()
 
-    say(f"downloading {what}: {total}")
-    thread = threading.Thread(target=follow, name="download-progress", daemon=True)
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
     thread.start()
     try:
         yield

@@ -56,6 +56,7 @@ class Engine:
         os.environ["SGLANG_BLOCK_NONZERO_RANK_CHILDREN"] = "0"  # else it would not return on any node but the first
         self._engine = _Engine(**arguments)
         self._manager = self._engine.tokenizer_manager
+        self._name = arguments["served_model_name"]
         self._adapters: frozenset[str] = frozenset()
         if arguments.get("enable_lora"):
             self._let_adapters_be_models()
@@ -89,7 +90,8 @@ class Engine:
 
     def serves(self, model: str) -> bool:
         """Whether requests that name `model` mean this engine's model (or `model:adapter`, or an adapter)."""
-        return bool(model.partition(":")[0] == self._manager.served_model_name or self._is_adapter(model))
+        names = (self._name, self._manager.served_model_name)  # new weights change SGLang's to their path
+        return model.partition(":")[0] in names or self._is_adapter(model)
 
     def name_adapters(self, names: Collection[str]) -> None:
         """Let these names mean adapters in requests, also while they are not loaded: a request that names one is then

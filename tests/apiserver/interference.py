@@ -51,9 +51,9 @@ async def unanswered(on: Stage, kind: Kind) -> AsyncIterator[None]:
         yield
 
 
-async def limit(on: Stage, kind: Kind, number: int) -> None:
-    """A quota of as many of a kind as there are."""
-    what, path = f"count/{kind.plural}.{kind.group}", f"/api/v1/namespaces/{on.on.namespace}/resourcequotas"
+async def limit(on: Stage, what: str, number: int) -> None:
+    """A quota of as many of something as there are."""
+    path = f"/api/v1/namespaces/{on.on.namespace}/resourcequotas"
     await on.api.create(path, {"metadata": {"name": "few"}, "spec": {"hard": {what: str(number)}}})
 
     async def counted() -> bool:

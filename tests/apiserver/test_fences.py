@@ -93,6 +93,28 @@ def test_marks_of_a_record_follow_each_other_in_one_pass(run: Callable[[Body], N
     run(body)
 
 
+def test_an_endpoint_that_came_in_the_place_of_another_is_not_told_its_status(run: Callable[[Body], None]) -> None:
+    """As after `kubectl replace --force`: whoever waits for Ready must not see that of the one before."""
+
+    async def body(on: Passes, key: Key, revision: str) -> None:
+        ask = on.prober.ask
+
+        async def replace_meanwhile(*nodes: Any, **how: Any) -> Any:
+            on.prober.ask = ask  # type: ignore[method-assign]
+            await on.api.delete(ENDPOINT.of(*key))
+            await on.create()
+            return await ask(*nodes, **how)
+
+        await on.edit(key, replicas=3)
+        on.prober.ask = replace_meanwhile  # type: ignore[method-assign]
+        with pytest.raises(ApiError) as caught:
+            await on.operator().reconcile(key)
+        assert caught.value.is_conflict
+        assert "status" not in await on.api.get(ENDPOINT.of(*key))
+
+    run(body)
+
+
 def test_a_number_is_given_once(run: Callable[[Body], None]) -> None:
     async def body(on: Passes, key: Key, revision: str) -> None:
         writer = await slow_writer(on, key)

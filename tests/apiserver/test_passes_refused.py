@@ -16,6 +16,7 @@ from apiserver.test_ownership import make
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.paths import INGRESS, POLICY, RAY_SERVICE, SERVICE, Kind
 from sglang_operator.cluster.types import Key
+from sglang_operator.render import names
 
 if TYPE_CHECKING:
     from localcluster import ControlPlane
@@ -62,6 +63,26 @@ def test_a_refused_object_keeps_bounds_and_other_objects_from_nothing(run: Run, 
     run(body)
 
 
+def test_traffic_moves_also_where_the_rest_of_the_service_is_refused(run: Run) -> None:
+    async def body(on: Stage) -> None:
+        key, name = await serve(on)
+        await limit(on, "services.loadbalancers", 0)
+        await on.on.edit(key, restartToken="b", api={"allowAnonymous": True, "service": {"type": "LoadBalancer"}})
+
+        async def has_moved() -> bool:
+            return await on.selected(key) != name
+
+        await on.until(has_moved, key)
+        assert "exceeded quota" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+        service = await on.api.get(SERVICE.of(*key))
+        assert (service["spec"]["type"], service["spec"]["selector"][names.REVISION]) == (
+            "ClusterIP",
+            await on.selected(key),
+        )
+
+    run(body)
+
+
 def test_a_name_that_is_taken_keeps_bounds_from_nothing(run: Run) -> None:
     async def body(on: Stage) -> None:
         await make(on.on, POLICY, "smollm2")
@@ -88,7 +109,7 @@ async def goes_on(on: Stage, key: Key, name: str) -> None:
 def test_a_revision_over_a_quota_keeps_the_serving_one_from_nothing(run: Run) -> None:
     async def body(on: Stage) -> None:
         key, name = await serve(on)
-        await limit(on, RAY_SERVICE, 1)
+        await limit(on, f"count/{RAY_SERVICE.plural}.{RAY_SERVICE.group}", 1)
         await goes_on(on, key, name)
         assert "exceeded quota" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
 
@@ -110,7 +131,7 @@ def test_a_revision_that_is_refused_for_now_keeps_the_serving_one_from_nothing(r
 def test_a_repair_does_not_undo_what_the_same_pass_has_written(run: Run) -> None:
     async def body(on: Stage) -> None:
         key, name = await serve(on)
-        await limit(on, RAY_SERVICE, 1)
+        await limit(on, f"count/{RAY_SERVICE.plural}.{RAY_SERVICE.group}", 1)
         await on.on.settle(key)
         await widen(on, name, cluster=False)
         await on.on.edit(key, restartToken="b", replicas=2)

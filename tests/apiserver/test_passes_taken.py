@@ -16,6 +16,7 @@ from apiserver.test_ownership import without_status
 from sglang_operator.cluster.metadata import is_terminating, name_of
 from sglang_operator.cluster.paths import CLAIM, ENDPOINT, POD, RAY_CLUSTER, RAY_SERVICE, RECORD
 from sglang_operator.cluster.snapshot import take_snapshot
+from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
 
 if TYPE_CHECKING:
@@ -78,6 +79,28 @@ def test_a_claim_that_was_replaced_does_not_end_what_serves(run: Run) -> None:
         assert (await on.on.condition(key, "Progressing"))["reason"] == "NameTaken"
 
     run(body)
+
+
+def test_a_claim_of_somebody_else_keeps_what_serves_from_nothing(run: Run) -> None:
+    async def body(on: Stage) -> None:
+        key = await on.on.create()
+        name = await on.serve(key)
+        await make_claim(on)
+        await on.on.edit(key, model=CACHED)
+        await said(on, key, "Progressing", "NameTaken")
+        assert await on.names(RAY_SERVICE.plural) == [name]
+        on.outages = True
+        await gone(on, name)
+        await on.on.settle(key)
+        assert await on.names(RAY_SERVICE.plural) == [name], "it is made again, whatever is asked for next"
+        await on.on.edit(key, model={"cache": {"claimName": CACHE}})
+        await on.until(lambda: is_another(on, key, name), key)
+
+    run(body)
+
+
+async def is_another(on: Stage, key: Key, name: str) -> bool:
+    return await on.selected(key) != name
 
 
 async def only_goes(on: Stage, name: str) -> bool:

@@ -23,18 +23,34 @@ class Chart:
 
     def render(self, values: Mapping[str, Any] | None = None, *, release: str = "sglang-operator") -> list[Any]:
         """Every object, as the release `release` in the namespace `serving`."""
-        return list(helm.parse(self._template(values or {}, release, check=True)[1]))
+        return list(helm.parse(self.text(values, release=release)))
+
+    def text(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        release: str = "sglang-operator",
+        namespace: str = "serving",
+    ) -> str:
+        """What `render` reads, as Helm writes it."""
+        return self._template(values or {}, release, namespace, check=True)[1]
 
     def refusal(self, values: Mapping[str, Any]) -> str:
         """What Helm says when it refuses `values`; "" if it takes them."""
-        return self._template(values, "sglang-operator", check=False)[2]
+        return self.outcome(values)[1]
+
+    def outcome(self, values: Mapping[str, Any]) -> tuple[str, str]:
+        """(what Helm writes, what it says when it refuses `values`), of which one is empty."""
+        return self._template(values, "sglang-operator", "serving", check=False)[1:]
 
     def lint(self, values: Mapping[str, Any]) -> str:
         """What `helm lint --strict` finds; a finding fails the test."""
         return helm.run(self.version, "lint", "--strict", str(CHART), *self._file(values)).stdout
 
-    def _template(self, values: Mapping[str, Any], release: str, *, check: bool) -> tuple[int, str, str]:
-        arguments = ("template", release, str(CHART), "--namespace", "serving", *self._file(values))
+    def _template(
+        self, values: Mapping[str, Any], release: str, namespace: str, *, check: bool
+    ) -> tuple[int, str, str]:
+        arguments = ("template", release, str(CHART), "--namespace", namespace, *self._file(values))
         done = helm.run(self.version, *arguments, check=check)
         return done.returncode, done.stdout, done.stderr if done.returncode else ""
 

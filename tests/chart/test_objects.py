@@ -263,11 +263,18 @@ def test_two_releases_share_no_object_of_the_cluster(chart: Chart) -> None:
         ({"registry": "r.example.org:5000"}, "r.example.org:5000/sglang-operator/sglang-operator:{version}"),
         ({"tag": "v9"}, "ghcr.io/sglang-operator/sglang-operator:v9"),
         ({"digest": DIGEST}, f"ghcr.io/sglang-operator/sglang-operator:{{version}}@{DIGEST}"),
+        ({"registry": None}, "sglang-operator/sglang-operator:{version}"),
+        ({"tag": None}, "ghcr.io/sglang-operator/sglang-operator:{version}"),
+        ({"digest": None}, "ghcr.io/sglang-operator/sglang-operator:{version}"),
     ],
 )
 def test_image(chart: Chart, image: Json, expected: str) -> None:
     version = yaml.safe_load((ROOT / "charts/sglang-operator/Chart.yaml").read_text())["appVersion"]
     assert container(chart.render({"image": image}))["image"] == expected.format(version=version)
+
+
+def test_an_image_without_a_repository_is_refused_by_its_name(chart: Chart) -> None:
+    assert "image.repository: is required" in chart.refusal({"image": {"repository": None}})
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -76,13 +76,16 @@ def keys(values: Json, *above: str) -> Iterator[tuple[str, ...]]:
 
 
 def test_what_is_set_to_nothing_is_taken_or_refused_by_its_name(chart: Chart) -> None:
-    """To Helm a null takes the default away: no template may stumble over what it then lacks."""
+    """To Helm a null takes the default away: no template may stumble over what it then lacks, or leave a hole there."""
     for path in keys(VALUES):
         values: Any = None
         for name in reversed(path):
             values = {name: values}
-        said = chart.refusal(values)
-        assert said == "" or ("schema" in said and path[-1] in said), f"{path}: {said}"
+        rendered, said = chart.outcome(values)
+        assert said == "" or (path[-1] in said and ("schema" in said or "is required" in said)), f"{path}: {said}"
+        assert "%!" not in rendered, f"{path}: printf writes a null as %!s(<nil>)"
+        options = [line for line in rendered.splitlines() if line.strip().startswith("- --")]
+        assert not [option for option in options if option.endswith("=")], f"{path}: the operator would not start"
 
 
 def test_generated_files_are_fresh() -> None:

@@ -39,7 +39,8 @@ def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
     key = tmp_path_factory.mktemp("admin") / "key"
     key.write_text(ADMIN)
     engine = {"args": {"max_total_tokens": 131_072, "max_running_requests": 16}}
-    manifest = endpoint(tiny_model, engine=engine, api={"adminKeySecret": {"name": "a", "key": "key"}})
+    api = {"adminKeySecret": {"name": "a", "key": "key"}, "unknownModel": "NotFound"}
+    manifest = endpoint(tiny_model, engine=engine, api=api)
     serve = ServeApp(manifest, engine_python, admin_key_file=key)
     (deployment,) = serve.serve_config["applications"][0]["deployments"]
     deployment["health_check_period_s"] = 1
@@ -116,6 +117,28 @@ def test_an_engine_that_is_long_over_new_weights_is_left_alone(app: ServeApp, ti
         assert (update.result()["asked"], update.result()["failed"]) == (1, 0), update.result()
     assert scheduler(app) == engine
     assert said(app) != before, "it has the new weights"
+
+
+@pytest.mark.parametrize("path", ["/update_weights_from_disk", "/-/admin/update_weights_from_disk"])
+def test_an_administrator_who_leaves_ends_no_engine(app: ServeApp, tiny_model: Path, path: str) -> None:
+    """SGLang kills its process when the answer to an order comes that nobody awaits any more."""
+    engine, replica = scheduler(app), replica_process(app)
+    asked = {"model_path": str(tiny_model), "abort_all_requests": True, "weight_version": path}
+    engine.suspend()
+    try:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{app.url}{path}", json=asked, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=2)
+    finally:
+        engine.resume()
+    wait_until(lambda: weight_version(app) == path, 30, "the order is carried out")
+    assert (scheduler(app), replica_process(app)) == (engine, replica)
+    body = {"model": "tiny", "prompt": "hi", "max_tokens": 1}
+    asked_by_name = httpx.post(f"{app.url}/v1/completions", json=body, timeout=60)
+    assert asked_by_name.status_code == httpx.codes.OK, f"SGLang has a new name now: {asked_by_name.text}"
+
+
+def weight_version(app: ServeApp) -> str:
+    return str(httpx.get(f"{app.url}/model_info", timeout=60).json()["weight_version"])
 
 
 def test_a_hung_engine_is_replaced(app: ServeApp) -> None:

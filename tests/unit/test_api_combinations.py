@@ -62,6 +62,32 @@ def test_nodes_without_rdma_are_told_what_it_costs(pipeline: int, message: str, 
     assert message in accepted(frozenset(), wants_route=False, warnings=(warning,)).message
 
 
+ON_HOST: dict[str, Any] = {"spec": {"hostNetwork": True}}
+
+
+@pytest.mark.parametrize(("part", "other"), [("head", "worker"), ("worker", "head")])
+def test_a_pod_on_its_nodes_network_is_no_pod_to_the_policy(part: str, other: str) -> None:
+    (warning,) = parse_endpoint(endpoint(podTemplate={part: ON_HOST})).warnings
+    assert warning.path == f"spec.podTemplate.{part}.spec.hostNetwork"
+    assert f"reaches no {other} on another node" in warning.message
+    assert "CIDR of the nodes" in warning.remedy
+    assert "serve.sglang.io/endpoint" in warning.remedy
+
+
+@pytest.mark.parametrize(
+    "patches",
+    [
+        {"worker": ON_HOST, "head": ON_HOST},
+        {"worker": {"spec": {"hostNetwork": False}}},
+        {"worker": {"spec": {"hostNetwork": None}}},
+        {"worker": {"spec": None}},
+        {"worker": {"metadata": {"labels": {"a": "b"}}}},
+    ],
+)
+def test_pods_that_reach_each_other_are_not_warned_of(patches: dict[str, Any]) -> None:
+    assert parse_endpoint(endpoint(podTemplate=patches)).warnings == ()
+
+
 @pytest.mark.parametrize("name", ["load_format", "quantization"])
 @pytest.mark.parametrize("engine", [{}, {"image": "mine:1", "argsCheck": "Warn"}])
 def test_gguf_is_refused_whatever_the_image(name: str, engine: dict[str, Any]) -> None:

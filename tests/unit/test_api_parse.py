@@ -15,6 +15,7 @@ from unit.api_objects import endpoint, well_formed_specs
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 
+QUOTES = "put it in quotes, as it is written in the file"  # YAML reads 1.10 as 1.1: what was written is lost
 WORKER = "use spec.podTemplate.worker.spec."
 
 
@@ -176,10 +177,11 @@ class TestMessages:
             ),
             ({"resources": {"cpu": -1}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
             ({"resources": {"cpu": 0}}, "spec.resources.cpu", "greater than zero", "CPU cores"),
-            ({"resources": {"cpu": 0.5}}, "spec.resources.cpu", "must be text", 'put it in quotes: "0.5"'),
+            ({"resources": {"cpu": 0.5}}, "spec.resources.cpu", "must be text", QUOTES),
             ({"model": {}}, "spec.model.uri", "is required", "add spec.model.uri: Address of the model"),
             ({"model": {"uri": ""}}, "spec.model.uri", "must not be empty", "Address of the model"),
-            ({"model": {"uri": "hf://a/b", "revision": 1.0}}, "spec.model.revision", "must be text", 'quotes: "1.0"'),
+            ({"model": {"uri": "hf://a/b", "revision": 1.1}}, "spec.model.revision", "must be text", QUOTES),
+            ({"model": {"uri": "hf://a/b", "revision": True}}, "spec.model.revision", "must be text", QUOTES),
             (
                 {"api": {"allowAnonymous": "yes"}},
                 "spec.api.allowAnonymous",
@@ -198,13 +200,13 @@ class TestMessages:
                 {"engine": {"env": [{"name": "A", "value": 1}]}},
                 "spec.engine.env[0].value",
                 "must be text",
-                'quotes: "1"',
+                QUOTES,
             ),
             (
                 {"scheduling": {"nodeSelector": {"a/b": 1}}},
                 'spec.scheduling.nodeSelector["a/b"]',
                 "text",
-                'quotes: "1"',
+                QUOTES,
             ),
             (
                 {"scheduling": {"nodeSelector": {"a b": "c"}}},
@@ -228,6 +230,12 @@ class TestMessages:
             ("Qwen/Qwen3-8B", 'did you mean "hf://Qwen/Qwen3-8B"?'),
             ("/models/qwen", 'did you mean "file:///models/qwen"?'),
             ("hf://Qwen3-8B", "for example hf://Qwen/Qwen3-8B"),
+            ("hf://org/llama:8b", "for example hf://Qwen/Qwen3-8B"),
+            ("pvc://claim:8b/llama", "for example hf://Qwen/Qwen3-8B"),
+            ("pvc://claim/llama:8b", "a path may hold no colon and no space; rename the directory"),
+            ("s3://abc/my llama", "a path may hold no colon and no space; rename the directory"),
+            ("file:///models/my llama", "a path may hold no colon and no space; rename the directory"),
+            ("/models/llama:8b", "a path may hold no colon and no space; rename the directory"),
         ],
     )
     def test_model_address(self, uri: str, remedy: str) -> None:

@@ -216,7 +216,16 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [
             spread(16),
             endpoint(accelerator={"vendor": "cpu", "count": 17}),
-            endpoint(accelerator={"count": 56, "resourceName": "nvidia.com/mig-1g.10gb"}),
+            endpoint(accelerator={"count": 56, "resourceName": "example.com/slice"}),
+        ],
+    ),
+    "a CUDA process sees one MIG slice": (
+        [endpoint(accelerator={"count": 2, "resourceName": "nvidia.com/mig-1g.10gb"})],
+        [
+            endpoint(accelerator={"resourceName": "nvidia.com/mig-1g.10gb"}),
+            endpoint(accelerator={"count": 1, "resourceName": "nvidia.com/mig-3g.40gb"}, replicas=2),
+            endpoint(accelerator={"count": 2, "resourceName": "nvidia.com/gpu.shared"}),
+            endpoint(accelerator={"count": 2}),
         ],
     ),
     "must not be empty with operator Equal": (

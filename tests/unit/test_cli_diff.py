@@ -126,3 +126,13 @@ def test_an_endpoint_of_another_namespace_is_pointed_out(smollm2: dict[str, Any]
     again = diff("--from", "-", "-f", new, "-n", "team-a", stdin=json.dumps(live))
     assert "team-a/smollm2: in place" in again.stdout
     assert not again.stderr
+
+
+def test_what_render_refuses_is_no_edit(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    """A podTemplate is found not to fit when it is applied; the old one may be as wrong as it was."""
+    patch = {"worker": {"spec": {"restartPolicy": "Always"}}}
+    new = edited(tmp_path / "new.yaml", smollm2, podTemplate=patch)
+    done = diff("--from", new, "-f", new)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert f"{new}: spec.podTemplate.worker.spec.restartPolicy" in done.stderr
+    assert diff("--from", new, "-f", str(SMOLLM2)).exit_code == 1

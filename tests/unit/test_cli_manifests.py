@@ -94,6 +94,26 @@ def test_a_date_is_text(write: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("scheduling: {nodeSelector: {gpu: y}}", "gpu: must be text (found true)"),  # as the API server says
+        ("scheduling: {nodeSelector: {version: 1e3}}", "version: must be text (found 1000.0)"),
+        ("replicas: 1e-1", "spec.replicas: must be a whole number (found 0.1)"),
+        ("paused: yEs", 'spec.paused: must be true or false (found "yEs")'),
+    ],
+)
+def test_a_word_is_what_it_is_in_the_cluster(write: Any, spec: str, said: str) -> None:
+    assert said in findings(write("a.yaml", f"{manifest('a')}  {spec}\n"))
+
+
+def test_what_is_text_in_the_cluster_is_text(write: Any) -> None:
+    spec = "  api: {service: {annotations: {since: 12:30}}}\n  paused: on\n"
+    (endpoint,) = read_endpoints([write("a.yaml", manifest("a") + spec)])
+    assert endpoint.spec.api.service.annotations == {"since": "12:30"}
+    assert endpoint.spec.paused
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "no document in it"),

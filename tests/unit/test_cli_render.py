@@ -162,7 +162,21 @@ class TestBadInput:
         text = Path(SMOLLM2).read_text(encoding="utf-8") + "  podTemplate: {worker: {spec: {containers: none}}}\n"
         done = render("-f", "-", stdin=text)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert "smollm2: spec.podTemplate.worker.spec.containers: must be a list" in done.stderr
+        assert "-: spec.podTemplate.worker.spec.containers: must be a list" in done.stderr
+
+    def test_what_is_wrong_in_every_document_is_found_at_once(self, tmp_path: Path) -> None:
+        good = Path(SMOLLM2).read_text(encoding="utf-8")
+        patch = "  podTemplate: {worker: {spec: {restartPolicy: Always}}}\n"
+        both = [good.replace("name: smollm2", f"name: {name}") + patch for name in "ab"]
+        (tmp_path / "two.yaml").write_text("---\n".join(both))
+        (tmp_path / "three.yaml").write_text(good.replace("vendor: cpu", "vendor: intel"))
+        done = render("-f", str(tmp_path))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert re.findall(r"(\w+\.yaml(?:, document \d)?): spec\.(\w+)", done.stderr) == [
+            ("three.yaml", "accelerator"),
+            ("two.yaml, document 1", "podTemplate"),
+            ("two.yaml, document 2", "podTemplate"),
+        ]
 
     def test_one_invalid_endpoint_renders_none(self) -> None:
         done = render("-f", SMOLLM2, "-f", "/nonexistent.yaml")

@@ -108,6 +108,14 @@ def test_a_replica_with_earlier_settings_says_nothing_of_these() -> None:
     assert (row["state"], row["replicas"]) == ("Loading", "0/1")
 
 
+def test_what_was_made_without_room_is_not_said_to_load_them() -> None:
+    """A revision with room failed, and the one before it serves: it would be looked at every other second for ever."""
+    wanted = parsed(SQL)
+    (row,) = rows(wanted, [report(wanted), report(wanted)])
+    assert (row["state"], row["replicas"]) == ("Waiting", "0/2")
+    assert "has no room for adapters" in row["message"]
+
+
 def test_there_are_rows_only_where_there_is_room() -> None:
     assert adapter_rows(parse_endpoint(endpoint()), []) is None
     assert adapter_rows(parsed(), []) == []

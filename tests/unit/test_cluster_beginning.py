@@ -27,6 +27,7 @@ class Cluster:
     def __init__(self, there: Json, refused: str = "") -> None:
         made = endpoint(**HIGHLY_AVAILABLE)
         made["metadata"] |= {"name": KEY.name, "namespace": KEY.namespace, "uid": "uid-1", "generation": 1}
+        made["metadata"]["resourceVersion"] = "1"
         self.there = {ENDPOINT.of(*KEY): made, **there}
         self.refused = refused
         self.created: list[str] = []

@@ -55,6 +55,17 @@ def test_dead_nodes_cost_a_pass_one_limit_together(monkeypatch: pytest.MonkeyPat
     assert said.failure is not None, "one that answers is heard all the same"
 
 
+def test_the_one_that_has_come_further_last_is_told() -> None:
+    """Nothing is overdue while one of them goes on."""
+
+    def line(at: str, step: str, message: str) -> str:
+        return json.dumps({"time": f"2026-01-01T{at}Z", "event": "progress", "step": step, "message": message})
+
+    logs = {"a": line("10:00:00", "load", "starting"), "b": line("10:20:00", "model", "downloading m: 90.0 GiB of 100")}
+    assert listen(Nodes(**logs), placed("a"), placed("b")).step == "model"
+    assert listen(Nodes(**logs), placed("b"), placed("a")).step == "model"
+
+
 def test_a_log_that_cannot_be_read_in_time_is_not_one_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "READ_SECONDS", 0.01)
     assert listen(Nodes(), placed("a")) is UNREAD

@@ -94,6 +94,14 @@ def test_bytes_that_another_replica_fetches_count() -> None:
     assert progress_at([*before, *theirs[:6]]) == len(before) + 5
 
 
+def test_what_the_engine_reads_counts() -> None:
+    """A large model on a slow volume loads for longer than the deadline, and does come further."""
+    loads = [("load", "starting the engine with /m"), *(("load", f"loading: {Bytes(n * GIB)} read") for n in (1, 2, 3))]
+    assert progress_at([BEGIN, *loads]) == 4
+    assert progress_at([BEGIN, *loads[:3], FAIL, WAIT, BEGIN, *loads[:3]]) == 4
+    assert progress_at([BEGIN, *loads[:3], FAIL, WAIT, BEGIN, *loads]) == 10
+
+
 def test_since_it_was_ready_a_try_is_the_first_again() -> None:
     served = [BEGIN, *arriving(0, 9), FAIL, ("ready", "answering requests")]
     assert progress_at(served) == len(served) - 1

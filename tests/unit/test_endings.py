@@ -26,6 +26,10 @@ async def drop(message: Message) -> None:
     del message
 
 
+def ending(app: ASGIApp, *, with_client: bool = True) -> EndWithBodyMiddleware:
+    return EndWithBodyMiddleware(app, lambda _: with_client)
+
+
 def run(work: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
         await asyncio.wait_for(work(), 5)
@@ -53,7 +57,7 @@ def test_it_is_over_with_the_last_byte_and_the_app_goes_on() -> None:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await EndWithBodyMiddleware(answering(START, PART, END, then=after))(HTTP, nothing, send)
+        await ending(answering(START, PART, END, then=after))(HTTP, nothing, send)
         assert sent == [START, PART, END]
         assert not went_on.is_set()
         go_on.set()
@@ -67,7 +71,7 @@ def test_it_is_not_over_before() -> None:
         async def wait() -> None:
             await asyncio.Event().wait()
 
-        asked = asyncio.ensure_future(EndWithBodyMiddleware(answering(START, PART, then=wait))(HTTP, nothing, drop))
+        asked = asyncio.ensure_future(ending(answering(START, PART, then=wait))(HTTP, nothing, drop))
         done, _ = await asyncio.wait({asked}, timeout=0.05)
         assert not done
         asked.cancel()
@@ -81,7 +85,7 @@ def test_an_app_that_fails_before_its_answer_fails_the_request() -> None:
 
     async def work() -> None:
         with pytest.raises(ValueError, match="broken"):
-            await EndWithBodyMiddleware(answering(START, then=fail))(HTTP, nothing, drop)
+            await ending(answering(START, then=fail))(HTTP, nothing, drop)
 
     run(work)
 
@@ -92,7 +96,7 @@ def test_one_that_fails_afterwards_is_in_the_log(caplog: pytest.LogCaptureFixtur
         raise ValueError("too late")
 
     async def work() -> None:
-        await EndWithBodyMiddleware(answering(START, END, then=fail))(HTTP, nothing, drop)
+        await ending(answering(START, END, then=fail))(HTTP, nothing, drop)
         await asyncio.sleep(0.01)
 
     with caplog.at_level(logging.WARNING, "ray.serve"):
@@ -110,11 +114,38 @@ def test_a_request_that_is_cancelled_ends_the_app() -> None:
             finally:
                 ended.set()
 
-        asked = asyncio.ensure_future(EndWithBodyMiddleware(answering(START, PART, then=wait))(HTTP, nothing, drop))
+        asked = asyncio.ensure_future(ending(answering(START, PART, then=wait))(HTTP, nothing, drop))
         await asyncio.sleep(0.01)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
         assert ended.is_set()
+
+    run(work)
+
+
+def test_an_order_goes_on_without_its_client() -> None:
+    """SGLang kills the process when an order's answer comes that nobody awaits."""
+
+    async def work() -> None:
+        carry_out, carried_out, sent = asyncio.Event(), asyncio.Event(), []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await carry_out.wait()
+            await send(START)
+            await send(END)
+            carried_out.set()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        asked = asyncio.ensure_future(ending(app, with_client=False)(HTTP, nothing, send))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        carry_out.set()
+        await carried_out.wait()
+        assert sent == []
 
     run(work)

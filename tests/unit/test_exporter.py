@@ -25,7 +25,9 @@ import os
 import sys
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 from prometheus_client import Counter, Gauge, Histogram
-Counter("sglang:requests", "how many", ["model_name"]).labels("m").inc(float(sys.argv[2]))
+requests = Counter("sglang:requests", "how many", ["model_name", "endpoint"])
+requests.labels("m", "/generate").inc(float(sys.argv[2]))
+requests.labels("m", "/v1/models").inc(1)
 Histogram("sglang:seconds", "how long", buckets=[1]).observe(float(sys.argv[2]))
 """
 
@@ -50,7 +52,10 @@ def test_each_replica_has_its_labels(state: Path) -> None:
     registry.register(exporter.AllReplicas(state, LABELS))
     for replica, number in (("a", 3), ("b", 4)):
         labels = {**LABELS, "replica": replica, "model_name": "m"}
-        assert registry.get_sample_value("sglang:requests_total", labels) == number
+        paths = {"/generate": number, "/v1/models": 1}  # which SGLang has in a label that is called as ours
+        for path, count in paths.items():
+            found = registry.get_sample_value("sglang:requests_total", {**labels, "exported_endpoint": path})
+            assert found == count
     assert {sample.labels["replica"] for family in registry.collect() for sample in family.samples} == {"a", "b"}
 
 
@@ -79,4 +84,5 @@ def test_the_next_replica_takes_the_port_when_it_is_free(state: Path, accept: st
         exporter.serve(port, exporter.AllReplicas(state, LABELS), sleep).join(10)
     assert refused.is_set()
     page = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
-    assert 'sglang:requests_total{endpoint="e",model_name="m",replica="b",revision="e-1"} 4.0' in page.text
+    labels = 'endpoint="e",exported_endpoint="/generate",model_name="m",replica="b",revision="e-1"'
+    assert f"sglang:requests_total{{{labels}}} 4.0" in page.text

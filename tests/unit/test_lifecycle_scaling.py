@@ -192,6 +192,16 @@ def test_a_sleeping_head_holds_requests_until_the_replica_answers_that_it_shall_
     assert not world.plan().actions
 
 
+def test_one_failed_check_of_the_head_does_not_end_its_holding() -> None:
+    """KubeRay takes it out of the Service after one, and puts it back seconds later."""
+    world = autoscaled(least=0, demand=0)
+    bound(world, 1, 4)
+    world.run(10)
+    seen = world.observe()
+    flapped = tuple(replace(one, live=replace(one.live, holds=False, front=None)) for one in seen.revisions)
+    assert decide(world.wanted, replace(seen, revisions=flapped), world.now).actions == ()
+
+
 def test_an_endpoint_that_is_stopped_holds_nothing() -> None:
     world = autoscaled(least=0, demand=0)
     bound(world, 0, 0)

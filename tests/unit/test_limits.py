@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 
@@ -84,22 +85,43 @@ def test_a_streamed_body_under_the_limit_passes() -> None:
     assert post(limited(), "/echo", chunks(2)).content == b"x" * 80
 
 
-def test_a_length_that_lies_does_not_help() -> None:
-    """A server in front may pass on what it was told: the bytes count."""
+def test_a_body_without_a_length_is_bounded_also_where_the_app_does_not_read_it() -> None:
+    """Serve reads on while a health check waits, and keeps all that comes."""
     sent: list[Message] = []
+    given = itertools.count()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await Response(await Request(scope, receive).body())(scope, receive, send)
+        raise AssertionError("the app was called")
 
     async def receive() -> Message:
+        next(given)
         return {"type": "http.request", "body": b"x" * 60, "more_body": True}
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": [(b"content-length", b"1")]}
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": [(b"transfer-encoding", b"chunked")]}
     asyncio.run(BodyLimitMiddleware(app, lambda: LIMIT)(scope, receive, send))
-    assert sent[0]["status"] == 413
+    assert (sent[0]["status"], next(given)) == (413, 2)
+
+
+def test_a_client_that_leaves_in_the_middle_is_told_to_the_app() -> None:
+    messages: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}]
+    given = iter(messages)
+    seen: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([await receive(), await receive()])
+
+    async def receive() -> Message:
+        return next(given)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"nobody is there: {message}")
+
+    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": [(b"transfer-encoding", b"chunked")]}
+    asyncio.run(BodyLimitMiddleware(app, lambda: LIMIT)(scope, receive, send))
+    assert seen == messages
 
 
 def test_the_shapes_of_anthropic_and_responses_clients() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from unit import full_disk
 
 from sglang_serve import progress
-from sglang_serve.progress import FILE, Progress, following, write_line
+from sglang_serve.progress import FILE, READ_BYTES, Progress, bytes_read, following, loading, write_line
 from sglang_serve.weights import Bytes
 
 
@@ -76,3 +78,32 @@ def test_whoever_follows_a_download_outlives_a_volume_that_cannot_be_read(monkey
     with following("it", Bytes(10), arrived, say):
         assert heard.wait(5)
     assert "7 " in said[1]
+
+
+def test_a_load_tells_how_much_it_has_read_and_only_while_it_reads() -> None:
+    said: list[str] = []
+    looked = threading.Event()
+    reads = iter([READ_BYTES // 2, READ_BYTES, READ_BYTES + 1, 5 * READ_BYTES])
+
+    def read() -> int:
+        if (now := next(reads, None)) is None:
+            looked.set()
+        return now or 5 * READ_BYTES
+
+    with loading(said.append, read, seconds=0.001):
+        assert looked.wait(5)
+    assert said == [f"loading: {Bytes(READ_BYTES)} read", f"loading: {Bytes(5 * READ_BYTES)} read"]
+
+
+def test_what_processes_of_ours_read_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(READ_BYTES))
+    script = f"open({str(file)!r}, 'rb').read(); print(flush=True); input()"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdout.readline()
+        assert bytes_read() >= READ_BYTES
+        child.stdin.write(b"\n")
+        child.stdin.close()

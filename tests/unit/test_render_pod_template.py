@@ -156,6 +156,13 @@ def findings(patch: Json, group: str = "worker") -> list[str]:
     return [finding.path for finding in error.value.errors]
 
 
+def remedy_of(spec: Json) -> str:
+    with pytest.raises(InvalidEndpoint) as error:
+        patch_pod(BASE, {"spec": spec}, "worker")
+    (finding,) = error.value.errors
+    return finding.remedy
+
+
 class TestRefused:
     @pytest.mark.parametrize("label", ["ray.io/cluster", "app.kubernetes.io/name", "app.kubernetes.io/created-by"])
     @pytest.mark.parametrize("value", ["x", None])
@@ -200,7 +207,6 @@ class TestRefused:
             ),
             ({"containers": [{"name": "ray-wroker"}]}, 'containers["ray-wroker"]', 'did you mean "ray-worker"?'),
             ({"containers": [{"name": "proxy"}]}, 'containers["proxy"]', "give it one, or patch ray-worker"),
-            ({"initContainers": [{"name": "fetch"}]}, 'initContainers["fetch"]', "give it one"),
         ],
     )
     def test_what_was_meant_to_be_another(self, spec: Json, path: str, remedy: str) -> None:
@@ -209,6 +215,12 @@ class TestRefused:
         (finding,) = error.value.errors
         assert finding.path == f"spec.podTemplate.worker.spec.{path}"
         assert remedy in finding.remedy
+
+    def test_what_is_like_no_other_is_told_nothing_of_others(self) -> None:
+        assert remedy_of({"initContainers": [{"name": "fetch"}]}) == "give it one"
+
+    def test_a_container_that_lost_its_image_is_not_asked_whether_it_is_itself(self) -> None:
+        assert remedy_of({"containers": [{"name": "ray-worker", "image": None}]}).startswith("leave its image out")
 
     def test_a_field_of_a_later_kubernetes_is_left_to_the_api_server(self) -> None:
         merged = patch_pod(BASE, {"spec": {"quantumEntanglement": True}}, "worker")

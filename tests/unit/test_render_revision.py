@@ -58,7 +58,7 @@ CHANGES: dict[str, Any] = {
     "accelerator.vendor": "amd",
     "accelerator.count": 4,
     "accelerator.products": ["H100"],
-    "accelerator.resourceName": "nvidia.com/mig-1g.10gb",
+    "accelerator.resourceName": "example.com/gpu",
     "parallelism.tensor": 8,  # computed defaults are not hashed: a later version may compute others
     "parallelism.pipeline": 2,
     "parallelism.data": 2,

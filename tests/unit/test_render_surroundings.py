@@ -95,6 +95,26 @@ class TestModels:
         mounted = volumes(template)[f"{env(template)[args.ENV_PVC_ROOT]}/claim"]
         assert mounted["persistentVolumeClaim"] == {"claimName": "claim", "readOnly": True}
 
+    @pytest.mark.parametrize(
+        ("claim", "model"),
+        [
+            ("ours", {"uri": "hf://a/b", "cache": {"claimName": "ours"}, "lora": {"claimName": "ours"}}),
+            ("ours", {"uri": "pvc://ours/m", "servedName": "m", "cache": {"claimName": "ours"}, "lora": {}}),
+            ("qwen3-cache", {"uri": "hf://a/b", "cache": {"size": "5Gi"}, "lora": {"claimName": "qwen3-cache"}}),
+            ("qwen3-cache", {"uri": "pvc://qwen3-cache", "servedName": "m", "cache": {"size": "5Gi"}, "lora": {}}),
+        ],
+    )
+    def test_the_claim_of_the_cache_is_one_volume_mounted_twice(self, claim: str, model: Json) -> None:
+        """Two volumes of one claim keep a pod from starting, or make the cache read-only."""
+        template = worker(render(model=model))
+        claims = [one for one in template["spec"]["volumes"] if "persistentVolumeClaim" in one]
+        assert claims == [{"name": "model-cache", "persistentVolumeClaim": {"claimName": claim}}]
+        mounts = [one for one in template["spec"]["containers"][0]["volumeMounts"] if one["name"] == "model-cache"]
+        assert mounts == [
+            {"name": "model-cache", "mountPath": "/models/cache", "readOnly": False},
+            {"name": "model-cache", "mountPath": f"/models/pvc/{claim}", "readOnly": True},
+        ]
+
 
 class TestAccess:
     @pytest.mark.parametrize(
@@ -117,6 +137,12 @@ class TestAccess:
         assert objects["RayService"]["spec"]["excludeHeadPodFromServeSvc"] is True
         (port,) = objects["Service"]["spec"]["ports"]
         assert port["targetPort"] in {one["name"] for one in worker(objects)["spec"]["containers"][0]["ports"]}
+
+    @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+    def test_no_load_balancer_is_told_to_probe_by_http(self, kind: str) -> None:
+        """Azure's would ask for `/` and take the 401 of an endpoint with keys for a dead node."""
+        (port,) = render(api={"allowAnonymous": True, "service": {"type": kind}})["Service"]["spec"]["ports"]
+        assert port.get("appProtocol") == (None if kind == "LoadBalancer" else "http")
 
     def test_a_drain_of_nodes_takes_one_replica_at_a_time(self) -> None:
         objects = render(replicas=3)

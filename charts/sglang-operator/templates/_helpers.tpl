@@ -33,9 +33,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
+{{- /* A null takes a value away, and printf would write it as %!s(<nil>). */}}
 {{- define "sglang-operator.image" -}}
 {{- with .Values.image }}
-{{- $path := ternary (printf "%s/%s" .registry .repository) .repository (ne .registry "") }}
-{{- printf "%s:%s%s" $path (default $.Chart.AppVersion .tag) (ternary (printf "@%s" .digest) "" (ne .digest "")) }}
+{{- $repository := required "image.repository: is required: write it, or remove the line for the chart's own" .repository }}
+{{- $registry := ternary (printf "%s/" .registry) "" (ne (default "" .registry) "") }}
+{{- $digest := ternary (printf "@%s" .digest) "" (ne (default "" .digest) "") }}
+{{- printf "%s%s:%s%s" $registry $repository (default $.Chart.AppVersion .tag) $digest }}
 {{- end }}
 {{- end }}

@@ -6,7 +6,7 @@ not know what a quantity is worth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sglang_operator.api.environment import overridden
@@ -29,7 +29,7 @@ def hopeless(spec: EndpointSpec) -> tuple[FieldError, ...]:
 
 def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
     """What works, and otherwise than its user may expect. `spec` has its computed defaults."""
-    return (*_slow_nodes(spec), *_large_shared_memory(spec), *overridden(spec))
+    return (*_slow_nodes(spec), *_large_shared_memory(spec), *_addresses_of_nodes(spec), *overridden(spec))
 
 
 def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:
@@ -98,3 +98,28 @@ def _slow_nodes(spec: EndpointSpec) -> Iterator[FieldError]:
         f"request the nodes' RDMA devices, or set parallelism.pipeline: {nodes}, which crosses nodes once per token"
     )
     yield FieldError("spec.network.rdma", None, message, remedy)
+
+
+def _addresses_of_nodes(spec: EndpointSpec) -> Iterator[FieldError]:
+    """What a pod on its node's network sends carries the node's address, which no podSelector of a policy matches.
+    Where head and workers are all there, no policy holds for any of them."""
+    patches = {"head": spec.pod_template.head, "worker": spec.pod_template.worker}
+    on_host = [part for part, patch in patches.items() if _is_on_host(patch)]
+    if len(on_host) != 1:
+        return
+    (part,) = on_host
+    other = "worker" if part == "head" else "head"
+    message = (
+        f"the {part}'s traffic carries its node's address, which the endpoint's NetworkPolicy does not admit: where "
+        f"policies are enforced, it reaches no {other} on another node"
+    )
+    remedy = (
+        "add a NetworkPolicy of yours that admits the CIDR of the nodes, on all ports, to the pods with the endpoint's "
+        "label serve.sglang.io/endpoint"
+    )
+    yield FieldError(f"spec.podTemplate.{part}.spec.hostNetwork", True, message, remedy)
+
+
+def _is_on_host(patch: Mapping[str, Any]) -> bool:
+    of_pod = patch.get("spec")
+    return isinstance(of_pod, Mapping) and of_pod.get("hostNetwork") is True

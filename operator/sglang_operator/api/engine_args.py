@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from sglang_operator.api.errors import FieldError, show
+from sglang_operator.api.errors import IN_QUOTES, FieldError, show
 from sglang_operator.api.findings import closest, path_of
 from sglang_operator.api.other_tools import VLLM_ARGUMENTS
 
@@ -194,7 +194,7 @@ def _word(kind: str) -> str:
 
 def _explain(argument: Argument, value: Any) -> str:
     if argument.type == "str" and isinstance(value, int | float):
-        return f'put it in quotes: "{show(value)}"'
+        return IN_QUOTES
     if isinstance(value, str) and _is_plain_number(value):
         return "remove the quotes"
     default = "" if argument.default is None else f" Default {show(argument.default)}."

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Not the value itself: of 1.10 YAML has left 1.1, of 0123 the number 83, of `y` true.
+IN_QUOTES = "put it in quotes, as it is written in the file"
 _SHOWN = 80  # longest value that is printed in full, in characters
 _FEW = 8  # most entries of a list or mapping that is printed in full
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sglang_operator.api.base import PATTERN_WORDS, QUANTITY, Model
-from sglang_operator.api.errors import FieldError, show
+from sglang_operator.api.errors import IN_QUOTES, FieldError, show
 from sglang_operator.api.other_tools import FIELDS
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 
@@ -136,7 +136,7 @@ def _explain_missing(details: ErrorDetails) -> Explained:
 def _explain_text(details: ErrorDetails) -> Explained:
     value = details["input"]
     if isinstance(value, bool | int | float):
-        return "must be text", f'put it in quotes: "{show(value)}"'
+        return "must be text", IN_QUOTES
     return "must be text", _described(details["loc"])
 
 

@@ -13,15 +13,25 @@ _HF: Final = r"^hf://[A-Za-z0-9_][-A-Za-z0-9_.]*/[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 _BUCKET: Final = rf"^(s3|gs)://[a-z0-9][-a-z0-9._]{{1,61}}[a-z0-9](/{_PATH})?$"
 URI: Final = rf"{_HF}|{_BUCKET}|^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_PATH})?$|^file:///{_PATH}$"
 _DOT_SEGMENT: Final = r"/[.][.]?(/|$)"
+_WITH_PATHS: Final = ("", "pvc", "file", "s3", "gs")  # "": a path without a scheme
 BUCKETS: Final = ("s3://", "gs://")
 
 
 def _advise(part: Any) -> str:
     if re.fullmatch(_HF, f"hf://{part.uri}"):
         return f'did you mean "hf://{part.uri}"?'
+    if _has_colon_or_space(part.uri):
+        return "a path may hold no colon and no space; rename the directory"
     if part.uri.startswith("/"):
         return f'did you mean "file://{part.uri}"?'
     return ""
+
+
+def _has_colon_or_space(uri: str) -> bool:
+    """Whether that is in the path, behind a claim or a bucket."""
+    scheme, _, rest = uri.rpartition("://")
+    path = rest.partition("/")[2]
+    return scheme in _WITH_PATHS and (":" in path or " " in path)
 
 
 def address(of: type[Model], example: str) -> tuple[Rule[Any], ...]:

@@ -11,6 +11,7 @@ from sglang_operator.api.rule import Rule, either
 from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.api.spec_pods import Accelerator, Parallelism
 
+MIG: Final = "/mig-"  # in the resources of NVIDIA's device plugin that are slices of a GPU
 LARGEST_NODE: Final = 16  # accelerators of the largest machines that vendors sell as one node
 
 
@@ -65,7 +66,8 @@ _PART_NODES: Final = either("self.nodes", "1")
 _PART_PIPELINE: Final = either("self.pipeline", "1")
 _PART_DATA: Final = either("self.data", "1")
 _PART_ATTENTION: Final = either("self.attentionData", "1")
-_NO_RESOURCE: Final = either("self.resourceName", "''") + " != ''"
+_NOTHING: Final = "''"
+_NO_RESOURCE: Final = either("self.resourceName", _NOTHING) + " != ''"
 _CPU: Final = either("self.vendor", "'nvidia'") + " == 'cpu'"
 
 RULES: Final[tuple[Rule[Any], ...]] = (
@@ -134,5 +136,13 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         holds=lambda a: a.vendor == "cpu" or bool(a.resource_name) or a.count <= LARGEST_NODE,
         message=f"counts accelerators of one node, and none has more than {LARGEST_NODE}",
         remedy="spread a replica over several nodes with spec.parallelism.nodes",
+    ),
+    Rule(
+        of=Accelerator,
+        field="count",
+        cel=f"{either('self.count', '1')} == 1 || !{either('self.resourceName', _NOTHING)}.contains('{MIG}')",
+        holds=lambda a: a.count == 1 or MIG not in a.resource_name,
+        message="a CUDA process sees one MIG slice only, however many its pod has",
+        remedy="set accelerator.count: 1 and request a larger profile, or use spec.replicas for copies on other slices",
     ),
 )

@@ -48,7 +48,8 @@ class Accelerator(Model):
     resource_name: Annotated[str, text(RESOURCE_NAME, 317, optional=True)] = Field(
         default="",
         description="[R] Extended resource to request instead of the vendor's, for example nvidia.com/mig-1g.10gb. "
-        "MIG has not been run by the project. Default: empty, nvidia.com/gpu or amd.com/gpu.",
+        "MIG has not been run by the project; a pod can use one slice. Default: empty, nvidia.com/gpu or "
+        "amd.com/gpu.",
     )
 
 

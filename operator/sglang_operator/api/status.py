@@ -84,7 +84,10 @@ class AdapterReport(Model):
     """One LoRA adapter of spec.model.adapters."""
 
     name: str = Field(description="Name of the adapter.")
-    state: str = reported("Loading, Loaded (in every replica that answers) or Failed (in one of them, or more).")
+    state: str = reported(
+        "Loading, Loaded (in every replica that answers), Failed (in one of them, or more) or Waiting (what serves was "
+        "made without spec.model.lora)."
+    )
     replicas: str = reported("Replicas that have it, of those that answer, for example 2/3.")
     message: str = reported("Why it failed. Replicas try again each minute, and go on serving meanwhile.")
 

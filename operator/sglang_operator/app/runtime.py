@@ -25,7 +25,7 @@ from sglang_operator.app.metrics import Metrics
 from sglang_operator.app.options import Options, identity
 from sglang_operator.app.server import HttpServer
 from sglang_operator.app.watches import Watches
-from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.discovery import wait_for_endpoints, wait_for_late_kinds
 from sglang_operator.cluster.lease import Lease, LeaseLostError
 from sglang_operator.cluster.paths import ENDPOINT
@@ -145,9 +145,10 @@ class Operator:
 
     async def _list_keys(self) -> list[Key]:
         namespaces = self._options.namespaces or ("",)
-        found = [item for name in namespaces for item in await self._open_api.list(ENDPOINT.of(name))]
-        keys = [Key(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found]
-        self._metrics.keep_only(keys)
+        found = [await keys_in(self._open_api, name) for name in namespaces]
+        keys = [key for some in found for key in some or ()]
+        if None not in found:
+            self._metrics.keep_only(keys)
         return keys
 
     async def _watch(self) -> None:
@@ -179,6 +180,19 @@ class Operator:
 
     def _trouble(self) -> str:
         return health.trouble(self._longest_pass(), self._lag.seconds)
+
+
+async def keys_in(api: Api, namespace: str) -> list[Key] | None:
+    """The endpoints of a namespace, of all with "". None where the right to list them is missing: one namespace may be
+    gone, and its Role with it, and the others go on. Raises ApiError."""
+    try:
+        found = await api.list(ENDPOINT.of(namespace))
+    except ApiError as error:
+        if not (error.is_forbidden and namespace):
+            raise
+        log.warning("endpoints of namespace %s cannot be listed: %s", namespace, error)
+        return None
+    return [Key(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found]
 
 
 async def first_of(*parts: Coroutine[Any, Any, object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -14,8 +14,9 @@ import click
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.cli.installed import read_installed
 from sglang_operator.cli.manifests import STDIN, read_endpoints, warn
-from sglang_operator.render import to_yaml
+from sglang_operator.render import render_endpoint, to_yaml
 from sglang_operator.render.change import Effect, FieldChange, field_changes
+from sglang_operator.render.platform import Platform
 
 EXIT_DIFFERS = 1
 EXIT_INVALID = 3
@@ -83,16 +84,22 @@ def diff(olds: Sequence[str], news: Sequence[str], namespace: str, form: str, de
     if [*olds, *news].count(STDIN) > 1:
         raise click.UsageError("stdin (-) can be read once: save one of the two in a file")
     try:
-        platform = read_installed(defaults).defaults
-        before = {_key(one): one for one in read_endpoints(olds, namespace, platform)}
-        edits = [Edit(before.get(_key(one)), one) for one in read_endpoints(news, namespace, platform)]
+        installed = read_installed(defaults)
+        before = {_key(one): one for one in read_endpoints(olds, namespace, installed.defaults)}
+        after = read_endpoints(news, namespace, installed.defaults, check=_renders_on(installed.platform))
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
-    warn([edit.after for edit in edits])
+    edits = [Edit(before.get(_key(one)), one) for one in after]
+    warn(after)
     _warn_of_namespaces(edits, before)
     _print(edits, form)
     sys.exit(EXIT_DIFFERS if any(edit.effect != Effect.NONE.value for edit in edits) else 0)
+
+
+def _renders_on(platform: Platform) -> Callable[[Endpoint], object]:
+    """A check that refuses what `render` does: whether a podTemplate fits shows when it is applied."""
+    return lambda endpoint: render_endpoint(endpoint, platform)
 
 
 def _warn_of_namespaces(edits: Sequence[Edit], before: Mapping[tuple[str, str], Endpoint]) -> None:

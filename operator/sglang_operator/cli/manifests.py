@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
 from sglang_operator.api.defaults import NONE, parse_with_defaults
 from sglang_operator.api.spec import GROUP
+from sglang_operator.cli.yaml_loader import Loader
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
@@ -41,17 +42,22 @@ class Document:
 
 
 def read_endpoints(
-    files: Sequence[str], namespace: str = "default", defaults: Mapping[str, Any] = NONE
+    files: Sequence[str],
+    namespace: str = "default",
+    defaults: Mapping[str, Any] = NONE,
+    check: Callable[[Endpoint], object] = lambda _: None,
 ) -> list[Endpoint]:
     """Every endpoint in `files`, in order, over `defaults`; those without a namespace are in `namespace`.
 
-    Raises InvalidManifest with every finding of every document.
+    Raises InvalidManifest with every finding of every document, those of an InvalidEndpoint from `check` among them.
     """
     found: list[tuple[Document, Endpoint]] = []
     wrong: list[tuple[str, FieldError]] = []
     for document in _documents(files, wrong):
         try:
-            found.append((document, parse_with_defaults(_in_namespace(document.content, namespace), defaults)))
+            endpoint = parse_with_defaults(_in_namespace(document.content, namespace), defaults)
+            found.append((document, endpoint))
+            check(endpoint)
         except InvalidEndpoint as error:
             wrong += [(document.place, finding) for finding in error.errors]
     wrong += _twice(found)
@@ -137,7 +143,7 @@ def text_of(name: str) -> str:
 
 def _parse(name: str, text: str) -> list[Any]:
     try:
-        return _parse_json(text) or list(yaml.load_all(text, Loader=_Loader))
+        return _parse_json(text) or list(yaml.load_all(text, Loader=Loader))
     except yaml.YAMLError as error:
         raise Unreadable(name, *_explain(error)) from None
     except (RecursionError, ValueError) as error:  # a number of 5000 digits, a document of 1000 levels
@@ -166,27 +172,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if twice is not None:
         raise yaml.YAMLError(f"key {twice!r} is there twice")
     return dict(pairs)
-
-
-class _Loader(yaml.CSafeLoader):
-    """As safe_load, but a key that is there twice is an error instead of the last one winning, and dates are text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a repeated key; PyYAML calls it for every mapping."""
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                problem = f"key {key.value!r} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    return loader.construct_scalar(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
 
 
 def _in_namespace(content: Any, namespace: str) -> Any:

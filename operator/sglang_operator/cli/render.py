@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from sglang_operator.api import Endpoint, InvalidEndpoint
+from sglang_operator.api import InvalidEndpoint
 from sglang_operator.cli.installed import read_installed
-from sglang_operator.cli.manifests import InvalidManifest, read_endpoints, warn
+from sglang_operator.cli.manifests import read_endpoints, warn
 from sglang_operator.render import render_endpoint, to_yaml
-from sglang_operator.render.platform import Platform
 
 EXIT_INVALID = 1
 KINDS = (
@@ -61,21 +60,16 @@ def render(
     """See HELP."""
     try:
         installed = read_installed(defaults, images)
-        endpoints = read_endpoints(files, namespace, installed.defaults)
-        objects = [one for endpoint in endpoints for one in _render(endpoint, installed.platform)]
+        objects: list[dict[str, Any]] = []
+        endpoints = read_endpoints(
+            files, namespace, installed.defaults, lambda one: objects.extend(render_endpoint(one, installed.platform))
+        )
     except InvalidEndpoint as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_INVALID)
     warn(endpoints)
     chosen = [one for one in objects if not kinds or one["kind"] in kinds]
     click.echo(to_yaml(*chosen) if form == "yaml" else _json(chosen), nl=False)
-
-
-def _render(endpoint: Endpoint, platform: Platform) -> Sequence[dict[str, Any]]:
-    try:
-        return render_endpoint(endpoint, platform)
-    except InvalidEndpoint as error:  # podTemplate does not fit: that shows when it is applied
-        raise InvalidManifest([(endpoint.name, finding) for finding in error.errors]) from None
 
 
 def _json(objects: Sequence[dict[str, Any]]) -> str:

@@ -19,7 +19,15 @@ def adapter_rows(endpoint: Endpoint, reports: Sequence[Report]) -> list[Object] 
         return None
     config = live_args(endpoint).config_id
     current = [report.adapters if report.config == config else () for report in reports]
+    if model.adapters and reports and all(report.config == config and not report.adapters for report in reports):
+        return [_without_room(one.name, len(reports)) for one in model.adapters]
     return [_row(one.name, [_find(adapters, one.name) for adapters in current]) for one in model.adapters]
+
+
+def _without_room(name: str, replicas: int) -> Object:
+    """A replica lists each adapter as soon as it has the settings, unless it was made without spec.model.lora."""
+    message = "the revision that serves has no room for adapters: they come with the next one (spec.model.lora)"
+    return {"name": name, "state": "Waiting", "replicas": f"0/{replicas}", "message": message}
 
 
 def _find(adapters: Sequence[Adapter], name: str) -> Adapter | None:

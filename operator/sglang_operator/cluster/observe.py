@@ -176,10 +176,11 @@ def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
 
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
-    """The log of the first worker that tells of a failure, or of the first at all, those that are not Ready first."""
+    """The log of the first worker that tells of a failure, or else of one that could not be read, or of the one that
+    has come further last: each of them is progress. Those that are not Ready first."""
     started = sorted(filter(_may_tell, workers), key=of_pods.is_ready)
     told = await asyncio.gather(*(_hear(api, pod) for pod in started[:LOGS]))
-    return next((said for said in told if said.failure), told[0] if told else Said())
+    return max(told, key=lambda said: (bool(said.failure), said.is_unread, said.at), default=Said())
 
 
 def _may_tell(pod: Object) -> bool:
@@ -218,6 +219,7 @@ def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> 
 def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, now: float) -> Live:
     written = written_values(service) if service else None
     reports, probe = seen.reports, seen.answers.probe
+    told_to_hold = bool(written and written.holds and not written.released)
     return Live(
         presence=_presence(service),
         uid=service["metadata"]["uid"] if service else "",
@@ -227,7 +229,8 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
         target_replicas=_target(written, clusters, seen) if written else None,
-        holds=bool(written and written.holds and not written.released and any(map(of_pods.is_serving_head, seen.all))),
+        holds=told_to_hold and any(map(of_pods.is_serving_head, seen.all)),
+        told_to_hold=told_to_hold,
         probe=probe,
         answered=len(reports) if seen.generated else 0,
         progress=_progress(service, clusters, seen),

@@ -240,12 +240,12 @@ class Reconciler:
         """What was refused of the plan. Between the record of the first pods and these comes what protects them."""
         actions = this.plan.actions
         if not this.is_beginning:
-            return await attempt(writer.carry_out(actions, this.endpoint, this.now))
+            return await attempt(writer.carry_out(actions, this.endpoint, self.clock()))
         records = tuple(action for action in actions if isinstance(action, RecordRevision))
-        if refused := await attempt(writer.carry_out(records, this.endpoint, this.now)):
+        if refused := await attempt(writer.carry_out(records, this.endpoint, self.clock())):
             return refused
         await attempt(self._children(this).protect(this.rendered))  # a refusal the next pass meets again, and tells
-        return await attempt(writer.carry_out(actions[len(records) :], this.endpoint, this.now))
+        return await attempt(writer.carry_out(actions[len(records) :], this.endpoint, self.clock()))
 
     async def _keep(self, this: Pass, writer: Writer) -> float | None:
         """What is there stays as it was written. What is refused of the one part keeps the other from nothing."""
@@ -273,7 +273,7 @@ class Reconciler:
         self.report(key, status)
         if status == before:
             return
-        await self.api.apply(ENDPOINT.of(*key, "status"), status_patch(key, status))
+        await self.api.apply(ENDPOINT.of(*key, "status"), status_patch(live, status))
         owner = Owner(key, live["metadata"]["uid"])
         for one in transitions(known, made):
             await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))

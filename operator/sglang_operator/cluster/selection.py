@@ -37,6 +37,13 @@ def notes_for(selection: Selection) -> dict[str, str]:
     }
 
 
+def moved(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch of the Service that was read: what it selects and the memory of that, and nothing else."""
+    metadata = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+    notes = {name: notes_of(wanted)[name] for name in (SERVING, PREVIOUS, SWITCHED_AT)}
+    return {"metadata": {**metadata, "annotations": notes}, "spec": {"selector": wanted["spec"]["selector"]}}
+
+
 def selector_for(endpoint: str, revision: str) -> dict[str, str]:
     """Selects the workers of a revision; with "" it selects nothing, as every pod's label has a value."""
     return {names.ENDPOINT: endpoint, names.REVISION: revision, names.RAY_SERVE: "true"}

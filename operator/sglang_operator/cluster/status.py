@@ -12,7 +12,6 @@ from sglang_operator.cluster.metadata import stamp, unix
 from sglang_operator.cluster.observe import Sight, View
 from sglang_operator.cluster.pods import NODE_TYPE, WORKER, first_created, has_node, is_worker
 from sglang_operator.cluster.records import StoredRevision, changes
-from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
 from sglang_operator.render import names
 from sglang_operator.render.shape import shape_of
@@ -101,9 +100,11 @@ def _message(one: Condition) -> str:
     return one.message if one.again_at is None else f"{one.message}; it is tried again at {stamp(one.again_at)}"
 
 
-def status_patch(key: Key, status: Mapping[str, Any]) -> Object:
-    """The object that is applied to the status subresource."""
-    metadata = {"name": key.name, "namespace": key.namespace}
+def status_patch(live: Mapping[str, Any], status: Mapping[str, Any]) -> Object:
+    """The object that is applied to the status subresource of what was read: somebody may have made another of its name
+    meanwhile, which must not be called Ready. Its uid would not tell: on this way the API server takes the stored one.
+    """
+    metadata = {name: live["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": dict(status)}
 
 

@@ -22,8 +22,13 @@ _START: Final[Place] = (-2, 0.0)  # before all of them
 _UNKNOWN: Final[Place] = (len(_ORDER), 0.0)  # beyond all of them
 
 # As sglang_serve.progress and sglang_serve.objects word them. "downloading X: 5.0 GiB" is how much there is to come.
+# Of what is loaded only the bytes that were read are told.
 _BYTES: Final = r"(\d+(?:\.\d+)?) (B|KiB|MiB|GiB|TiB)"
-_ARRIVED: Final = (re.compile(f"downloading .*: {_BYTES} of "), re.compile(f"^another replica .*: {_BYTES}$"))
+_ARRIVED: Final = (
+    re.compile(f"downloading .*: {_BYTES} of "),
+    re.compile(f"^another replica .*: {_BYTES}$"),
+    re.compile(f"^loading: {_BYTES} read$"),
+)
 _UNITS: Final = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 
 

@@ -25,7 +25,7 @@ from sglang_operator.cluster.pods import is_worker, waits_for_node
 from sglang_operator.cluster.put_back import put_back
 from sglang_operator.cluster.records import DRAINING_SINCE, FAILURE, new_record, note_commit, note_failure
 from sglang_operator.cluster.refusals import Refusal, StalePassError, attempt, is_outdated, raise_first
-from sglang_operator.cluster.selection import read_selection
+from sglang_operator.cluster.selection import moved, read_selection
 from sglang_operator.cluster.snapshot import Snapshot
 from sglang_operator.lifecycle import plan as do
 from sglang_operator.lifecycle.observed import Selection
@@ -108,7 +108,8 @@ class Writer:
         is_first = not (self._recorded or self._snapshot.pods)
         if not is_first and await self._newest_number() != action.number - 1:
             raise StalePassError("another revision was recorded since this pass read them")
-        self._refuse_foreign_claim(action.revision)
+        if is_first:  # of a later one what serves must not wait: its pods are refused, not its record
+            self._refuse_foreign_claim(action.revision)
         if action.revision in self._recorded:
             await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
             return
@@ -190,9 +191,19 @@ class Writer:
         body = wanted_service(self._owner, service_of(self._rendered), selection)
         if self._snapshot.service is not None:
             body["metadata"]["resourceVersion"] = action.fence.service_version
-            await apply_over(self._api, SERVICE, self._snapshot.service, body)
+            await self._switch_over(self._snapshot.service, body)
         elif await create_own(self._api, self._owner, SERVICE, body):
             raise StalePassError("the Service has come since this pass read it")
+
+    async def _switch_over(self, live: Mapping[str, Any], wanted: Object) -> None:
+        """With all else that the spec wants of the Service; or without, where the cluster refuses that."""
+        try:
+            await apply_over(self._api, SERVICE, live, wanted)
+        except ApiError as error:
+            if error.is_conflict or error.is_passing:
+                raise
+            await self._api.patch(SERVICE.of(self._namespace, name_of(live)), moved(live, wanted))
+            raise
 
     async def _free(self, action: do.FreeAccelerators) -> None:
         """Bounds of zero, on the RayService first, and by name on the RayCluster: the autoscaler obeys bounds."""
@@ -262,6 +273,6 @@ class Writer:
         try:
             await self._api.patch(RAY_CLUSTER.of(self._namespace, name_of(cluster)), operations, JSON_PATCH)
         except ApiError as error:
-            if error.is_failed_test:
+            if error.is_failed_test or error.is_absent:
                 raise StalePassError(f"{name_of(cluster)} changed since this pass read it") from error
             raise

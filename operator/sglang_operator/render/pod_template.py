@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sglang_operator.api import FieldError, InvalidEndpoint
@@ -56,9 +56,17 @@ def _misspelt(spec: Mapping[str, Any], rendered: Mapping[str, Any], group: str) 
             path = f"spec.{part}[{show(one.get('name'))}]"
             yield from _misspelt_fields(one, CONTAINER, path, group)
             if not one.get("image"):
-                meant = closest(str(one.get("name")), known)
-                remedy = f"did you mean {show(meant)}?" if meant else f"give it one, or patch {' or '.join(known)}"
-                yield _error(group, path, None, "is a new container without an image", remedy)
+                yield _error(group, path, None, *_about_no_image(str(one.get("name")), known))
+
+
+def _about_no_image(name: str, known: Sequence[str]) -> tuple[str, str]:
+    """What is wrong with a container that has no image, and what to do. `known` are those that were rendered."""
+    if name in known:
+        return "has no image any more", "leave its image out of the patch, or give it one"
+    if meant := closest(name, known):
+        return "is a new container without an image", f"did you mean {show(meant)}?"
+    patch_another = f", or patch {' or '.join(known)}" if known else ""
+    return "is a new container without an image", f"give it one{patch_another}"
 
 
 def _misspelt_fields(written: Mapping[str, Any], known: frozenset[str], path: str, group: str) -> Iterator[FieldError]:

@@ -14,7 +14,7 @@ PVC_SCHEME = "pvc://"
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume of a pod, and where the first container sees it."""
+    """A volume of a pod, and where the first container sees it. One that it sees twice has two of the same name."""
 
     name: str
     source: Mapping[str, Any]
@@ -43,16 +43,21 @@ def _cache(endpoint: Endpoint) -> Volume:
 
 
 def _models(endpoint: Endpoint) -> Iterator[Volume]:
-    uri = endpoint.spec.model.uri
+    uri, cache = endpoint.spec.model.uri, _cache(endpoint)
     if uri.startswith(PVC_SCHEME):
-        yield _mounted("model", uri.removeprefix(PVC_SCHEME).partition("/")[0])
+        yield _mounted("model", uri.removeprefix(PVC_SCHEME).partition("/")[0], cache)
     lora = endpoint.spec.model.lora
     if lora and lora.claim_name and not f"{uri}/".startswith(f"{PVC_SCHEME}{lora.claim_name}/"):
-        yield _mounted("adapters", lora.claim_name)
+        yield _mounted("adapters", lora.claim_name, cache)
 
 
-def _mounted(name: str, claim: str) -> Volume:
-    return Volume(name, _claim(claim, read_only=True), f"{names.PVC_ROOT}/{claim}")
+def _mounted(name: str, claim: str, cache: Volume) -> Volume:
+    """A claim that is only read. The cache's own is mounted a second time from the same volume: with two volumes of one
+    claim in a pod older kubelets wait for ever without a word, and newer ones mount all of it read-only."""
+    path = f"{names.PVC_ROOT}/{claim}"
+    if cache.source == _claim(claim, read_only=False):
+        return Volume(cache.name, cache.source, path)
+    return Volume(name, _claim(claim, read_only=True), path)
 
 
 def _keys(endpoint: Endpoint) -> Iterator[Volume]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
+from sglang_operator.render import go_yaml
+
 REMEMBERED = 4096  # texts: mostly keys, the same in every object
-_TEXT = "tag:yaml.org,2002:str"
 _RESOLVER = yaml.resolver.Resolver()
-# Python's YAML is 1.1, where `1e3` is text; Go's is 1.2, where it is a number and the API server refuses it as a label.
-_GO_NUMBER = re.compile(r"[-+]?(\.?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+)")
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -26,12 +24,12 @@ class _Dumper(yaml.CSafeDumper):
 def _is_ambiguous(text: str) -> bool:
     """Whether some reader would take it, unquoted, for something else than text."""
     tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    return tag != _TEXT or _GO_NUMBER.fullmatch(text) is not None
+    return tag != go_yaml.TEXT or go_yaml.tag_of(text) != go_yaml.TEXT
 
 
 def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else '"' if _is_ambiguous(text) else None
-    return dumper.represent_scalar(_TEXT, text, style=style)
+    return dumper.represent_scalar(go_yaml.TEXT, text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -11,7 +11,7 @@ from engine.parity.compare import differences
 
 # Fields of /server_info that say how the process was started, which cannot be the same for two ways to start it. They
 # occur at the top and in each rank's internal state. Native shows its keys there.
-SERVER_INFO_FIELDS = frozenset({"host", "port", "launch_command", "api_key", "admin_api_key"})
+SERVER_INFO_FIELDS = frozenset({"host", "port", "nccl_port", "launch_command", "api_key", "admin_api_key"})
 
 
 @dataclass(frozen=True)
