@@ -211,7 +211,8 @@ def administer(app: ServeApp, route: str, body: Mapping[str, Any]) -> dict[str, 
 
 
 def scheduler(app: ServeApp) -> psutil.Process:
-    (process,) = app.find("sglang::scheduler")
+    # A look at all processes may miss one, rarely; another engine would be here only after ten seconds.
+    (process,) = until(lambda: app.find("sglang::scheduler"), 3, lambda: app.describe("the engine has gone"))
     return process
 
 
