@@ -190,7 +190,7 @@ class Place:
             ready_replicas=ready,
             target_replicas=one.target,
             holds=one.holds and one.going_since is None,
-            told_to_hold=one.holds and not one.released,
+            may_hold=one.holds and one.going_since is None,
             waking_since=one.scheduled_at if worker_pods and not ready and one.slept else None,
             probe=probe,
             answered=ready if probe is Probe.ANSWERED else 0,

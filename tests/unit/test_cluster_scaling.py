@@ -266,3 +266,19 @@ def test_what_is_taken_back_is_not_needed_now(taken: TakenBack | None, target: i
     for spec in ({"scaling": {"min": 0, "max": 3}}, {"replicas": 3}):
         values = in_place_of(parse_endpoint(endpoint(**spec)), "digest").within(taken)
         assert observing._target(values, clusters, workers) == target
+
+
+@pytest.mark.parametrize(
+    ("head", "holds", "may_hold"),
+    [
+        (HEAD, True, True),
+        (pod("head", "10.0.0.9", serves="false"), False, True),
+        (pod("head", "10.0.0.9", None), False, False),
+    ],
+    ids=["in the Service", "taken out after one failed check", "not Ready"],
+)
+def test_a_head_that_kuberay_takes_out_for_a_moment_may_hold_requests(
+    head: dict[str, Any], holds: bool, may_hold: bool
+) -> None:
+    live = seen(head, target=0)[0].sights[NAME].revision.live
+    assert (live.holds, live.may_hold, live.may_hold_requests) == (holds, may_hold, may_hold)

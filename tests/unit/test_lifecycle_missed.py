@@ -156,9 +156,7 @@ def test_held_requests_are_not_cut_while_no_service_tells_of_them(
 ) -> None:
     holds = Live(Presence.PRESENT, "uid-a", pods=1, target_replicas=0, holds=True, front=Front(1))
     loads = Live(Presence.PRESENT, "uid-b", pods=2, worker_pods=1, target_replicas=1, floor=1)
-    flaps = replace(
-        holds, holds=False, told_to_hold=True, front=None
-    )  # KubeRay takes a head out after one failed check
+    flaps = replace(holds, holds=False, may_hold=True, front=None)  # KubeRay takes a head out after one failed check
     for head in (holds, flaps):
         revisions = (Revision("a", Record(1, draining_since=since), head), Revision("b", Record(2), loads))
         plan = decide(Wanted("b", replicas=Bounds(0, 1)), Observed(revisions, service), 100.0)

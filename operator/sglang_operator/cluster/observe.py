@@ -219,7 +219,7 @@ def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> 
 def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, now: float) -> Live:
     written = written_values(service) if service else None
     reports, probe = seen.reports, seen.answers.probe
-    told_to_hold = bool(written and written.holds and not written.released)
+    is_told_to_hold = bool(written and written.holds and not written.released)
     return Live(
         presence=_presence(service),
         uid=service["metadata"]["uid"] if service else "",
@@ -229,8 +229,8 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
         target_replicas=_target(written, clusters, seen) if written else None,
-        holds=told_to_hold and any(map(of_pods.is_serving_head, seen.all)),
-        told_to_hold=told_to_hold,
+        holds=is_told_to_hold and any(map(of_pods.is_serving_head, seen.all)),
+        may_hold=is_told_to_hold and any(map(of_pods.is_ready_head, seen.all)),
         probe=probe,
         answered=len(reports) if seen.generated else 0,
         progress=_progress(service, clusters, seen),

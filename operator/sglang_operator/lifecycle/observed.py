@@ -89,7 +89,7 @@ class Live:
     ready_replicas: int = 0  # running replicas, each on a Ready pod; pods without a replica do not count
     target_replicas: int | None = None  # what Ray Serve wants to run now; None: it has not said
     holds: bool = False  # its head takes requests and holds them while there is no replica
-    told_to_hold: bool = False  # it shall, though its head may not be in the Service now: KubeRay takes it out at once
+    may_hold: bool = False  # the same, though KubeRay may have taken the head out of the Service: one failed check does
     waking_since: float | None = None  # it was asleep, has worker pods since then, and none of them answers yet
     probe: Probe = Probe.NOT_ASKED
     answered: int = 0  # ready replicas whose engine generated for the probe; 0 when they were only looked at
@@ -122,10 +122,8 @@ class Live:
 
     @property
     def may_hold_requests(self) -> bool:
-        """Its workers may have streams, or its head may hold requests until there is a replica, also while KubeRay has
-        taken it out of the Service after one failed check."""
-        has_head = self.pods > self.worker_pods
-        return self.front_pods > 0 or self.holds or (self.told_to_hold and has_head)
+        """Its workers may have streams, or its head may hold requests until there is a replica."""
+        return self.front_pods > 0 or self.holds or self.may_hold
 
 
 @dataclass(frozen=True)

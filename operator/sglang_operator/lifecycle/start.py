@@ -72,8 +72,8 @@ def _written(revision: Revision) -> ApplyInPlace:
 def _goes_on_holding(scene: Scene, revision: Revision) -> bool:
     """It was allowed to be without a replica and is, and shall have one now. Until that answers, only its head does."""
     live = revision.live
-    told = live.holds or live.told_to_hold  # a head that is out of the Service for a moment comes back
-    held = live.holding if live.released else told  # one that has given all its pods back comes back as it was
+    holds = live.holds or live.may_hold  # a head that is out of the Service for a moment comes back
+    held = live.holding if live.released else holds  # one that has given all its pods back comes back as it was
     return held and not revision.running and scene.wanted.replicas.least > 0
 
 
