@@ -33,27 +33,18 @@ class EndWithBodyMiddleware:
         """ASGI."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        async def noted(message: Message) -> None:
-            if not over.cancelled():  # the client is there
-                await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False) and not over.done():
-                over.set_result(None)
-
-        running = asyncio.ensure_future(self._run(scope, receive, noted))
+        call = _Call(receive, send)
+        running = asyncio.ensure_future(self._run(scope, call.receive, call.send))
         try:
-            await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, call.over}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            over.cancel()
-            await self._leave(running, scope)
+            call.over.cancel()
+            await self._leave(running, is_ended=call.reads or self._ends_with_client(scope))
             raise
-        if not over.done():
-            return running.result()
-        return self._let_go_on(running)
+        return self._let_go_on(running) if call.over.done() else running.result()
 
-    async def _leave(self, running: asyncio.Task[None], scope: Scope) -> None:
-        if not self._ends_with_client(scope):
+    async def _leave(self, running: asyncio.Task[None], *, is_ended: bool) -> None:
+        if not is_ended:
             return self._let_go_on(running)
         running.cancel()
         await asyncio.wait({running})
@@ -69,4 +60,28 @@ class EndWithBodyMiddleware:
     def _forget(self, ended: asyncio.Task[None]) -> None:
         self._goes_on.discard(ended)
         if not ended.cancelled() and (error := ended.exception()) is not None:
-            log.warning("after an answer was complete: %r", error)
+            log.warning("after a request was over: %r", error)
+
+
+class _Call:
+    """One request, as the app sees it."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done with the last byte of the answer, cancelled when the client has left."""
+        self.reads = False
+        """It waits for more of the request, which after its client's leaving may never come."""
+
+    async def receive(self) -> Message:
+        self.reads = True
+        message = await self._receive()
+        self.reads = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self.over.cancelled():
+            await self._send(message)
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if is_last and not self.over.done():
+            self.over.set_result(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
@@ -67,7 +68,7 @@ class KnownModelMiddleware:
         """ASGI."""
         if not self._applies(scope):
             return await self._app(scope, receive, send)
-        messages = await _read(receive) or []
+        messages = await _read(receive) or deque()
         model = _named_model(b"".join(message.get("body", b"") for message in messages))
         if model is None or self._is_served(model):
             return await self._app(scope, _replay(messages, receive), send)
@@ -88,9 +89,9 @@ def unknown_model_body(path: str, model: str) -> dict[str, object]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "model_not_found"}}
 
 
-async def _read(receive: Receive, limit: float = math.inf) -> list[Message] | None:
+async def _read(receive: Receive, limit: float = math.inf) -> deque[Message] | None:
     """The messages of a whole body, or until the client leaves; None once they are over `limit` bytes."""
-    messages: list[Message] = []
+    messages: deque[Message] = deque()
     while not messages or (messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False)):
         messages.append(await receive())
         limit -= len(messages[-1].get("body", b""))
@@ -99,13 +100,11 @@ async def _read(receive: Receive, limit: float = math.inf) -> list[Message] | No
     return messages
 
 
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    waiting = iter(messages)
+def _replay(messages: deque[Message], receive: Receive) -> Receive:
+    """Takes them away: an answer may take long, and nobody needs its question meanwhile."""
 
     async def next_message() -> Message:
-        for message in waiting:
-            return message
-        return await receive()
+        return messages.popleft() if messages else await receive()
 
     return next_message
 

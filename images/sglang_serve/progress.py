@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 FILE = "progress.json"
 DOWNLOAD_SECONDS = 2.0
 LOAD_SECONDS = 15.0
-READ_BYTES = 64 * 2**20  # less in that time is not the reading of weights
+READ_BYTES = 64 * 2**20  # less in that time is not the reading of weights, but of a start that hangs
 
 
 class Progress:
@@ -63,13 +63,14 @@ def following(what: str, total: Bytes, arrived: Callable[[], int], say: Say) -> 
 def loading(say: Say, read: Callable[[], int], seconds: float = LOAD_SECONDS) -> AbstractContextManager[None]:
     """Say how much the engine has read on its way, while it reads: a large model on a slow volume loads for longer than
     a start without progress is given, and SGLang tells of it in lines that are not ours."""
-    seen = 0
+    before = 0
 
     def look() -> None:
-        nonlocal seen
-        if (now := read()) >= seen + READ_BYTES:
-            seen = now
+        nonlocal before
+        now = read()
+        if now - before >= READ_BYTES:
             say(f"loading: {Bytes(now)} read")
+        before = now
 
     return _meanwhile(look, seconds)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sglang_serve.replies import send_json
@@ -51,10 +52,14 @@ class ReportMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["path"] == PATH:
-            return await self._report(scope, send)
+            return await (self._refuse(send) if _has_body(scope) else self._report(scope, send))
         if scope["type"] not in ("http", "websocket") or scope["path"] in UNCOUNTED:
             return await self._app(scope, receive, send)
         return await self._count(scope, receive, send)
+
+    async def _refuse(self, send: Send) -> None:
+        """Outside of the body limit: Serve would keep all that comes while the engine is probed."""
+        await send_json(send, 413, {"error": f"{PATH} takes no body"})
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._in_flight += 1
@@ -99,3 +104,8 @@ class ReportMiddleware:
         self._asked = None
         if not asked.cancelled() and asked.exception() is None:
             self._answered_at = self._clock()
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -15,6 +15,7 @@ from sglang_operator.cluster import observe as observing
 from sglang_operator.cluster.api import TIMEOUT_SECONDS
 from sglang_operator.cluster.ends import Ends
 from sglang_operator.cluster.logs import READ_SECONDS, UNREAD, Said
+from sglang_operator.cluster.metadata import unix
 from sglang_operator.cluster.observe import observe
 
 FAILED = {"event": "progress", "step": "failed", "message": "m", "reason": "BadArgument", "remedy": "r"}
@@ -55,15 +56,16 @@ def test_dead_nodes_cost_a_pass_one_limit_together(monkeypatch: pytest.MonkeyPat
     assert said.failure is not None, "one that answers is heard all the same"
 
 
-def test_the_one_that_has_come_further_last_is_told() -> None:
-    """Nothing is overdue while one of them goes on."""
+def test_the_latest_progress_of_any_counts_and_the_first_tells_why() -> None:
+    """Nothing is overdue while one of them goes on; and one that is Ready must not hide why another one is not."""
 
     def line(at: str, step: str, message: str) -> str:
         return json.dumps({"time": f"2026-01-01T{at}Z", "event": "progress", "step": step, "message": message})
 
     logs = {"a": line("10:00:00", "load", "starting"), "b": line("10:20:00", "model", "downloading m: 90.0 GiB of 100")}
-    assert listen(Nodes(**logs), placed("a"), placed("b")).step == "model"
-    assert listen(Nodes(**logs), placed("b"), placed("a")).step == "model"
+    said = [listen(Nodes(**logs), *map(placed, order)) for order in ("ab", "ba")]
+    assert [one.step for one in said] == ["load", "model"]
+    assert said[0].at == said[1].at == unix("2026-01-01T10:20:00Z")
 
 
 def test_a_log_that_cannot_be_read_in_time_is_not_one_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,3 +149,21 @@ def test_an_order_goes_on_without_its_client() -> None:
         assert sent == []
 
     run(work)
+
+
+def test_an_order_of_which_half_has_come_ends_with_its_client() -> None:
+    """Serve gives no more of it after its own time-out, so it would wait for ever."""
+
+    async def work() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+
+        middleware = ending(app, with_client=False)
+        asked = asyncio.ensure_future(middleware(HTTP, nothing, drop))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert not middleware._goes_on
+
+    run(work)

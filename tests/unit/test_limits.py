@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
+import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -122,6 +125,31 @@ def test_a_client_that_leaves_in_the_middle_is_told_to_the_app() -> None:
     scope = {"type": "http", "method": "POST", "path": "/echo", "headers": [(b"transfer-encoding", b"chunked")]}
     asyncio.run(BodyLimitMiddleware(app, lambda: LIMIT)(scope, receive, send))
     assert seen == messages
+
+
+def test_a_body_is_not_kept_while_its_answer_comes() -> None:
+    """An answer may take long, and the head that passes it on counts the body as released."""
+    kept: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        part = weakref.ref(await receive())
+        gc.collect()
+        kept.append(part() is not None)
+
+    class Part(dict[str, Any]):
+        """A message that can be watched."""
+
+    given = (Part(type="http.request", body=b"x" * 60) for _ in range(1))
+
+    async def receive() -> Message:
+        return next(given)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": [(b"transfer-encoding", b"chunked")]}
+    asyncio.run(BodyLimitMiddleware(app, lambda: LIMIT)(scope, receive, send))
+    assert kept == [False]
 
 
 def test_the_shapes_of_anthropic_and_responses_clients() -> None:

@@ -83,7 +83,7 @@ def test_whoever_follows_a_download_outlives_a_volume_that_cannot_be_read(monkey
 def test_a_load_tells_how_much_it_has_read_and_only_while_it_reads() -> None:
     said: list[str] = []
     looked = threading.Event()
-    reads = iter([READ_BYTES // 2, READ_BYTES, READ_BYTES + 1, 5 * READ_BYTES])
+    reads = iter([READ_BYTES // 2, READ_BYTES, READ_BYTES * 3 // 2, 5 * READ_BYTES])
 
     def read() -> int:
         if (now := next(reads, None)) is None:
@@ -92,7 +92,7 @@ def test_a_load_tells_how_much_it_has_read_and_only_while_it_reads() -> None:
 
     with loading(said.append, read, seconds=0.001):
         assert looked.wait(5)
-    assert said == [f"loading: {Bytes(READ_BYTES)} read", f"loading: {Bytes(5 * READ_BYTES)} read"]
+    assert said == [f"loading: {Bytes(5 * READ_BYTES)} read"], "slower is a start that hangs"
 
 
 def test_what_processes_of_ours_read_is_counted(tmp_path: Path) -> None:

@@ -40,13 +40,16 @@ def report(
     return ReportMiddleware(app, replica, clock or Clock())
 
 
-async def call(middleware: ReportMiddleware, path: str, kind: str = "http", query: bytes = b"") -> list[Any]:
+async def call(
+    middleware: ReportMiddleware, path: str, kind: str = "http", query: bytes = b"", **headers: str
+) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await middleware({"type": kind, "path": path, "query_string": query}, nothing, send)
+    told = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    await middleware({"type": kind, "path": path, "query_string": query, "headers": told}, nothing, send)
     return sent
 
 
@@ -139,3 +142,15 @@ def test_the_commit_is_told_of_where_there_is_one() -> None:
 
 async def no_app(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise AssertionError("not the app's")
+
+
+@pytest.mark.parametrize("header", [{"content_length": "9"}, {"transfer_encoding": "chunked"}])
+def test_a_body_is_refused(header: dict[str, str]) -> None:
+    """Serve would keep all that comes while the engine is asked."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
+
+    start, _ = asyncio.run(call(report(app), PATH, query=b"generate=1", **header))
+    assert start["status"] == 413
+    start, _ = asyncio.run(call(report(app), PATH, content_length="0"))
+    assert start["status"] == 200

@@ -176,11 +176,13 @@ def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
 
 
 async def _listen(api: Api, workers: Sequence[Object]) -> Said:
-    """The log of the first worker that tells of a failure, or else of one that could not be read, or of the one that
-    has come further last: each of them is progress. Those that are not Ready first."""
+    """The log of the first worker that tells of a failure, or of the first at all, those that are not Ready first; with
+    the latest progress of any of them."""
     started = sorted(filter(_may_tell, workers), key=of_pods.is_ready)
     told = await asyncio.gather(*(_hear(api, pod) for pod in started[:LOGS]))
-    return max(told, key=lambda said: (bool(said.failure), said.is_unread, said.at), default=Said())
+    first = next((said for said in told if said.failure), told[0] if told else Said())
+    latest = max((said.at for said in told), default=0.0)
+    return first if first.at >= latest else replace(first, at=latest)
 
 
 def _may_tell(pod: Object) -> bool:

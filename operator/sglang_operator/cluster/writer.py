@@ -196,7 +196,8 @@ class Writer:
             raise StalePassError("the Service has come since this pass read it")
 
     async def _switch_over(self, live: Mapping[str, Any], wanted: Object) -> None:
-        """With all else that the spec wants of the Service; or without, where the cluster refuses that."""
+        """With all else that the spec wants of the Service; or without, where the cluster refuses that. An apply that
+        has changed the version before it was refused is a conflict: the next pass then begins without that."""
         try:
             await apply_over(self._api, SERVICE, live, wanted)
         except ApiError as error:
