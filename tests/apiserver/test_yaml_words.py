@@ -12,7 +12,7 @@ import yaml
 from localcluster.tools import program
 from unit.test_go_yaml import TEXTS, WORDS
 
-from sglang_operator.cli.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import Loader
 from sglang_operator.render import to_yaml
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import yaml
 from chart.conftest import Chart
 from chart.test_objects import EVERYTHING
 
-from sglang_operator.cli.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import Loader
 
 pytestmark = pytest.mark.chart
 

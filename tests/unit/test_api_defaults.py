@@ -179,3 +179,11 @@ def test_a_bad_file_of_defaults_names_the_field(text: str, said: str) -> None:
 
 def test_arguments_of_another_sglang_are_taken_where_they_are_not_checked() -> None:
     assert parse_defaults("engine: {argsCheck: Warn, image: mine, args: {new_argument: 1}}")
+
+
+def test_words_are_what_helm_takes_them_for() -> None:
+    with pytest.raises(InvalidEndpoint, match="must be text"):
+        parse_defaults("scheduling: {nodeSelector: {gpu: y}}")
+    assert parse_defaults("scheduling: {nodeSelector: {slot: '1e3'}}") == {
+        "scheduling": {"nodeSelector": {"slot": "1e3"}}
+    }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sglang_operator.cli.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import Loader
 from sglang_operator.render import to_yaml
 
 WORDS: dict[str, Any] = {

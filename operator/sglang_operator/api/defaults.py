@@ -23,6 +23,7 @@ from sglang_operator.api.errors import FieldError, InvalidEndpoint
 from sglang_operator.api.findings import fields_of, findings, part_of
 from sglang_operator.api.parse import parse_endpoint
 from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
+from sglang_operator.api.yaml_loader import Loader
 
 Json = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def parse_defaults(text: str) -> dict[str, Any]:
 def load_yaml(text: str) -> Any:
     """What is in a file of defaults, or of values that have them. Raises InvalidEndpoint if it is no YAML."""
     try:
-        return yaml.load(text, yaml.CSafeLoader)
+        return yaml.load(text, Loader)  # noqa: S506 - a CSafeLoader
     except yaml.YAMLError as error:
         raise InvalidEndpoint((FieldError(_ROOT, None, f"is no YAML: {error}", "mend it"),)) from None
 

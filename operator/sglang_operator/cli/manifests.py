@@ -15,7 +15,7 @@ import yaml
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
 from sglang_operator.api.defaults import NONE, parse_with_defaults
 from sglang_operator.api.spec import GROUP
-from sglang_operator.cli.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import Loader
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sglang_operator.render import go_yaml
+from sglang_operator.api import go_yaml
 
 REMEMBERED = 4096  # texts: mostly keys, the same in every object
 _RESOLVER = yaml.resolver.Resolver()

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from sglang_operator.render import go_yaml
+from sglang_operator.api import go_yaml
 
 
 class Loader(yaml.CSafeLoader):
