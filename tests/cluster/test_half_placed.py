@@ -44,6 +44,7 @@ def in_pairs() -> dict[str, Any]:
     manifest = tiny_endpoint()
     spec = manifest["spec"]
     spec["parallelism"] = {"nodes": EACH}
+    spec["resources"]["cpu"] = "250m"  # four of them are to fit on one node of two cores
     spec["upgrade"]["capacityTimeoutSeconds"] = 0  # a minute: the least
     (worker,) = spec["podTemplate"]["worker"]["spec"]["containers"]
     worker["resources"] = {"requests": {SLOT: "1"}, "limits": {SLOT: "1"}}
