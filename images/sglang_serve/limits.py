@@ -19,8 +19,8 @@ MODEL_PREFIXES = ("/v1/", "/invocations")
 class BodyLimitMiddleware:
     """413 for a body over `max_bytes()`: at once if Content-Length says so, else as soon as the bytes say so.
 
-    Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy. One without a length is read before the app
-    is called: Serve reads on while the app does something else, and keeps all of it.
+    Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy. It is read before the app is called: Serve
+    reads on while the app does something else, and keeps all of it. The bytes count, whatever length was declared.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: Callable[[], int]) -> None:
@@ -34,12 +34,18 @@ class BodyLimitMiddleware:
         limit = self._max_bytes()
         if _declared_length(scope) > limit:
             return await _refuse(scope, send, limit)
-        if "transfer-encoding" not in Headers(scope=scope):
+        if not has_body(scope):
             return await self._app(scope, receive, send)
         messages = await _read(receive, limit)
         if messages is None:
             return await _refuse(scope, send, limit)
         return await self._app(scope, _replay(messages, receive), send)
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether a body comes with this request."""
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _declared_length(scope: Scope) -> int:

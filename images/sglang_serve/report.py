@@ -11,9 +11,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sglang_serve.limits import has_body
 from sglang_serve.replies import send_json
 from sglang_serve.request_log import Origin
 
@@ -52,7 +52,7 @@ class ReportMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http" and scope["path"] == PATH:
-            return await (self._refuse(send) if _has_body(scope) else self._report(scope, send))
+            return await (self._refuse(send) if has_body(scope) else self._report(scope, send))
         if scope["type"] not in ("http", "websocket") or scope["path"] in UNCOUNTED:
             return await self._app(scope, receive, send)
         return await self._count(scope, receive, send)
@@ -104,8 +104,3 @@ class ReportMiddleware:
         self._asked = None
         if not asked.cancelled() and asked.exception() is None:
             self._answered_at = self._clock()
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

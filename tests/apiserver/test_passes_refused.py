@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localcluster import ControlPlane
 
 OPEN: Final[Object] = {"allowAnonymous": True, "ingress": {"host": "a.example.com"}}
+RAY_SERVICES: Final = f"count/{RAY_SERVICE.plural}.{RAY_SERVICE.group}"  # as quotas call them
 UNKNOWN: Final[Object] = {"worker": {"spec": {"ofAnotherKubernetes": True}}}
 Body = Callable[[Stage], Awaitable[None]]
 Run = Callable[[Body], None]
@@ -109,7 +110,7 @@ async def goes_on(on: Stage, key: Key, name: str) -> None:
 def test_a_revision_over_a_quota_keeps_the_serving_one_from_nothing(run: Run) -> None:
     async def body(on: Stage) -> None:
         key, name = await serve(on)
-        await limit(on, f"count/{RAY_SERVICE.plural}.{RAY_SERVICE.group}", 1)
+        await limit(on, RAY_SERVICES, 1)
         await goes_on(on, key, name)
         assert "exceeded quota" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
 
@@ -131,7 +132,7 @@ def test_a_revision_that_is_refused_for_now_keeps_the_serving_one_from_nothing(r
 def test_a_repair_does_not_undo_what_the_same_pass_has_written(run: Run) -> None:
     async def body(on: Stage) -> None:
         key, name = await serve(on)
-        await limit(on, f"count/{RAY_SERVICE.plural}.{RAY_SERVICE.group}", 1)
+        await limit(on, RAY_SERVICES, 1)
         await on.on.settle(key)
         await widen(on, name, cluster=False)
         await on.on.edit(key, restartToken="b", replicas=2)

@@ -108,6 +108,24 @@ def test_a_body_without_a_length_is_bounded_also_where_the_app_does_not_read_it(
     assert (sent[0]["status"], next(given)) == (413, 2)
 
 
+def test_a_length_that_lies_does_not_help() -> None:
+    """A server in front may pass on what it was told: the bytes count."""
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(await Request(scope, receive).body())(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": [(b"content-length", b"1")]}
+    asyncio.run(BodyLimitMiddleware(app, lambda: LIMIT)(scope, receive, send))
+    assert sent[0]["status"] == 413
+
+
 def test_a_client_that_leaves_in_the_middle_is_told_to_the_app() -> None:
     messages: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}]
     given = iter(messages)
