@@ -20,7 +20,7 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -153,6 +153,16 @@ def publish(fresh: Path, target: Path) -> None:
         fresh.rename(target)
 
 
+def leave() -> NoReturn:
+    """End with 0 and without the interpreter's own end, in which libraries' threads have met freed objects.
+
+    Seen once with torch 2.13 and transformers 5.19: all was written, then SIGSEGV in libpython, and `make run` failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,6 +183,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".making-", dir=args.target.parent) as scratch:
         publish(make(args.pip, Path(scratch)), args.target)
     say(f"ready in {args.target} after {time.monotonic() - began:.0f} s")
+    leave()
 
 
 if __name__ == "__main__":

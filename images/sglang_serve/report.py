@@ -48,6 +48,7 @@ class ReportMiddleware:
         self._idle_since = clock()
         self._asked: asyncio.Task[None] | None = None
         self._answered_at = -FRESH_SECONDS
+        self._answered_first: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -89,6 +90,8 @@ class ReportMiddleware:
                 await self._generate()
         except Exception as error:  # noqa: BLE001 - whatever the engine's failure is, it is the answer
             return await send_json(send, 503, {**said, "error": f"{type(error).__name__}: {error}"})
+        if self._answered_first is not None:
+            said["answered_seconds"] = round(self._clock() - self._answered_first, 3)
         return await send_json(send, 200, said)
 
     async def _generate(self) -> None:
@@ -104,3 +107,5 @@ class ReportMiddleware:
         self._asked = None
         if not asked.cancelled() and asked.exception() is None:
             self._answered_at = self._clock()
+            if self._answered_first is None:
+                self._answered_first = self._answered_at

@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoProcessor,
     AutoTokenizer,
+    Qwen3ASRForConditionalGeneration,
     WhisperForConditionalGeneration,
     WhisperProcessor,
 )
@@ -79,6 +80,17 @@ def transcribe(model: str, file: str) -> str:
         following = net(input_features=features, decoder_input_ids=tokens).logits[0, -1].argmax()
         tokens = torch.cat([tokens, following.view(1, 1)], dim=1)
     return str(processor.tokenizer.decode(tokens[0, len(words) :], skip_special_tokens=True))
+
+
+def hear(model: str, file: str, tokens: int) -> str:
+    """What Qwen3-ASR hears, greedily. SGLang fills the sound up to 30 seconds of silence."""
+    processor = AutoProcessor.from_pretrained(f"{model}/hf")
+    net = Qwen3ASRForConditionalGeneration.from_pretrained(f"{model}/hf")
+    sound, _ = soundfile.read(file, dtype="float32")
+    begun = "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n<|im_start|>assistant\n"
+    given = processor(text=[begun], audio=[sound], audio_kwargs={"padding": "max_length"})
+    made = net.generate(**given, max_new_tokens=tokens, do_sample=False)
+    return str(processor.decode(made[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
 def see(model: str, image: str, text: str, tokens: int) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import struct
-import wave
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import jinja2
 import openai
 import pytest
 from engine.apps import TINY_ENGINE, ServeApp, endpoint
+from engine.sounds import hum
 from engine.transformers_says import reference
 from tiny_models import made_by
 from websockets.sync.client import connect as connect_websocket
@@ -126,7 +125,7 @@ def test_transcribe(engine_python: Path, tmp_path: Path) -> None:
         refused = first_event(app, "/v1/realtime")
     assert expected.strip(), "a transcript to compare"
     assert found.strip().startswith(expected.strip())
-    assert refused["error"]["code"] == "not_supported", "once SGLang can, compare its transcript too"
+    assert refused["error"]["code"] == "not_supported", "once SGLang can, see test_realtime.py"
 
 
 @pytest.mark.long
@@ -165,13 +164,3 @@ def first_event(app: ServeApp, path: str) -> Any:
     """What the server says first on this websocket."""
     with connect_websocket(f"{app.url.replace('http', 'ws', 1)}{path}") as socket:
         return json.loads(socket.recv(timeout=30))
-
-
-def hum(file: Path, seconds: int = 2, rate: int = 16_000) -> None:
-    """A tone that rises."""
-    samples = [int(9000 * math.sin(number * (0.05 + number / 4e5))) for number in range(seconds * rate)]
-    with wave.open(str(file), "wb") as made:
-        made.setnchannels(1)
-        made.setsampwidth(2)
-        made.setframerate(rate)
-        made.writeframes(struct.pack(f"<{len(samples)}h", *samples))

@@ -42,6 +42,7 @@ class RayService:
     was_ready: bool = False  # so streams may be on its pods
     unready_since: float | None = None
     had_traffic: bool = False
+    answered_since: float | None = None  # as its replicas tell; they forget it with their engine
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Place:
     capacity: int = 2  # revisions that have nodes at one time
     broken: set[str] = field(default_factory=set)
     nowhere: set[str] = field(default_factory=set)  # no node is like what it asks for
+    fragile: set[str] = field(default_factory=set)  # the first request ends the engine, after its answer
     stuck: set[str] = field(default_factory=set)  # a client never leaves them
     unreachable: bool = False
     silent: bool = False
@@ -138,13 +140,14 @@ class Place:
             if self.ready(name):
                 one.was_ready, one.unready_since = True, None
             else:
-                one.unready_since = one.unready_since or self.now
+                one.unready_since, one.answered_since = one.unready_since or self.now, None
 
     # What a pass reads ---------------------------------------------------------------------------------------------
     def observe(self) -> Observed:
         self._follow_pods()
         names = sorted(set(self.records) | set(self.live))
         revisions = tuple(Revision(name, self.records.get(name), self._look_at(name)) for name in names)
+        self._end_what_was_asked()
         ready, since = self.said.get(ConditionType.READY, (Status.TRUE, 0.0))
         is_told = ready is Status.FALSE and self.said_of == self.service.revision
         going, going_since = self.said.get(ConditionType.PROGRESSING, (Status.TRUE, 0.0))
@@ -157,6 +160,11 @@ class Place:
             resumed_at=self.now if going is Status.UNKNOWN else going_since,
         )
 
+    def _end_what_was_asked(self) -> None:
+        for name in self.fragile & set(self.live):
+            if self.live[name].answered_since is not None:
+                self.live[name].dead_until = self.now + LOAD_SECONDS
+
     def _look_at(self, name: str) -> Live:
         """What is there, or what a look that fails makes of it: a time-out, one failed check of the kubelet, or an
         answer of some replicas only."""
@@ -167,7 +175,13 @@ class Place:
             return live
         self.missed_since.setdefault(name, self.now)
         if how == "partial" and live.ready_replicas > 1:
-            return replace(live, ready_replicas=1, answered=min(live.answered, 1), front=None)
+            return replace(
+                live,
+                ready_replicas=1,
+                answered=min(live.answered, 1),
+                answered_since=live.answered_since[:1],
+                front=None,
+            )
         unready = {"probe": Probe.NOT_ASKED, "unready_since": self.now} if how == "flip" else {"probe": Probe.WRONG}
         return replace(live, ready_replicas=0, answered=0, front=None, **unready)
 
@@ -178,6 +192,8 @@ class Place:
         ready = one.target if self.ready(name) else 0
         worker_pods = 0 if one.released else one.target
         probe = (Probe.UNREACHABLE if self.unreachable else Probe.ANSWERED) if ready else Probe.NOT_ASKED
+        if probe is Probe.ANSWERED and one.answered_since is None:
+            one.answered_since = self.now
         crashed = one.scheduled_at is not None and name in self.broken and one.going_since is None
         return Live(
             presence=Presence.PRESENT if one.going_since is None else Presence.TERMINATING,
@@ -194,6 +210,7 @@ class Place:
             waking_since=one.scheduled_at if worker_pods and not ready and one.slept else None,
             probe=probe,
             answered=ready if probe is Probe.ANSWERED else 0,
+            answered_since=(one.answered_since or 0.0,) * ready if probe is Probe.ANSWERED else (),
             progress=one.since if one.scheduled_at is None else one.scheduled_at,
             unschedulable=Unschedulable(
                 one.since, "no node is like that" if name in self.nowhere else "no node is free"

@@ -97,6 +97,14 @@ def test_first_revision_never_served_spec_fixed() -> None:
     assert world.service.revision == "b"
 
 
+def test_an_engine_that_ends_with_its_first_answer_gets_no_traffic() -> None:
+    world = started(UpgradePolicy(progress_deadline=100))
+    world.fragile.add("b")
+    edit(world, "b")
+    assert ("SwitchService", "b") not in list(kinds(world.run(1000)))
+    assert condition(world, ConditionType.DEGRADED).reason is Reason.FAILING
+
+
 def test_timeout_with_no_healthy_predecessor() -> None:
     world = World(Wanted("a"), broken={"a"})
     world.run(2000)

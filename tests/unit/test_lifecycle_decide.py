@@ -64,6 +64,17 @@ def test_switch_needs_as_many_answering_replicas_as_the_serving_one_needs() -> N
     assert planned(A, with_live(B, probe=Probe.WRONG)) == []
 
 
+def test_traffic_leaves_what_answers_for_replicas_that_have_answered_for_a_while() -> None:
+    """The first request of all may end an engine, and is then the operator's own."""
+    b = with_live(B, ready_replicas=5, answered=5, answered_since=(80.0, 80.0, 80.0, 90.0, 99.0))
+    assert planned(A, b, now=94.9) == []
+    assert planned(A, b, now=95.0) == ["SwitchService b"]  # four are needed, and the fifth is another matter
+    lost = with_live(A, ready_replicas=0, answered=0, front_pods=0)
+    assert planned(lost, b, now=90.0)[0] == "SwitchService b"
+    missed = with_live(A, ready_replicas=0, answered=0)
+    assert planned(missed, b, now=94.9) == []
+
+
 def test_switch_asks_for_no_more_replicas_than_the_spec_allows() -> None:
     two = with_live(B, ready_replicas=2, answered=2, floor=2)
     assert planned(A, two, wanted=replace(WANTED, replicas=Bounds(1, 2))) == ["SwitchService b"]

@@ -121,6 +121,27 @@ def test_many_that_ask_at_once_share_one_probe_and_its_answer_grows_old() -> Non
     asyncio.run(run())
 
 
+def test_since_when_the_engine_has_answered_probes_is_told() -> None:
+    async def run() -> None:
+        clock, engine = Clock(), {"works": False}
+
+        async def probe() -> None:
+            if not engine["works"]:
+                raise RuntimeError("not yet")
+
+        middleware = report(no_app, probe, clock)
+        await call(middleware, PATH, query=b"generate=1")
+        assert "answered_seconds" not in await said(middleware)
+        engine["works"] = True
+        for expected in (0.0, 7.0):
+            _, body = await call(middleware, PATH, query=b"generate=1")
+            assert json.loads(body["body"])["answered_seconds"] == expected
+            clock.now += 7
+        assert (await said(middleware))["answered_seconds"] == 14.0
+
+    asyncio.run(run())
+
+
 def test_adapters_are_told_of_where_there_can_be_any() -> None:
     async def run() -> None:
         rows = [{"name": "sql", "state": "Loaded", "message": ""}]

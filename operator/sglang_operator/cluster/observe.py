@@ -235,6 +235,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         may_hold=is_told_to_hold and any(map(of_pods.is_ready_head, seen.all)),
         probe=probe,
         answered=len(reports) if seen.generated else 0,
+        answered_since=tuple(sorted(now - report.answered_seconds for report in reports)) if seen.generated else (),
         progress=_progress(service, clusters, seen),
         unschedulable=of_pods.unschedulable(seen.all) or suspended(clusters),
         placed=sum(map(of_pods.has_node, seen.workers)) // seen.each,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -56,6 +57,8 @@ class Report:
     """Whose it is; "" of one that does not say."""
     revision: str = ""
     """Of which revision; "" of one that does not say."""
+    answered_seconds: float = math.inf
+    """Since its engine first generated for a probe; infinite of an image older than this field."""
 
     def is_of(self, endpoint: str, revision: str) -> bool:
         """Nothing that it says tells that it is another's: an address that was read may be a new pod's by now."""
@@ -208,6 +211,7 @@ def _report(said: dict[str, Any]) -> Report:
         commit=str(said.get("commit", "")),
         endpoint=str(said.get("endpoint", "")),
         revision=str(said.get("revision", "")),
+        answered_seconds=float(said.get("answered_seconds", math.inf)),
     )
 
 

@@ -6,7 +6,7 @@ from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.retire import drain_limit
-from sglang_operator.lifecycle.scene import Scene, answers, is_lost, is_proven, number
+from sglang_operator.lifecycle.scene import Scene, answers, has_enough, is_lost, number
 
 
 def remember_failure(scene: Scene) -> tuple[RememberFailure, ...]:
@@ -72,7 +72,7 @@ def _judge(scene: Scene) -> Failure | None:
 
 def _judge_new(scene: Scene, revision: Revision) -> Failure | None:
     # A pass that comes late may find the deadline over and the revision done: then it is done.
-    if revision.live.failure or is_proven(scene, revision):
+    if revision.live.failure or has_enough(scene, revision):
         return revision.live.failure
     return _judge_overdue(scene, revision) or _judge_unplaced(scene, revision)
 

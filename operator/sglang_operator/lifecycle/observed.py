@@ -93,6 +93,7 @@ class Live:
     waking_since: float | None = None  # it was asleep, has worker pods since then, and none of them answers yet
     probe: Probe = Probe.NOT_ASKED
     answered: int = 0  # ready replicas whose engine generated for the probe; 0 when they were only looked at
+    answered_since: tuple[float, ...] = ()  # when each of them first did, the earliest first
     progress: float | None = None  # the last sign of it: a cluster or pod made, a node got, pull, bytes, load
     unschedulable: Unschedulable | None = None
     placed: int = 0  # replicas all of whose pods have nodes

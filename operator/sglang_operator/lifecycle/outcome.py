@@ -6,7 +6,7 @@ from sglang_operator.lifecycle.failing import can_fall_back, is_overdue
 from sglang_operator.lifecycle.growth import held_to, most_held, tries_again_at
 from sglang_operator.lifecycle.observed import Failure, Probe, Revision
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
-from sglang_operator.lifecycle.scene import Scene, answers, needed_replicas
+from sglang_operator.lifecycle.scene import STEADY_SECONDS, Scene, answers, needed_replicas, steady_at
 from sglang_operator.lifecycle.start import blockers
 
 Cause = tuple[Reason, str]
@@ -157,7 +157,8 @@ def _given_back(scene: Scene, revision: Revision) -> Cause | None:
 
 def _started(scene: Scene, revision: Revision) -> str:
     count = min(revision.live.ready_replicas, revision.live.answered)
-    return f"{revision.name}: {count} of {needed_replicas(scene)} replicas answer{_mishap(revision)}"
+    steady = f", for {STEADY_SECONDS:.0f} s before traffic moves" if scene.now < steady_at(scene, revision) else ""
+    return f"{revision.name}: {count} of {needed_replicas(scene)} replicas answer{steady}{_mishap(revision)}"
 
 
 def _degraded(scene: Scene) -> Condition:

@@ -12,6 +12,9 @@ from sglang_operator.lifecycle.wanted import Strategy, UpgradePolicy, Wanted
 # Without an answer for so long, from more than one look: two checks of the kubelet, which asks every 5 s, and two of
 # the operator, each of which may take 5 s.
 LOST_SECONDS: Final = 10.0
+# So long a replica must have answered before traffic leaves one that answers: an engine that its first request ends is
+# gone by then. A later end is what spec.upgrade.minReadySeconds is for.
+STEADY_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -174,11 +177,23 @@ def is_dead(scene: Scene, revision: Revision) -> bool:
     return live.unready_since is not None and scene.now >= live.unready_since + LOST_SECONDS
 
 
-def is_proven(scene: Scene, revision: Revision) -> bool:
-    """Traffic may move to it: enough ready replicas, each of which answered a real request in this pass."""
+def has_enough(scene: Scene, revision: Revision) -> bool:
+    """As many ready replicas as traffic needs have each answered a real request in this pass."""
     live = revision.live
     if not revision.present or live.released:
         return False
     if scene.wanted.stopped:  # nothing shall run, so there is nothing to prove
         return not scene.serving.running
     return live.probe is Probe.ANSWERED and min(live.ready_replicas, live.answered) >= needed_replicas(scene)
+
+
+def steady_at(scene: Scene, revision: Revision) -> float:
+    """When as many of its replicas as are needed, if they are there, have answered for STEADY_SECONDS; 0 where traffic
+    has nothing to lose."""
+    since = revision.live.answered_since[: needed_replicas(scene)]
+    return since[-1] + STEADY_SECONDS if since and not is_lost(scene, scene.serving) else 0.0
+
+
+def is_proven(scene: Scene, revision: Revision) -> bool:
+    """Traffic may move to it: it has enough replicas that answer, and not only since the first probe."""
+    return has_enough(scene, revision) and scene.now >= steady_at(scene, revision)

@@ -8,7 +8,7 @@ from sglang_operator.lifecycle.failing import can_fall_back, counts_from, gives_
 from sglang_operator.lifecycle.growth import gives_back_at, tries_again_at
 from sglang_operator.lifecycle.plan import WaitUntil
 from sglang_operator.lifecycle.retire import QUIET_SECONDS, SETTLE_SECONDS, drain_limit
-from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, drains_since, is_missed
+from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, drains_since, is_missed, steady_at
 
 
 def next_timer(scene: Scene) -> WaitUntil | None:
@@ -37,6 +37,8 @@ def _timers(scene: Scene) -> Iterator[WaitUntil]:
 
 def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
     aim = scene.aim.live
+    if scene.aim.name != scene.selected.name:
+        yield WaitUntil(steady_at(scene, scene.aim), "replicas that have just answered first")
     if aim.unschedulable:
         yield WaitUntil(aim.unschedulable.since + scene.policy.capacity_timeout, "capacityTimeoutSeconds")
         if (gives_up := gives_up_at(scene, scene.aim)) is not None:

@@ -16,7 +16,7 @@ VOLATILE = {
     "item_id", "response_id", "digest", "e2e_latency", "queue_time", "prefill_launch_delay", "prefill_launch_latency",
     "response_sent_to_client_ts", "request_received_ts", "total_duration", "load_duration", "prompt_eval_duration",
     "eval_duration", "cached_tokens", "cached_tokens_details", "decode_throughput",
-    "last_gen_throughput", "memory_usage", "startup_time",
+    "last_gen_throughput", "memory_usage", "startup_time", "event_id",
     "operationId",  # FastAPI puts the first of a set of methods into it: another one in each process
 }  # fmt: skip
 CLOCK = re.compile(r"\[\d\d:\d\d:\d\d\]")  # xgrammar begins its messages with the time

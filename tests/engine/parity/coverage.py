@@ -21,7 +21,7 @@ print(json.dumps([[r.path, r.path_regex.pattern, sorted(r.methods or ()), is_adm
 """
 
 NOT_SENT = {
-    "/v1/realtime": "a websocket: test_access.py opens ours",
+    "/v1/realtime": "a websocket: test_realtime.py speaks through both",
     "/start_profile": "writes a trace for as long as it runs: test_long_stream.py takes some",
     "/start_expert_distribution_record": "ends the scheduler of a model without experts",
     "/stop_expert_distribution_record": "as above",
