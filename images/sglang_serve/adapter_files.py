@@ -1,10 +1,12 @@
-"""Whether the files of a LoRA adapter fit the model. SGLang looks at the rank alone, and its scheduler ends at the
-first request for an adapter whose weights have other sizes: one wrong address would take every replica down.
+"""Whether the files of a LoRA adapter fit the model. SGLang looks at the rank of its configuration alone, and its
+scheduler ends at the first request for an adapter whose weights have other sizes, or that it cannot place: one wrong
+address would take every replica down.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,10 @@ from typing import Any
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 PLAIN = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # other types are packed: their shapes are not the layer's
+# What SGLang puts into a layer, and of the rest what it may put beside them.
+LAYER = re.compile(r"layers\.\d+\.")
+BESIDE = re.compile(r"embed_tokens|lm_head")
+PART = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(\.\w+\.weight|\.weight|)")
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> type and shape
 
 
@@ -20,20 +26,41 @@ class NotAnAdapterError(Exception):
 
 
 def require_fit(adapter: Path, model: Path, max_rank: int) -> None:
-    """Raise NotAnAdapterError for what is no adapter, exceeds the rank or was made for another model."""
+    """Raise NotAnAdapterError for what is no adapter, exceeds the rank, has what SGLang cannot place, or was made for
+    another model."""
+    rank, found = _rank(adapter), tensors(adapter)
+    if rank > max_rank:
+        raise NotAnAdapterError(f"its rank {rank} is above the reserved one: set spec.model.lora.maxRank to {rank}")
+    if not found:
+        raise NotAnAdapterError(f"{adapter} has no *.safetensors, and a pickle (*.bin) is not looked into: convert it")
+    if odd := next(oddities(found, rank), None):
+        raise NotAnAdapterError(odd)
+    if misfit := next(misfits(found, tensors(model)), None):
+        raise NotAnAdapterError(f"it was made for another model: {misfit}")
+
+
+def _rank(adapter: Path) -> int:
     try:
-        rank = int(json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["r"])
+        return int(json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["r"])
     except OSError as error:
         raise NotAnAdapterError(f"{adapter} has no {CONFIG}: name the directory of a PEFT adapter") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise NotAnAdapterError(
-            f"{adapter}/{CONFIG} names no rank `r`: name the directory of a LoRA adapter"
-        ) from error
-    if rank > max_rank:
-        raise NotAnAdapterError(f"its rank {rank} is above the reserved one: set spec.model.lora.maxRank to {rank}")
-    misfit = next(misfits(tensors(adapter), tensors(model)), None)
-    if misfit:
-        raise NotAnAdapterError(f"it was made for another model: {misfit}")
+        what = f"{adapter}/{CONFIG} names no rank `r`: name the directory of a LoRA adapter"
+        raise NotAnAdapterError(what) from error
+
+
+def oddities(adapter: Tensors, rank: int) -> Iterator[str]:
+    """What in an adapter SGLang cannot place. Of a layer it takes all tensors, in 2-D those of one rank."""
+    for name, (_, shape) in adapter.items():
+        part = PART.fullmatch(name)
+        if not part:
+            if LAYER.search(name):
+                yield f"SGLang cannot apply {name}: train without bias, modules_to_save and DoRA"
+            continue
+        is_placed = bool(LAYER.search(name) or BESIDE.search(name))
+        is_matrix = len(shape) == 2 and 0 not in shape  # noqa: PLR2004 - PEFT writes empty ones for what is not there
+        if is_placed and is_matrix and (own := shape[0 if part["side"] == "A" else 1]) != rank:
+            yield f"{part['module']} has the rank {own}, {CONFIG} says {rank}: SGLang has one for all (no rank_pattern)"
 
 
 def misfits(adapter: Tensors, model: Tensors) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from sglang_serve.args import AdapterArgs
-from sglang_serve.errors import StartError
+from sglang_serve.errors import StartError, without_queries
 
 RETRY_SECONDS = 60.0  # until a failed adapter is tried again
 FIRST_SECONDS = 300.0  # that a starting replica waits for its adapters; what is still on its way then goes on
@@ -211,5 +211,5 @@ class Adapters:
 
 def _text(error: BaseException) -> str:
     """One line; what StartError advises is about the model, not about an adapter of it."""
-    said = f"{error.reason}: {error.message}" if isinstance(error, StartError) else str(error)
+    said = f"{error.reason}: {error.message}" if isinstance(error, StartError) else without_queries(str(error))
     return " ".join(said.split())[:LONGEST_TEXT] or type(error).__name__

@@ -4,6 +4,9 @@ Whoever deletes a RayService deletes all its pods at once. Workers then drain (`
 control store and Serve's controller, which are the head's: without them running streams break after a minute. So the
 head stays while a worker drains. If the head alone is deleted, no worker drains, and it goes after the time that a
 worker may take to say so; meanwhile everything serves.
+
+The head may have clients itself (`sglang_serve.hold`): those that it holds while there is no replica, and those whose
+answers go through its HAProxy. It stays for them as a worker does, and its autoscaler goes on starting a replica.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Workers:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 when no worker needs this head any more, 1 if one still does after `--seconds`."""
+    """Return 0 when no worker and no client needs this head any more, 1 if one still does after `--seconds`."""
     parser = argparse.ArgumentParser(prog="python -m sglang_serve.drain_head", description="Let workers drain first.")
     parser.add_argument("--seconds", type=float, required=True, help="how long workers may take")
     seconds = parser.parse_args(argv).seconds
@@ -48,10 +51,10 @@ def wait(look: Callable[[], Workers | None], seconds: float) -> int:
     began = time.monotonic()
     while (workers := look()) is not None and needs_head(workers, waited := time.monotonic() - began):
         if waited > seconds:
-            drain.say(f"workers still drain after {seconds:.0f} s")
+            drain.say(f"it is still needed after {seconds:.0f} s")
             return 1
         time.sleep(drain.POLL_SECONDS)
-    drain.say("no worker needs the head")
+    drain.say("nobody needs the head")
     return 0
 
 
@@ -72,8 +75,9 @@ def patient(look: Callable[[], Workers], clock: Callable[[], float] = time.monot
 
 
 def needs_head(workers: Workers, waited: float) -> bool:
-    """Whether a worker drains, or may be about to."""
-    return bool(workers.draining) or (bool(workers.alive) and waited < ASK_SECONDS)
+    """Whether a worker drains, or may be about to, or a client waits for an answer through this pod."""
+    about_to = bool(workers.alive) and waited < ASK_SECONDS
+    return bool(workers.draining) or about_to or drain.front_connections() > 0
 
 
 def ray_workers(head: drain.Node) -> Callable[[], Workers]:

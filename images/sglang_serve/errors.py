@@ -129,10 +129,17 @@ _SIGNS = (
     _sign("EngineFailed", r"Capture .*cuda graph failed", remedy=NO_GRAPH),
     _sign("BadArgument", r"unexpected keyword argument", r"ValueError: (Invalid|Unknown|Unsupported) "),
 )
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?([^\s\"<>]*[^\s\"<>'()\[\]:,.;])?")  # not what stands behind an address
 # SGLang ends some of its messages with advice that is the same whatever failed.
 _ADVICE = re.compile(r"Possible (solutions|suggestions):|Fail when using backend:|Open an issue on GitHub")
 # Raised in the replica itself, before any process of the engine runs, these mean that arguments do not fit.
 _ARGUMENT_ERRORS = (TypeError, ValueError, AssertionError)
+
+
+def without_queries(text: str) -> str:
+    """The text, with addresses cut where their query begins: a storage's signed ones have what opens a file in it, and
+    the text goes to logs and into the status."""
+    return _QUERY.sub(r"\1", text)
 
 
 def classify(error: BaseException, child_errors: str = "") -> StartError:

@@ -54,6 +54,7 @@ class _Held:
     def __init__(self, now: float, room: _Room) -> None:
         self.since = now
         self.begun = False
+        self.may_be_taken = False  # a replica has run while it was here, and may be working on its answer
         self.given_up = asyncio.Event()
         self.why = ""
         self._room = room
@@ -207,11 +208,14 @@ class HoldMiddleware:
         while self._waiting():
             await asyncio.sleep(LOOK_SECONDS)
             now = await self._controller.situation()
-            if now.running or now.hold_seconds is None:
-                continue
             for one in self._waiting():
-                if self._clock() - one.since >= now.hold_seconds:
+                # A replica that stops finishes what it has; what came later waits for another one.
+                one.may_be_taken = bool(now.running) or (one.may_be_taken and bool(now.stopping))
+                if not one.may_be_taken and self._is_late(one, now):
                     one.give_up(TOO_LATE)
+
+    def _is_late(self, one: _Held, now: Situation) -> bool:
+        return now.hold_seconds is not None and self._clock() - one.since >= now.hold_seconds
 
     def _waiting(self) -> list[_Held]:
         return [one for one in self._held if not one.begun and not one.given_up.is_set()]

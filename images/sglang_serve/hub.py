@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx  # under huggingface_hub 1; under an older one its errors are OSErrors
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -20,25 +21,19 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session
 
-from sglang_serve import hub_resume
+from sglang_serve import hub_resume, hub_texts
 from sglang_serve.args import COMMIT
-from sglang_serve.errors import StartError
-from sglang_serve.hub_cache import HubCache
+from sglang_serve.errors import StartError, without_queries
+from sglang_serve.hub_cache import File, HubCache
+from sglang_serve.hub_others import looks_whole
 from sglang_serve.progress import Say, following
 from sglang_serve.weights import Bytes, unneeded
 
 
 @dataclass(frozen=True)
-class _File:
-    size: int
-    blob: str
-    """Name of its content in the cache."""
-
-
-@dataclass(frozen=True)
 class _Listing:
     commit: str
-    files: Mapping[str, _File]
+    files: Mapping[str, File]
 
 
 def resolve(repository: str, revision: str, load_format: str, say: Say) -> str:
@@ -81,7 +76,7 @@ def _ask(repository: str, revision: str) -> _Listing | Exception:
             raise
         return error
     files = {
-        one.rfilename: _File(one.size or 0, one.lfs.sha256 if one.lfs else one.blob_id or "")
+        one.rfilename: File(one.size or 0, one.lfs.sha256 if one.lfs else one.blob_id or "")
         for one in model.siblings or ()
     }
     return _Listing(model.sha or revision, files)
@@ -103,8 +98,10 @@ def _limit(request: httpx.Request) -> None:
 
 def _complete(repository: str, found: _Listing, load_format: str, say: Say) -> Path:
     leave = unneeded(tuple(found.files), load_format)
-    wanted = [file for name, file in found.files.items() if name not in leave]
-    cache, total, blobs = _cache(repository), Bytes(sum(file.size for file in wanted)), {file.blob for file in wanted}
+    wanted = {name: file for name, file in found.files.items() if name not in leave}
+    cache, blobs = _cache(repository), {file.blob for file in wanted.values()}
+    total = Bytes(sum(file.size for file in wanted.values()))
+    cache.remove_short(found.commit, wanted)
     cache.remove_leftovers(blobs)
     hub_resume.install()
     arrived = cache.arrived(blobs)  # on disk: versions of the client count differently
@@ -122,16 +119,27 @@ def _of_xet() -> Iterator[None]:
 
 
 def _cached(repository: str, revision: str, load_format: str, error: Exception, say: Say) -> Path:
-    path = _cache(repository).whole(_cache(repository).commit(revision), load_format)
-    try:
-        path = path or Path(snapshot_download(repository, revision=revision, local_files_only=True))  # others filled it
-    except LocalEntryNotFoundError:
+    cache = _cache(repository)
+    path = cache.whole(cache.commit(revision), load_format) or _filled_by_others(cache, revision, load_format)
+    if path is None:
         if isinstance(error, HfHubHTTPError):
-            raise error from None
+            raise error
         what = f"the hub cannot be reached and the cache has no whole copy of revision {revision} ({error})"
         raise OSError(what) from error
-    say(f"the hub does not give it ({error}); serving the copy of {repository} in the cache")
+    say(without_queries(f"the hub does not give it ({error}); serving the copy of {repository} in the cache"))
     return path
+
+
+def _filled_by_others(cache: HubCache, revision: str, load_format: str) -> Path | None:
+    """A copy that the client knows of and this has never listed. Without a listing of its own, as an older one writes
+    none, the client gives half a copy, too."""
+    if cache.is_listed(cache.commit(revision)):
+        return None
+    try:
+        path = Path(snapshot_download(cache.repository, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return path if looks_whole(path, load_format) else None
 
 
 def _cache(repository: str) -> HubCache:
@@ -141,8 +149,10 @@ def _cache(repository: str) -> HubCache:
 @contextmanager
 def _named(repository: str, revision: str) -> Iterator[None]:
     """Every error of the hub as one with a reason."""
+    hub_texts.install()
     try:
-        yield
+        with hub_texts.unsigned():
+            yield
     except RevisionNotFoundError as error:
         remedy = "correct spec.model.revision; if its branch was that commit once, set another spec.restartToken"
         raise StartError("ModelNotFound", f"hf://{repository} has no revision {revision!r}", remedy) from error
@@ -173,9 +183,15 @@ def _is_of_a_commit(error: HfHubHTTPError, revision: str) -> bool:
 
 def _refused(repository: str, error: HfHubHTTPError) -> StartError:
     status = getattr(error.response, "status_code", 0)
-    if status in (401, 403):
+    if status in (401, 403) and _is_of_the_hub(error):
         return StartError("AccessDenied", f"the hub refused hf://{repository} with status {status}")
     return StartError("DownloadFailed", f"the hub answered for hf://{repository}: {error}")
+
+
+def _is_of_the_hub(error: HfHubHTTPError) -> bool:
+    """Not of the storage that it sends for the files, which refuses an address that was signed too long ago."""
+    hubs = (constants.ENDPOINT, "https://huggingface.co")  # hf.co and some mirrors send on to it
+    return urlsplit(str(error.response.url)).hostname in {urlsplit(hub).hostname for hub in hubs}
 
 
 def _escaped(names: Sequence[str]) -> list[str]:

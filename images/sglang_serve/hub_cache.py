@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -16,7 +16,18 @@ from uuid import uuid4
 from sglang_serve import volume_lock
 from sglang_serve.args import COMMIT
 from sglang_serve.hub_partial import BEGUN, SHA256
+from sglang_serve.volume_lock import VolumeLock
 from sglang_serve.weights import unneeded
+
+
+@dataclass(frozen=True)
+class File:
+    """As the hub lists it."""
+
+    size: int
+    """0 if the hub does not say."""
+    blob: str
+    """Name of its content in the cache."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,11 @@ class HubCache:
         """Its directory."""
         return self.root / self.name
 
-    def remember(self, revision: str, commit: str, files: Collection[str]) -> None:
+    def remember(self, revision: str, commit: str, files: Mapping[str, File]) -> None:
         """Note that a whole copy is of this revision. A cache that is read-only is not written: it stays as good."""
+        sizes = {name: file.size for name, file in sorted(files.items())}
         try:
-            _write(self.place / "listings" / f"{commit}.json", json.dumps(sorted(files)))
+            _write(self._listing(commit), json.dumps(sizes))
             if revision != commit:
                 _write(self.place / "refs" / revision, commit)
         except OSError:
@@ -55,14 +67,31 @@ class HubCache:
             return ""
 
     def whole(self, commit: str, load_format: str) -> Path | None:
-        """The directory of this commit, if it has every file that is needed."""
-        snapshot = self.place / "snapshots" / commit
-        try:
-            files = json.loads((self.place / "listings" / f"{commit}.json").read_text())
-        except (OSError, ValueError):
+        """The directory of this commit, if it has every file that is needed, and all of it."""
+        sizes = self._sizes_of(commit)
+        if sizes is None:
             return None
-        leave = unneeded(files, load_format)
-        return snapshot if all((snapshot / name).exists() for name in files if name not in leave) else None
+        snapshot, leave = self.place / "snapshots" / commit, unneeded(tuple(sizes), load_format)
+        needed = {snapshot / name: size for name, size in sizes.items() if name not in leave}
+        is_whole = all(path.exists() and not _is_short(path, size) for path, size in needed.items())
+        return snapshot if is_whole else None
+
+    def is_listed(self, commit: str) -> bool:
+        """Whether it is known which files this commit has, so that `whole` is right of it."""
+        return self._sizes_of(commit) is not None
+
+    def remove_short(self, commit: str, files: Mapping[str, File]) -> None:
+        """Remove what is shorter than the hub lists it: a node that failed may have left the name of a file and not its
+        content, and the client takes whatever has the name for whole.
+
+        Raises OSError for what is not ours to remove, StartError on a volume without locks.
+        """
+        for name, file in files.items():
+            paths = (self.place / "blobs" / file.blob, self.place / "snapshots" / commit / name)
+            if any(_is_short(path, file.size) for path in paths):
+                with self._locked(file.blob) as lock:
+                    if lock.take():  # else somebody downloads it
+                        _unlink_short(paths, file.size)
 
     def arrived(self, blobs: Collection[str]) -> Callable[[], int]:
         """A function that tells how many bytes there are of these files, by name of their content, and of whatever
@@ -80,11 +109,25 @@ class HubCache:
             if begun := BEGUN.fullmatch(path.name):
                 with (
                     suppress(OSError),  # it is not ours to remove
-                    volume_lock.opened(self.root / ".locks" / self.name / f"{begun['etag']}.lock") as lock,
+                    self._locked(begun["etag"]) as lock,
                 ):
                     is_ours = lock.take()  # else somebody downloads it
                     if is_ours and not (begun["etag"] in wanted and self._is_taken_up(begun["etag"])):
                         path.unlink(missing_ok=True)
+
+    def _locked(self, blob: str) -> AbstractContextManager[VolumeLock]:
+        """The client's lock of what has this name, open."""
+        return volume_lock.opened(self.root / ".locks" / self.name / f"{blob}.lock")
+
+    def _listing(self, commit: str) -> Path:
+        return self.place / "listings" / f"{commit}.json"
+
+    def _sizes_of(self, commit: str) -> Mapping[str, int] | None:
+        try:
+            listed = json.loads(self._listing(commit).read_text())
+        except (OSError, ValueError):
+            return None
+        return listed if isinstance(listed, dict) else dict.fromkeys(listed, 0)  # names alone: of an older image
 
     def _is_taken_up(self, blob: str) -> bool:
         return SHA256.fullmatch(blob) is not None and not (self.place / "blobs" / blob).exists()
@@ -104,6 +147,20 @@ class HubCache:
             except FileNotFoundError:  # just renamed
                 continue
         return sizes
+
+
+def _is_short(path: Path, size: int) -> bool:
+    """Not "of another size": a proxy's listing may have that of the pointer to a large file."""
+    try:
+        return path.is_file() and path.stat().st_size < size
+    except FileNotFoundError:  # just removed
+        return False
+
+
+def _unlink_short(paths: Collection[Path], size: int) -> None:
+    for path in paths:
+        if _is_short(path, size):
+            path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

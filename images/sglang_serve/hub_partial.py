@@ -51,6 +51,7 @@ class Partial:
                 start = 0
             if not start:
                 get(0)
+            self._sync()
         except BaseException:
             self._keep()
             raise
@@ -72,6 +73,11 @@ class Partial:
             return False
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.etag
+
+    def _sync(self) -> None:
+        """Onto the disk before it has its name: a node that fails would leave the name, and not all of the content."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def _keep(self) -> None:
         """For the next one: the client removes what is at its path after an error."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sglang_serve import args
 from sglang_serve.errors import StartError
@@ -64,7 +66,8 @@ def _claim_path(rest: str, env: Mapping[str, str]) -> Path:
 def _in_mirror(repository: str, env: Mapping[str, str]) -> Path | None:
     mirror = env.get(args.ENV_MODEL_MIRROR)
     path = Path(mirror, repository) if mirror else None
-    return path if path and path.is_dir() else None
+    with _looking(path or Path(), f"hf://{repository}"):
+        return path if path and path.is_dir() else None
 
 
 def _mirrored(repository: str, revision: str, env: Mapping[str, str], say: Callable[[str], None]) -> Path | None:
@@ -90,16 +93,30 @@ def _copied(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -
 
 
 def _existing(path: Path, uri: str) -> Path:
-    """The path, if there is a directory with something in it that we may read."""
-    try:
-        files = sorted(path.iterdir())
-    except PermissionError as error:
-        raise StartError("AccessDenied", f"{uri}: {path} may not be read by this user") from error
-    except OSError as error:
-        raise StartError("ModelNotFound", f"{uri}: there is no directory {path}") from error
+    """The path, if there is a directory with files in it that we may read."""
+    with _looking(path, uri):
+        files = [
+            file for file in sorted(path.iterdir()) if not file.is_dir()
+        ]  # a volume has a lost+found, root's alone
     if not files:
-        raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty")
+        raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty, or has only directories in it")
     if closed := [file.name for file in files if not os.access(file, os.R_OK, effective_ids=True)]:
         # safetensors would call such a file absent
         raise StartError("AccessDenied", f"{uri}: {path}/{closed[0]} may not be read by user {os.geteuid()}")
     return path
+
+
+@contextmanager
+def _looking(path: Path, uri: str) -> Iterator[None]:
+    """Every error of a volume as one with a reason: whether the model is absent, or the volume is away for now."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StartError("AccessDenied", f"{uri}: {path} may not be read by this user") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StartError("ModelNotFound", f"{uri}: there is no directory {path}") from error
+    except OSError as error:  # a stale handle, a server that does not answer
+        raise StartError("DownloadFailed", f"{uri}: {path} cannot be read: {error}", VOLUME) from error
+
+
+VOLUME: Final = "check the volume and the server behind it, and what the node's kernel says of the mount"

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,9 +26,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import GCSStore, S3Store
 
 from sglang_serve import volume_lock
-from sglang_serve.errors import StartError
+from sglang_serve.errors import StartError, without_queries
 from sglang_serve.progress import Say, following
-from sglang_serve.weights import STREAMED, Bytes, unneeded, without_weights
+from sglang_serve.weights import READ, STREAMED, Bytes, unneeded, without_weights
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -37,13 +38,19 @@ Store: TypeAlias = S3Store | GCSStore
 PIECE: Final = 16 * 2**20  # bytes of one request: what is lost when it breaks off
 LOOK_SECONDS: Final = 2.0  # until a replica that waits for another one looks again
 STREAMS: Final = 8  # files at a time; one alone fills no network card
-LATEST: Final = "latest"  # the last complete listing, for when the storage cannot be reached
+LATEST: Final = "latest"  # the last complete listing of its kind, for when the storage cannot be reached
 ENDPOINTS: Final = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 # What the text of an error tells, for those that obstore has no class for.
 _ABSENT: Final = re.compile(r"NoSuchBucket|NoSuchKey|404 Not Found")
 _REFUSED: Final = re.compile(r"AccessDenied|40[13] (Forbidden|Unauthorized)")
-_NO_CREDENTIALS: Final = re.compile(r"credential|latest/api/token|latest/meta-data|computeMetadata", re.IGNORECASE)
+_NO_CREDENTIALS: Final = re.compile(r"credential", re.IGNORECASE)
+# Asked where no Secret gives credentials: the machine's service (IMDS, GKE), or that of a pod's identity (ECS, EKS).
+_SERVICE: Final = re.compile(
+    r"https?://[^\s?]*/(latest/(api/token|meta-data)|computeMetadata|v\d/credentials)\b|https?://169\.254\.170\.(2|23)\b"
+)
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+_FOR_NOW: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _STALLED: Final = re.compile(r"kind: Timeout|timed ?out", re.IGNORECASE)
 
 
@@ -80,11 +87,11 @@ def download(uri: str, root: Path, say: Say, patience: Patience | None = None, l
             store = open_store(uri, patience or Patience())
             objects = list_objects(store, load_format)
     except StartError as error:
-        return _kept(place, uri, error, say)
+        return _kept(_latest(place, load_format), uri, error, say)
     if not objects:
         raise StartError("ModelNotFound", f"{uri}: there is no object below it")
     with _on_volume(uri):
-        return _complete(store, uri, place, objects, say)
+        return _complete(store, uri, _latest(place, load_format), objects, say)
 
 
 def open_store(uri: str, patience: Patience) -> Store:
@@ -134,7 +141,13 @@ def _place(uri: str, root: Path) -> Path:
     return root / f"{uri.rstrip('/').rpartition('/')[2]}-{address}"
 
 
-def _complete(store: Store, uri: str, place: Path, objects: Sequence[Object], say: Say) -> Path:
+def _latest(place: Path, load_format: str) -> Path:
+    """Of the load formats that list other files than usual each has its own."""
+    return place / (f"{LATEST}.{load_format}" if load_format in (STREAMED, *READ) else LATEST)
+
+
+def _complete(store: Store, uri: str, latest: Path, objects: Sequence[Object], say: Say) -> Path:
+    place = latest.parent
     listing = json.dumps([(one.path, one.size, one.etag) for one in objects])
     whole = place / hashlib.sha256(listing.encode()).hexdigest()[:16]
     partial = whole.with_suffix(".partial")
@@ -147,17 +160,38 @@ def _complete(store: Store, uri: str, place: Path, objects: Sequence[Object], sa
             _sync(partial)
             partial.rename(whole)
             _sync_entries(place)
-        (place / LATEST).write_text(whole.name)
+        _note(latest, whole.name)
     return whole
 
 
-def _kept(place: Path, uri: str, error: StartError, say: Say) -> Path:
-    """The last complete copy, if the storage only cannot be reached; otherwise the error again."""
-    latest = place / LATEST
-    if error.reason != "DownloadFailed" or not latest.is_file():
+def _note(latest: Path, name: str) -> None:
+    """Whole or not at all. The copy is as good without: a volume that is full by now is no error."""
+    with suppress(OSError):
+        if _noted(latest) != name:
+            fresh = latest.with_name(f"{latest.name}.new")
+            with fresh.open("w") as out:
+                out.write(name)
+                out.flush()
+                os.fsync(out.fileno())
+            fresh.replace(latest)
+
+
+def _noted(latest: Path) -> str:
+    try:
+        return latest.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def _kept(latest: Path, uri: str, error: StartError, say: Say) -> Path:
+    """The last complete copy, if the storage, or who gives credentials for it, only cannot be reached; otherwise the
+    error again."""
+    name = _noted(latest)
+    is_away = error.reason == "DownloadFailed" or isinstance(error, _NobodyToAskError)
+    if not (is_away and name and (latest.parent / name).is_dir()):
         raise error
     say(f"{uri} cannot be listed; serving the copy on the volume")
-    return place / latest.read_text()
+    return latest.parent / name
 
 
 @contextmanager
@@ -261,10 +295,12 @@ def _on_volume(uri: str) -> Iterator[None]:
 
 def _classified(uri: str, error: Exception) -> StartError:
     text = str(error)
-    line = " ".join(text.partition("Debug source")[0].split())[:500]
+    line = " ".join(without_queries(text.partition("Debug source")[0]).split())[:500]
+    if _is_of_credentials(line):
+        return _without_credentials(uri, line, text)
     if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
         return StartError("ModelNotFound", f"{uri}: the storage has no such bucket or object")
-    if _NO_CREDENTIALS.search(text):
+    if _NO_CREDENTIALS.search(line):
         return _denied(uri, f"no credentials: {line}")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
         return _denied(uri, f"the storage refuses: {line}")
@@ -272,14 +308,35 @@ def _classified(uri: str, error: Exception) -> StartError:
     return StartError("DownloadFailed", f"{uri}: {stalled}{line}", STORAGE)
 
 
+def _is_of_credentials(line: str) -> bool:
+    told = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "").partition("?")[0]
+    return bool(_SERVICE.search(line) or (told and told in line))
+
+
+def _without_credentials(uri: str, line: str, text: str) -> StartError:
+    """Whether the service gives none, is away for now, or is not there, which may be either."""
+    if "kind: Connect" in text:
+        return _NobodyToAskError("AccessDenied", f"{uri}: no credentials: {line}", CREDENTIALS)
+    found = _STATUS.search(line)
+    status = int(found[1]) if found else 0
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _FOR_NOW:
+        return _denied(uri, f"no credentials: {line}")
+    what = f"{uri}: what gives credentials here does not answer for now: {line}"
+    return StartError("DownloadFailed", what, f"wait; or if nothing gives any here, {CREDENTIALS}")
+
+
+class _NobodyToAskError(StartError):
+    """There are no credentials, and no service that could give any. On a machine that has one, it is away."""
+
+
 def _denied(uri: str, what: str) -> StartError:
-    remedy = (
-        "set spec.model.storageSecret to a Secret with credentials that may list and read it, or "
-        'spec.serviceAccountName for workload identity; AWS_SKIP_SIGNATURE: "true" for a public bucket'
-    )
-    return StartError("AccessDenied", f"{uri}: {what}", remedy)
+    return StartError("AccessDenied", f"{uri}: {what}", CREDENTIALS)
 
 
+CREDENTIALS: Final = (
+    "set spec.model.storageSecret to a Secret with credentials that may list and read it, or "
+    'spec.serviceAccountName for workload identity; AWS_SKIP_SIGNATURE: "true" for a public bucket'
+)
 STORAGE: Final = (
     "check endpoint and region in spec.model.storageSecret, and that the storage can be reached from this pod (proxy, "
     "DNS, network policy); what has arrived is kept, and the next start goes on from there"

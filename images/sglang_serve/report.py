@@ -71,6 +71,14 @@ class ReportMiddleware:
             self._idle_since = self._clock()
 
     async def _report(self, scope: Scope, send: Send) -> None:
+        try:
+            if b"generate=1" in scope["query_string"]:
+                await self._generate()
+        except Exception as error:  # noqa: BLE001 - whatever the engine's failure is, it is the answer
+            return await send_json(send, 503, {**self._said(), "error": f"{type(error).__name__}: {error}"})
+        return await send_json(send, 200, self._said())
+
+    def _said(self) -> dict[str, object]:
         origin = self._replica.origin
         said: dict[str, object] = {
             "endpoint": origin.endpoint,
@@ -79,20 +87,18 @@ class ReportMiddleware:
             "node_ip": self._replica.node_ip,
             "config_id": self._replica.config_id(),
             "in_flight": self._in_flight,
-            "idle_seconds": 0.0 if self._in_flight else round(self._clock() - self._idle_since, 3),
+            "idle_seconds": 0.0 if self._in_flight else self._since(self._idle_since),
         }
+        if self._answered_first is not None:
+            said["answered_seconds"] = self._since(self._answered_first)
         if self._replica.commit:
             said["commit"] = self._replica.commit
         if self._replica.adapters:
             said["adapters"] = list(self._replica.adapters())
-        try:
-            if b"generate=1" in scope["query_string"]:
-                await self._generate()
-        except Exception as error:  # noqa: BLE001 - whatever the engine's failure is, it is the answer
-            return await send_json(send, 503, {**said, "error": f"{type(error).__name__}: {error}"})
-        if self._answered_first is not None:
-            said["answered_seconds"] = round(self._clock() - self._answered_first, 3)
-        return await send_json(send, 200, said)
+        return said
+
+    def _since(self, then: float) -> float:
+        return round(self._clock() - then, 3)
 
     async def _generate(self) -> None:
         """One probe for all that ask at the same time, and for a second after it."""

@@ -19,6 +19,8 @@ ANSWERING: Final = frozenset({"RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGR
 """States (ray.serve's ReplicaState) of a replica that may be answering: one that takes new settings, that a new
 controller has not heard of yet, or that is to leave its node, goes on with what it has."""
 
+STOPPING: Final = "STOPPING"
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -30,6 +32,7 @@ class Situation:
     may_sleep: bool  # it is allowed to have no replica
     max_body_bytes: int = LiveArgs.max_body_bytes
     require_keys: bool = False  # `ServeArgs.require_keys`
+    stopping: int = 0  # replicas that take nothing new and finish what they have
 
 
 UNKNOWN: Final = Situation(running=0, target=None, hold_seconds=600, may_sleep=False)
@@ -93,7 +96,8 @@ class Controller:
     def _without_answer(self) -> Situation:
         silent = 0.0 if self._heard is None else self._clock() - self._heard
         is_old = self.last.hold_seconds is not None and silent >= self.last.hold_seconds
-        return replace(self.last, target=None, running=0 if is_old else self.last.running)
+        known = replace(self.last, target=None)
+        return replace(known, running=0, stopping=0) if is_old else known
 
 
 async def ask_controller() -> Situation | None:
@@ -121,4 +125,5 @@ def _read(found: Mapping[str, Any], args: Mapping[str, Any]) -> Situation:
         may_sleep=scaling.get("min_replicas") == 0,
         max_body_bytes=live.get("max_body_bytes", LiveArgs.max_body_bytes),
         require_keys=bool(args.get("require_keys")),
+        stopping=sum(replica["state"] == STOPPING for replica in found["replicas"]),
     )

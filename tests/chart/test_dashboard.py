@@ -61,7 +61,9 @@ def test_panels_have_numbers_of_their_own() -> None:
 
 
 def test_helm_leaves_it_as_it_is(chart: Chart) -> None:
-    rendered = chart.render({"metrics": {"dashboard": {"enabled": True, "labels": {"team": "models"}}}})
+    place = {"namespace": "grafana", "annotations": {"grafana_folder": "Models"}}
+    rendered = chart.render({"metrics": {"dashboard": {"enabled": True, "labels": {"team": "models"}, **place}}})
     (made,) = (one for one in rendered if one["metadata"]["name"].endswith("-dashboard"))
+    assert (made["metadata"]["namespace"], made["metadata"]["annotations"]) == ("grafana", place["annotations"])
     assert {"grafana_dashboard": "1", "team": "models"}.items() <= made["metadata"]["labels"].items()
     assert json.loads(made["data"]["sglang-endpoints.json"]) == json.loads(COMMITTED)

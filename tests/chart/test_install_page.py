@@ -56,3 +56,15 @@ def test_images(chart: Chart) -> None:
 def test_the_operator_is_pulled_with_the_secret(chart: Chart) -> None:
     template = pod(chart.render(values_after(VALUES["air-gapped"])))
     assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_the_operator_keeps_to_one_architecture_with_its_endpoints(chart: Chart) -> None:
+    page = (ROOT / "docs/how-to/choose-nodes.md").read_text(encoding="utf-8")
+    block = re.search(
+        r"```yaml\n# values.yaml\n(.*?)```", page.partition("## Nodes of two architectures")[2], re.DOTALL
+    )
+    assert block
+    values = yaml.safe_load(block[1])
+    objects = chart.render(values)
+    assert pod(objects)["spec"]["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    assert defaults_in(objects) == values["defaults"]

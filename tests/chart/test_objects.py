@@ -12,8 +12,10 @@ import yaml
 from chart.conftest import ROOT, Chart
 from monitoring import documented_monitor
 
+from sglang_operator.api import parse_endpoint
 from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.main import run
+from sglang_operator.render import render_endpoint
 
 pytestmark = pytest.mark.chart
 
@@ -219,6 +221,15 @@ def test_the_pod_monitor_is_the_one_of_the_page(chart: Chart) -> None:
     assert one(some, "PodMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["a", "b"]}
 
 
+def test_monitors_take_relabelings(chart: Chart) -> None:
+    drop = [{"sourceLabels": ["__name__"], "regex": "ray_gcs_.*", "action": "drop"}]
+    given = {"enabled": True, "metricRelabelings": drop, "relabelings": [{"action": "labelmap", "regex": "team_(.+)"}]}
+    objects = chart.render({"metrics": {"podMonitor": given, "serviceMonitor": given}})
+    of_pods = one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    for endpoint in (*of_pods, *one(objects, "ServiceMonitor")["spec"]["endpoints"]):
+        assert (endpoint["metricRelabelings"], endpoint["relabelings"]) == (drop, given["relabelings"])
+
+
 def test_security_contexts_are_merged_and_a_null_takes_a_key_away(chart: Chart) -> None:
     """OpenShift chooses user and groups itself."""
     objects = chart.render(EVERYTHING)
@@ -244,6 +255,18 @@ def test_everything_selects_the_operator_pods(chart: Chart) -> None:
         for selector in selectors:
             assert selector
             assert selector.items() <= labels
+
+
+def test_the_policies_of_endpoints_let_the_operator_in(chart: Chart) -> None:
+    """By labels that no value changes: `nameOverride` has the name."""
+    closed = {"model": {"uri": "hf://a/b"}, "api": {"allowFrom": [{"podSelector": {"matchLabels": {"a": "b"}}}]}}
+    kind = {"apiVersion": "serve.sglang.io/v1alpha1", "kind": "SGLangEndpoint", "metadata": {"name": "closed"}}
+    (policy,) = (
+        made for made in render_endpoint(parse_endpoint({**kind, "spec": closed})) if made["kind"] == "NetworkPolicy"
+    )
+    labels = policy["spec"]["ingress"][1]["from"][0]["podSelector"]["matchLabels"]
+    for values in ({}, EVERYTHING):
+        assert labels.items() <= pod(chart.render(values))["metadata"]["labels"].items()
 
 
 def test_two_releases_share_no_object_of_the_cluster(chart: Chart) -> None:

@@ -23,6 +23,8 @@ from cluster.endpoints import ADMIN_KEY, admin_secret, put_tiny_model
 from cluster.load import LONG_TOKENS, Count
 from localcluster.cluster import LocalCluster
 
+from sglang_operator.cluster.selection import SWITCHED_AT
+
 ROOT = Path(__file__).parents[2]
 LOAD = str(Path(__file__).with_name("load.py"))
 OPERATOR = str(Path(sys.executable).with_name("sglang-operator"))
@@ -142,6 +144,11 @@ class User:
     @property
     def serving(self) -> str:
         return str(self.status.get("serving", {}).get("revision", ""))
+
+    @property
+    def moved_at(self) -> str:
+        """When its Service was last moved, as the Service says."""
+        return str(self.read("service", self.name)["metadata"]["annotations"][SWITCHED_AT])
 
     def ray_services(self) -> list[str]:
         return sorted(item["metadata"]["name"] for item in self.read("rayservices")["items"])

@@ -89,6 +89,22 @@ def test_a_second_policy_opens_them(endpoint: User, others: User) -> None:
     wait_until(lambda: looked(others, "stranger", head) == {API}, 60, "them to be closed again")
 
 
+def test_the_api_can_be_closed_in_place_but_for_some(cluster: LocalCluster, endpoint: User, others: User) -> None:
+    """The operator is on this machine, which is therefore one of them."""
+    workers, address = endpoint.workers(), endpoint.pods("ray.io/node-type=worker")[0]["status"]["podIP"]
+    there = {"matchLabels": {"kubernetes.io/metadata.name": others.namespace}}
+    stranger = {"namespaceSelector": there, "podSelector": {"matchLabels": HEARD["stranger"][0]}}
+    endpoint.edit("api", {"allowFrom": [stranger, {"ipBlock": {"cidr": f"{cluster.host}/32"}}]})
+    wait_until(lambda: not looked(endpoint, NEIGHBOUR, address), 60, "the API to be closed to a neighbour")
+    assert looked(others, "stranger", address) == {API}
+    assert looked(others, "kuberay", address) == {API}
+    assert looked(others, "prometheus", address) == set(METRICS)
+    test_it_answers(endpoint)
+    endpoint.edit("api", {})
+    wait_until(lambda: looked(endpoint, NEIGHBOUR, address) == {API}, 60, "the API to be open again")
+    assert endpoint.workers() == workers
+
+
 def measured(endpoint: Object) -> Object:
     """The endpoint with SGLang's own metrics, which have a port."""
     endpoint["spec"]["engine"]["args"] = {"enable_metrics": True}

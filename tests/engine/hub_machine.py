@@ -21,7 +21,7 @@ FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS, "sub/tokenizer.json
 COPIES = {"pytorch_model.bin": b"the same again", "original/consolidated.00.pth": b"and again"}
 # What models.fetch does, in a process of its own; each line it prints is news, the last one its end.
 PROGRAM = """
-import json, sys
+import json, sys, traceback
 from sglang_serve import hub, progress
 from sglang_serve.errors import StartError
 progress.DOWNLOAD_SECONDS = 0.05
@@ -30,6 +30,7 @@ say = lambda what: print(json.dumps(what), flush=True)
 try:
     print(json.dumps({"path": str(getattr(hub, sys.argv[1])(*json.loads(sys.argv[2]), say=say))}))
 except StartError as error:
+    traceback.print_exception(error)  # as a replica does
     print(json.dumps({"reason": error.reason, "message": error.message, "remedy": error.remedy}))
 """
 
@@ -42,6 +43,7 @@ class Result:
     path: Path
     reason: str
     message: str
+    log: str
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -93,7 +95,7 @@ def result(process: subprocess.Popen[str]) -> Result:
     assert lines, err
     end = lines[-1]
     assert isinstance(end, dict), err
-    return Result(lines[:-1], Path(end.get("path", "/nowhere")), end.get("reason", ""), end.get("message", ""))
+    return Result(lines[:-1], Path(end.get("path", "/nowhere")), end.get("reason", ""), end.get("message", ""), err)
 
 
 @contextmanager

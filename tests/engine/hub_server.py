@@ -65,12 +65,19 @@ def refuse(handler: BaseHTTPRequestHandler, status: int, code: str = "") -> bool
     return True
 
 
-def send_headers(handler: BaseHTTPRequestHandler, headers: dict[str, str]) -> bool:
-    handler.send_response(200)
+def send_headers(handler: BaseHTTPRequestHandler, headers: dict[str, str], status: int = 200) -> bool:
+    handler.send_response(status)
     for name, value in {**headers, "Content-Length": "0", "Connection": "close"}.items():
         handler.send_header(name, value)
     handler.end_headers()
     return True
+
+
+def send_redirect(handler: BaseHTTPRequestHandler, to: str, name: str, body: bytes) -> bool:
+    """To where a large file is, as the hub's own server does."""
+    commit = FILE.fullmatch(handler.path).group(1)  # type: ignore[union-attr]
+    linked = {"X-Linked-ETag": f'"{blob(name, body)}"', "X-Linked-Size": str(len(body))}
+    return send_headers(handler, {"Location": to, "X-Repo-Commit": commit, **linked}, 302)
 
 
 def send_part(handler: BaseHTTPRequestHandler, body: bytes, until: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 from engine.hub_machine import FILES, FIRST, SECOND, WEIGHTS, Machine, from_xet
-from engine.hub_server import REPOSITORY, Hub, is_file, refuse, send_part, slow
+from engine.hub_server import REPOSITORY, Hub, is_file, refuse, send_part, send_redirect, slow
 
 from sglang_serve.local.ports import free_port
 
@@ -101,6 +102,47 @@ def test_half_a_copy_is_not_served(machine: Machine, hub: Hub) -> None:
     assert machine.download().reason == "DownloadFailed"
     hub.spoil = always(503)
     assert machine.download().reason == "DownloadFailed"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_a_failed_node_cut_off_is_no_copy(machine: Machine, hub: Hub, name: str) -> None:
+    path = machine.download().path
+    os.truncate((path / name).resolve(), 1)
+    hub.spoil = always(503)
+    assert machine.download().reason == "DownloadFailed"
+    hub.spoil = None
+    assert machine.download().files == FILES
+
+
+def test_half_a_copy_of_a_client_that_keeps_no_listing_is_not_served(machine: Machine, hub: Hub) -> None:
+    snapshot = machine.blobs.parent / "snapshots" / FIRST
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").touch()
+    hub.spoil = always(503)
+    assert machine.download(FIRST).reason == "DownloadFailed"
+    (snapshot / "model.safetensors").touch()
+    assert machine.download(FIRST).path == snapshot
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+def test_a_storage_that_refuses_a_signed_address(machine: Machine, hub: Hub, status: int) -> None:
+    """It has expired, and another try gets another one. What it was signed with is nobody's business."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> bool:
+        if "/storage" in handler.path:
+            asked.append(handler.path)
+            return refuse(handler, status)
+        if not handler.path.endswith("/model.safetensors"):
+            return False
+        signed = f"{hub.url.replace('127.0.0.1', 'localhost')}/storage?X-Amz-Expires=1&X-Amz-Signature=SECRET"
+        return send_redirect(handler, signed, "model.safetensors", WEIGHTS)
+
+    hub.spoil = answer
+    done = machine.download()
+    assert any("SECRET" in one for one in asked), "nothing is shown"
+    assert (done.reason, "/storage" in done.message) == ("DownloadFailed", True)
+    assert "SECRET" not in f"{done}"
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_stopped(machine: Machine, hub: Hub) -> None:

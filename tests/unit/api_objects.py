@@ -57,6 +57,14 @@ _cache = _some(
 )
 
 
+_condition: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {"key": st.just("k"), "operator": st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist"])},
+    optional={"values": st.sampled_from([[], ["a"]])},
+)
+_selector = _some(matchLabels=st.just({"a": "b"}), matchExpressions=st.lists(_condition, max_size=2))
+_peer = _some(podSelector=_selector, namespaceSelector=_selector, ipBlock=st.just({"cidr": "10.0.0.0/8"}))
+
+
 def _name(adapter: Json) -> str:
     return str(adapter["name"])
 
@@ -106,6 +114,7 @@ well_formed_specs = st.fixed_dictionaries(
         "api": _some(
             keysSecret=_secret,
             allowAnonymous=st.booleans(),
+            allowFrom=st.lists(_peer, max_size=2),
             service=_some(type=st.sampled_from(["ClusterIP", "NodePort", "LoadBalancer"])),
             ingress=_some(host=st.sampled_from(["", "llm.example.org"])),
             route=st.just({"parentRefs": [{"name": "gateway"}]}),

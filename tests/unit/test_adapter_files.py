@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -26,10 +29,16 @@ def model(tmp_path: Path) -> Path:
     return write(tmp_path / "model", **{f"{LAYER}.weight": (32, 64)})
 
 
-def adapter(tmp_path: Path, inputs: int = 64, outputs: int = 32, rank: object = 8) -> Path:
+def adapter(
+    tmp_path: Path,
+    inputs: int = 64,
+    outputs: int = 32,
+    rank: object = 8,
+    others: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Path:
     tensors = {f"base_model.model.{LAYER}.lora_A.weight": (8, inputs)}
     tensors |= {f"base_model.model.{LAYER}.lora_B.weight": (outputs, 8), "base_model.model.other.lora_A.weight": (8, 1)}
-    made = write(tmp_path / "adapter", **tensors)
+    made = write(tmp_path / "adapter", **tensors, **others)
     (made / "adapter_config.json").write_text(json.dumps({"r": rank}))
     return made
 
@@ -47,9 +56,56 @@ def test_what_fits_passes(model: Path, tmp_path: Path) -> None:
         ({"rank": None}, "no rank `r`"),
     ],
 )
-def test_what_does_not_fit_is_refused(model: Path, tmp_path: Path, wrong: dict[str, int], message: str) -> None:
+def test_what_does_not_fit_is_refused(model: Path, tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(NotAnAdapterError, match=message):
         require_fit(adapter(tmp_path, **wrong), model, max_rank=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("model.layers.1.mlp.up_proj.lora_A.weight", (4, 64), "model.layers.1.mlp.up_proj has the rank 4, .* says 8"),
+        ("model.layers.1.mlp.up_proj.lora_B.weight", (64, 16), "has the rank 16"),
+        ("model.layers.1.mlp.up_proj.lora_A.default.weight", (4, 64), "has the rank 4"),
+        ("lm_head.lora_A.weight", (4, 64), "lm_head has the rank 4"),
+        ("model.embed_tokens.lora_embedding_B", (64, 4), "model.embed_tokens has the rank 4"),
+        (f"{LAYER}.lora_B.bias", (32,), "cannot apply .*lora_B.bias"),
+        (f"{LAYER}.base_layer.bias", (32,), "train without bias"),
+        (f"{LAYER}.lora_magnitude_vector", (32,), "DoRA"),
+        ("model.layers.0.mlp.gate.weight", (8, 64), "modules_to_save"),
+    ],
+)
+def test_what_sglang_cannot_place_is_refused(
+    model: Path, tmp_path: Path, name: str, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(NotAnAdapterError, match=message):
+        require_fit(adapter(tmp_path, others={f"base_model.model.{name}": shape}), model, max_rank=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("model.embed_tokens.lora_embedding_A", (8, 1000)),
+        ("model.embed_tokens.weight", (1000, 64)),  # SGLang passes over it
+        ("lm_head.lora_B.weight", (1000, 8)),
+        ("lm_head.weight", (1000, 64)),
+        ("model.layers.1.mlp.up_proj.lora_A.weight", (0, 64)),  # PEFT's for what is not there
+        ("model.layers.1.mlp.experts.w1.lora_A.weight", (1, 4, 64)),
+        ("visual.blocks.0.attn.qkv.lora_A.weight", (4, 64)),
+    ],
+)
+def test_what_sglang_places_or_passes_over_is_no_reason(
+    model: Path, tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    require_fit(adapter(tmp_path, others={f"base_model.model.{name}": shape}), model, max_rank=8)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt"])
+def test_weights_that_nobody_looks_into_are_refused(model: Path, tmp_path: Path, name: str) -> None:
+    made = adapter(tmp_path)
+    (made / "model.safetensors").rename(made / name)
+    with pytest.raises(NotAnAdapterError, match="is not looked into: convert it"):
+        require_fit(made, model, max_rank=8)
 
 
 def test_a_packed_model_is_not_compared(tmp_path: Path) -> None:

@@ -88,6 +88,36 @@ def test_pods_that_reach_each_other_are_not_warned_of(patches: dict[str, Any]) -
     assert parse_endpoint(endpoint(podTemplate=patches)).warnings == ()
 
 
+@pytest.mark.parametrize("uri", ["hf://Qwen/Qwen3-8B-GGUF", "hf://o/m-gguf", "s3://abc/m/q4.gguf", "file:///m/a.GGUF/"])
+def test_a_model_called_gguf(uri: str) -> None:
+    (warning,) = parse_endpoint(endpoint(model={"uri": uri})).warnings
+    assert warning.path == "spec.model.uri"
+    assert "not served yet" in warning.message
+    assert "safetensors" in warning.remedy
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "lmsysorg/sglang:v0.5.23",
+        "docker.io/lmsysorg/sglang:v0.5.23-rocm724-mi30x",
+        "index.docker.io/lmsysorg/sglang",
+        "lmsysorg/sglang@sha256:1",
+        "debian:bookworm-slim",
+    ],
+)
+def test_an_image_that_serving_images_are_built_from(image: str) -> None:
+    (warning,) = parse_endpoint(endpoint(engine={"image": image})).warnings
+    assert (warning.path, warning.value) == ("spec.engine.image", image)
+    assert "neither Ray Serve nor sglang_serve" in warning.message
+    assert "docs/how-to/build-images.md" in warning.remedy
+
+
+@pytest.mark.parametrize("image", ["mine/sglang:1", "registry:5000/lmsysorg/sglang:mine", "lmsysorg/sglang-serve", ""])
+def test_an_image_that_may_be_a_serving_image(image: str) -> None:
+    assert parse_endpoint(endpoint(engine={"image": image})).warnings == ()
+
+
 @pytest.mark.parametrize("name", ["load_format", "quantization"])
 @pytest.mark.parametrize("engine", [{}, {"image": "mine:1", "argsCheck": "Warn"}])
 def test_gguf_is_refused_whatever_the_image(name: str, engine: dict[str, Any]) -> None:
@@ -159,6 +189,29 @@ class TestEnvironment:
         (warning,) = warned("ROCR_VISIBLE_DEVICES", accelerator={"vendor": "amd"})
         assert "Ray refuses" in warning.message
         assert warned("ROCR_VISIBLE_DEVICES") == ()
+
+    @pytest.mark.parametrize(
+        "name", ["MY_TOKEN", "PROXY_PASSWORD", "CLIENT_SECRET", "WANDB_API_KEY", "AWS_ACCESS_KEY_ID"]
+    )
+    def test_a_secret_that_everybody_can_read(self, name: str) -> None:
+        (warning,) = parse_endpoint(endpoint(engine={"env": [{"name": name, "value": "hunter2"}]})).warnings
+        assert warning.path == "spec.engine.env[0].value"
+        assert "valueFrom: {secretKeyRef: " in warning.remedy
+        assert "hunter2" not in str(warning)
+
+    @pytest.mark.parametrize(
+        "variable",
+        [
+            {"name": "MY_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "MY_TOKEN"},
+            {"name": "TOKENIZERS_PARALLELISM", "value": "false"},
+            {"name": "MAX_TOKENS", "value": "many"},
+            {"name": "TOKEN_LIMIT", "value": "512"},
+            {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/token"},
+        ],
+    )
+    def test_a_variable_that_is_no_secret(self, variable: dict[str, Any]) -> None:
+        assert parse_endpoint(endpoint(engine={"env": [variable]})).warnings == ()
 
     @pytest.mark.parametrize("vendor", ["nvidia", "amd", "cpu"])
     def test_the_list_is_what_the_renderer_sets(self, vendor: str) -> None:

@@ -181,6 +181,22 @@ def both_verdicts(obj: Any) -> tuple[bool, bool]:
         ({"api": {"ingress": {"path": "llm"}, "allowAnonymous": True}}, False),
         ({"api": {"route": {"parentRefs": []}, "allowAnonymous": True}}, False),
         ({"api": {"limits": {"maxBodyBytes": 100}}}, False),
+        ({"api": {"allowFrom": [{"ipBlock": {"cidr": "2001:db8::/32", "except": ["2001:db8:1::/48"]}}]}}, True),
+        ({"api": {"allowFrom": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}, False),
+        ({"api": {"allowFrom": [{"ipBlock": {}}]}}, False),
+        ({"api": {"allowFrom": [{"podSelector": {"matchLabels": {"a": "b c"}}}]}}, False),
+        (
+            {"api": {"allowFrom": [{"podSelector": {"matchExpressions": [{"key": "a.b/c", "operator": "Exists"}]}}]}},
+            True,
+        ),
+        ({"api": {"allowFrom": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "in"}]}}]}}, False),
+        *(
+            (
+                {"api": {"allowFrom": [{"podSelector": {"matchExpressions": [{"key": key, "operator": "Exists"}]}}]}},
+                False,
+            )
+            for key in ("", "a/b/c", "A.b/c", "a..b/c", "-a", "a" * 64)
+        ),
         ({"upgrade": {"drainSeconds": 86401}}, False),
         ({"model": {"uri": "hf://a/b", "servedName": "a:b"}}, False),
         ({"model": {"uri": "hf://a/b", "servedName": "org/model v2"}}, False),

@@ -169,6 +169,10 @@ def test_a_good_file_of_defaults() -> None:
         ("replicas: 2", "defaults.replicas: has no effect"),
         ("api: 5", "defaults.api: must be a mapping"),
         ("a: &a {b: *a}", "defaults"),
+        pytest.param(f"a: {'9' * 5000}", "defaults: is no YAML: Exceeds the limit (4300 digits)", id="digits"),
+        pytest.param("a: " + "{<<: " * 2000 + "{}" + "}" * 2000, "is no YAML: maximum recursion", id="levels"),
+        ("a: !!int x", "defaults: is no YAML: invalid literal"),
+        ("a: !!timestamp x", "defaults: is no YAML"),
     ],
 )
 def test_a_bad_file_of_defaults_names_the_field(text: str, said: str) -> None:

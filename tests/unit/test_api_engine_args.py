@@ -9,6 +9,7 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_endpoint
 from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, doubtful_args, table
+from sglang_operator.api.engine_ranges import DOUBTFUL, REFUSED, doubtful
 from sglang_operator.api.spec_model import LoraModule
 from sglang_serve.args import LoraArgs, ModelArgs, ParallelArgs, ServeArgs
 from sglang_serve.engine_args import Place, engine_args
@@ -79,12 +80,17 @@ def test_unknown_argument_without_a_close_one() -> None:
         ({"mem_fraction_static": "most"}, "must be a number", "SGLang's help: The fraction of the memory"),
         ({"max_running_requests": 4.5}, "must be a whole number", "SGLang's help: The maximum number of running"),
         ({"page_size": True}, "must be a whole number", "SGLang's help"),
-        ({"sleep_on_idle": "true"}, "must be true or false", "Default false."),
+        ({"sleep_on_idle": "true"}, "must be true or false", "remove the quotes"),
+        ({"sleep_on_idle": "on"}, "must be true or false", "Default false."),
         ({"sleep_on_idle": None}, "must be true or false", "Default false."),
         ({"dtype": 16}, "must be text", "put it in quotes, as it is written in the file"),
         ({"dtype": True}, "must be text", "put it in quotes, as it is written in the file"),
         ({"numa_node": [0, "a"]}, "must be a list, each entry a whole number", "SGLang's help"),
         ({"attention_backend": "tritn"}, "is none of the values", 'did you mean "triton"?'),
+        ({"context_length": -1}, "must be at least 2", "leave it out for SGLang's default"),
+        ({"mem_fraction_static": 0}, "is a fraction", "leave it out: SGLang computes one"),
+        ({"swa_full_tokens_ratio": 1.5}, "must be above 0 and at most 1", "leave it out for SGLang's default"),
+        ({"random_seed": -1}, "must be at least 0 and at most 4294967295", "leave it out for SGLang's default"),
         ({"lora_target_modules": ["q_proj", "?"]}, "is none of the values", "use one of: all, down_proj"),
     ],
 )
@@ -92,6 +98,37 @@ def test_wrong_value(args: dict[str, Any], message: str, remedy: str) -> None:
     error = only_error(args)
     assert message in error.message
     assert remedy in error.remedy
+
+
+@pytest.mark.parametrize("name", sorted({*REFUSED, *DOUBTFUL}))
+def test_a_range_is_of_an_argument_that_is_a_number(name: str) -> None:
+    argument = table().arguments[name]
+    assert set(argument.type.split("|")) & {"int", "float"}
+    assert doubtful_args({name: argument.default}) == ()
+    assert [*doubtful({name: argument.default})] == []
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_sglang_ends_at_is_a_warning_where_the_image_may_differ(name: str) -> None:
+    (warning,) = parsed({name: -1}, image="registry/own:1", argsCheck="Warn").warnings
+    assert (warning.path, warning.value) == (f"spec.engine.args.{name}", -1)
+    assert only_error({name: -1}) == warning
+
+
+@pytest.mark.parametrize("name", sorted(set(DOUBTFUL) - set(REFUSED)))
+def test_a_number_that_nobody_means_is_a_warning(name: str) -> None:
+    (warning,) = parsed({name: -1}).warnings
+    assert warning.path == f"spec.engine.args.{name}"
+    assert "leave it out" in warning.remedy
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"), [(85, "write 0.85"), (100, "write 1"), (2, "write 0.02"), (1.5, "leave"), (500, "leave")]
+)
+def test_a_percentage_of_memory(found: float, remedy: str) -> None:
+    (warning,) = parsed({"mem_fraction_static": found}).warnings
+    assert "is a fraction" in warning.message
+    assert warning.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(

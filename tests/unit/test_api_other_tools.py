@@ -12,7 +12,7 @@ from unit.api_objects import endpoint
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
 from sglang_operator.api.engine_args import PLATFORM_OWNED, table
-from sglang_operator.api.findings import fields_of, part_of
+from sglang_operator.api.fields import fields_of, part_of
 from sglang_operator.api.other_tools import FIELDS, VLLM_ARGUMENTS
 from sglang_operator.api.spec import SGLangEndpoint
 
@@ -69,7 +69,9 @@ def test_an_argument_of_vllm_is_answered(name: str) -> None:
 def test_a_field_of_another_tool_is_answered(path: str, name: str) -> None:
     assert names_something(f"{path}.replicas" if path == "spec" else path)
     part = path.removeprefix("spec").removeprefix(".")
-    spec: dict[str, Any] = {part: {name: 1}} if part else {name: 1}
+    spec: dict[str, Any] = {name: 1}
+    for outer in reversed(part.split(".") if part else []):
+        spec = {outer: spec}
     if part == "model":
         spec["model"]["uri"] = "hf://a/b"
     if part == "scaling":
@@ -88,6 +90,17 @@ def test_the_page_says_what_the_messages_say() -> None:
             missing = [
                 word for word in WORD.findall(VLLM_ARGUMENTS.get(name, "")) if word.rpartition(".")[2] not in here
             ]
+            assert not missing, (name, missing, here)
+
+
+def test_the_page_has_the_fields_of_other_operators() -> None:
+    section = MIGRATE.read_text().partition("| field of KServe")[2].partition("\n\n")[0]
+    found = [line.strip("| ").split(" | ", 1) for line in section.splitlines() if line.startswith("| `")]
+    assert len(found) > 10
+    for names, here in found:
+        for name in re.findall(r"`([\w.]+)`", names):
+            part, _, last = f"spec.{name}".rpartition(".")
+            missing = [word for word in re.findall(r"spec(?:\.\w+)+", FIELDS[part][last]) if word not in here]
             assert not missing, (name, missing, here)
 
 

@@ -19,6 +19,7 @@ SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 ENVIRONMENT = cel.NewEnv(variables={"self": cel.Type.DYN})
 CACHE = {"claimName": ""}
 SECRET_KEY = {"name": "s", "key": "k"}
+BLOCK = {"cidr": "10.0.0.0/8"}
 
 
 def named(name: str) -> dict[str, Any]:
@@ -53,6 +54,15 @@ def one_node(**spec: Any) -> dict[str, Any]:
 
 def variable(**fields: Any) -> dict[str, Any]:
     return endpoint(engine={"env": [{"name": "A", **fields}]})
+
+
+def allowed(*peers: dict[str, Any]) -> dict[str, Any]:
+    return endpoint(api={"allowFrom": list(peers)})
+
+
+def compared(**expression: Any) -> dict[str, Any]:
+    """With one condition on a label, of pods."""
+    return allowed({"podSelector": {"matchExpressions": [{"key": "k", **expression}]}})
 
 
 # message of the rule (its beginning) -> objects that break it and no other rule, objects that are just within
@@ -248,6 +258,34 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "Warn is for an image": (
         [endpoint(engine={"argsCheck": "Warn"})],
         [endpoint(engine={"argsCheck": "Warn", "image": "x"}), endpoint(engine={"argsCheck": "Strict"})],
+    ),
+    "is empty, which reads as nobody": (
+        [endpoint(api={"allowFrom": []})],
+        [endpoint(api={"allowFrom": [{"podSelector": {}}]}), endpoint(api={})],
+    ),
+    "must have podSelector, namespaceSelector or ipBlock": (
+        [allowed({}), allowed({"podSelector": {}}, {})],
+        [allowed({selector: {}}) for selector in ("podSelector", "namespaceSelector")]
+        + [allowed({"ipBlock": BLOCK})]
+        + [allowed({"podSelector": {"matchLabels": {"a": "b"}}, "namespaceSelector": {"matchLabels": {"c": "d"}}})],
+    ),
+    "stands alone": (
+        [allowed({"ipBlock": BLOCK, selector: {}}) for selector in ("podSelector", "namespaceSelector")],
+        [allowed({"ipBlock": BLOCK}, {"podSelector": {}})],
+    ),
+    "In and NotIn need values": (
+        [
+            compared(operator="In"),
+            compared(operator="NotIn", values=[]),
+            compared(operator="Exists", values=["a"]),
+            compared(operator="DoesNotExist", values=["a", "b"]),
+        ],
+        [
+            compared(operator="In", values=["a", ""]),
+            compared(operator="NotIn", values=["a"]),
+            compared(operator="Exists"),
+            compared(operator="DoesNotExist", values=[]),
+        ],
     ),
     "ingress, route, NodePort and LoadBalancer open": (
         [

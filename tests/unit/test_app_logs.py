@@ -95,6 +95,14 @@ def test_kopf_speaks_of_trouble_only() -> None:
     assert "Unresolved" in stream.getvalue()
 
 
+def test_kopf_says_no_more_than_was_asked_for() -> None:
+    stream = written("error")
+    logging.getLogger("kopf.objects").warning("Patching failed with inconsistencies")
+    assert stream.getvalue() == ""
+    logging.getLogger("kopf.objects").error("Watching failed")
+    assert "Watching" in stream.getvalue()
+
+
 def test_debug_lets_kopf_speak() -> None:
     stream = written("debug")
     logging.getLogger("kopf.objects").info("Handler 'pods' succeeded.")

@@ -19,6 +19,8 @@ KEY = Key("ns", "qwen3")
 STATUS = {
     "conditions": [{"type": "Accepted", "status": "True"}, {"type": "Ready", "status": "True"}],
     "accelerators": {"allocated": 6, "rollout": 2},
+    "readyReplicas": 2,
+    "desiredReplicas": 3,
 }
 
 
@@ -65,6 +67,27 @@ def test_an_endpoint_has_its_state_until_it_is_gone() -> None:
     metrics.report(KEY, None)
     assert b"qwen3" not in metrics.text()
     metrics.report(KEY, None)
+
+
+def test_a_condition_is_told_with_the_reason_that_it_has_now() -> None:
+    metrics = Metrics()
+
+    def told(status: str, reason: str) -> set[tuple[str, float]]:
+        metrics.report(KEY, {**STATUS, "conditions": [{"type": "Degraded", "status": status, "reason": reason}]})
+        (family,) = (one for one in metrics.registry.collect() if one.name == "sglang_operator_endpoint_condition")
+        return {(sample.labels["reason"], sample.value) for sample in family.samples}
+
+    assert told("True", "NoCapacity") == {("NoCapacity", 1)}
+    assert told("True", "RevisionFailing") == {("RevisionFailing", 1)}
+    assert told("False", "AsExpected") == {("AsExpected", 0)}
+    assert told("Unknown", "Paused") == set()
+
+
+def test_replicas_that_are_ready_and_that_shall_be() -> None:
+    metrics = Metrics()
+    metrics.report(KEY, STATUS)
+    assert value(metrics, "endpoint_replicas", namespace="ns", name="qwen3", state="ready") == 2
+    assert value(metrics, "endpoint_replicas", namespace="ns", name="qwen3", state="desired") == 3
 
 
 def test_an_endpoint_that_its_owner_stopped_is_no_trouble_and_says_nothing() -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from sglang_operator.api.findings import fields_of
+from sglang_operator.api.fields import fields_of
 from sglang_operator.api.spec import EndpointSpec
 from sglang_operator.cli.installed import _OF_VALUES
 from sglang_operator.cli.main import group
@@ -119,7 +119,10 @@ class TestOutput:
             "registry.example.com" not in render("-f", "-", "--image", "cpu=registry.example.com/x", stdin=text).stdout
         )
 
-    @pytest.mark.parametrize(("text", "said"), [("replica: 2", "defaults.replica: "), (None, "No such file")])
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [("replica: 2", "defaults.replica: "), (None, "No such file"), ("a: !!int x", "defaults: is no YAML")],
+    )
     def test_bad_platform_defaults(self, tmp_path: Path, text: str | None, said: str) -> None:
         defaults = tmp_path / "defaults.yaml"
         if text:

@@ -8,7 +8,7 @@ from typing import Any
 from unit.api_objects import endpoint
 
 from sglang_operator.cluster.api import ApiError
-from sglang_operator.cluster.paths import ENDPOINT, POLICY, RAY_SERVICE, RECORD, SERVICE
+from sglang_operator.cluster.paths import ENDPOINT, POLICY, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.reconcile import Reconciler
 from sglang_operator.cluster.types import Key
@@ -24,18 +24,21 @@ HIGHLY_AVAILABLE: Json = {"highAvailability": {"redis": {"address": "redis:6379"
 class Cluster:
     """Has the endpoint and nothing else, but for `there`; notes what is created, and refuses to create `refused`."""
 
-    def __init__(self, there: Json, refused: str = "") -> None:
-        made = endpoint(**HIGHLY_AVAILABLE)
+    def __init__(self, there: Json, refused: str = "", spec: Json = HIGHLY_AVAILABLE) -> None:
+        made = endpoint(**spec)
         made["metadata"] |= {"name": KEY.name, "namespace": KEY.namespace, "uid": "uid-1", "generation": 1}
         made["metadata"]["resourceVersion"] = "1"
         self.there = {ENDPOINT.of(*KEY): made, **there}
         self.refused = refused
         self.created: list[str] = []
+        self.listed: list[str] = []
+        self.said: Json = {}
 
     async def find(self, path: str) -> Json | None:
         return self.there.get(path)
 
-    async def list(self, _path: str, _labels: str = "") -> list[Json]:
+    async def list(self, path: str, _labels: str = "") -> list[Json]:
+        self.listed.append(path)
         return []
 
     async def create(self, path: str, body: Json, **_: bool) -> Json:
@@ -45,6 +48,7 @@ class Cluster:
         return {**body, "metadata": {**body["metadata"], "uid": path, "resourceVersion": "1"}}
 
     async def apply(self, _path: str, body: Json) -> Json:
+        self.said = body.get("status", {})
         return body
 
 
@@ -62,6 +66,25 @@ def test_the_policy_comes_before_what_pods_are_made_from() -> None:
 def test_a_policy_that_is_refused_keeps_no_pods_from_being_made() -> None:
     """The next pass asks for it again and tells why."""
     assert created(refused=POLICY.of(KEY.namespace)) == WITHOUT_POLICY
+
+
+def first_pass(defaults: Json) -> Cluster:
+    cluster = Cluster({}, spec={})
+    asyncio.run(Reconciler(cluster, Prober(), lambda: 1000.0, defaults=defaults).reconcile(KEY))  # type: ignore[arg-type]
+    return cluster
+
+
+def test_the_platform_pauses_as_the_endpoint_does() -> None:
+    paused = first_pass({"paused": True})
+    reasons = {one["type"]: one["reason"] for one in paused.said["conditions"]}
+    assert reasons["Progressing"] == "Paused"
+    assert CREATED[2] not in paused.created
+
+
+def test_redis_of_the_platform_counts_as_the_endpoints_own() -> None:
+    """Of such an endpoint RayClusters may be left, whoever has asked for Redis."""
+    assert RAY_CLUSTER.of(KEY.namespace) in first_pass(HIGHLY_AVAILABLE).listed
+    assert RAY_CLUSTER.of(KEY.namespace) not in first_pass({}).listed
 
 
 def test_where_the_endpoint_has_been_before_it_is_not_asked_for() -> None:

@@ -53,9 +53,24 @@ def test_a_kind_that_was_there_is_no_news_and_one_that_goes_neither() -> None:
 
 def test_a_server_that_does_not_answer_says_nothing_about_kinds() -> None:
     silent = ApiError(0, "ClientError", "no route")
-    times = Times(silent, {GATEWAY: ROUTES}, silent, {GATEWAY: ROUTES}, {GATEWAY: ROUTES, RAY: RAY_KINDS})
+    times = Times({GATEWAY: ROUTES}, silent, {GATEWAY: ROUTES}, {GATEWAY: ROUTES, RAY: RAY_KINDS})
     asyncio.run(wait_for_late_kinds(times.api, times.sleep))
-    assert len(times.naps) == 4
+    assert len(times.naps) == 3
+    all_there = {GATEWAY: ROUTES, RAY: RAY_KINDS}
+    times = Times(all_there, silent, all_there)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+
+
+def test_a_kind_that_came_while_the_first_look_failed_is_news() -> None:
+    """The watches that began then may have seen none either."""
+    silent = ApiError(0, "ClientError", "no route")
+    times = Times(silent, silent, {RAY: RAY_KINDS})
+    asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+    assert len(times.naps) == 2
+    times = Times(silent, {}, {}, {RAY: RAY_KINDS})
+    asyncio.run(wait_for_late_kinds(times.api, times.sleep))
+    assert len(times.naps) == 3
 
 
 def test_it_waits_for_the_server_and_the_crd_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

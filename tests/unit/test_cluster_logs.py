@@ -96,8 +96,45 @@ def test_a_line_without_a_time_is_no_event(time: object) -> None:
     assert parse_log(json.dumps({"time": time, "event": "progress", "step": "load"})).step == ""
 
 
-def test_half_a_line_is_no_event() -> None:
-    assert parse_log('{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog').step == ""
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"time": "2026-01-01T00:00:00.000+00:00", "event": "prog',
+        '{"time": ' + "[" * 50_000,
+        '{"time": "2026-01-01T00:00:00Z", "event": "progress", "n": ' + "9" * 5000 + "}",
+        '{"time": "0001-01-01T00:00:00Z", "event": "progress", "step": "load"}',
+        '{"time": "9999-12-31T23:59:59-12:00", "event": "progress", "step": "load"}',
+        '{"time": "2026-01-01T00:00:00Z"}',
+    ],
+    ids=["half", "brackets", "digits", "year 1", "year 10000", "nothing"],
+)
+def test_an_odd_line_is_no_event_and_hides_none(odd: str) -> None:
+    assert parse_log(odd).step == ""
+    assert parse_log("\n".join([line("progress", step="model"), odd])).step == "model"
+
+
+@pytest.mark.parametrize("odd", [[1], {"a": 1}, 7, True, None, ""])
+@pytest.mark.parametrize("field", ["event", "step", "message", "reason", "remedy"])
+def test_a_field_of_another_kind_is_no_error(field: str, odd: object) -> None:
+    for event, step in (("progress", "failed"), ("progress", "load"), ("engine_died", "")):
+        fields = {"event": event, "step": step, "message": "m", "reason": "BadArgument", field: odd}
+        said = parse_log(json.dumps({"time": "2026-01-01T00:00:00.000+00:00", **fields}))
+        assert said.failure is None or isinstance(said.failure.reason, str)
+
+
+def test_what_is_told_has_room_in_status() -> None:
+    long = {"message": "m" * 40_000, "reason": "R" * 40_000, "remedy": "r" * 40_000}
+    said = parse_log(line("progress", step="failed", **long))
+    assert said.failure is not None
+    assert said.failure.message == f"{'m' * 4000}; {'r' * 4000}"
+    assert len(said.mishap) < 32_768 / 2
+    assert (len(said.message), len(said.failure.reason)) == (4000, 100)
+
+
+def test_a_failure_without_a_reason_has_a_name() -> None:
+    failure = parse_log(line("progress", step="failed", message="m")).failure
+    assert failure is not None
+    assert (failure.reason, failure.message) == ("EngineFailed", "m")
 
 
 class Kubelet:

@@ -181,6 +181,16 @@ def test_since_when_none_of_them_is_ready() -> None:
     assert seen(snapshot(SERVES, OLD[0], down[1]), Asked()).get(A).live.unready_since is None
 
 
+def test_a_pod_that_a_lost_node_never_ends_is_waited_for_no_more() -> None:
+    def left(pod: Json, ends: int) -> Json:
+        return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": at(ends)}}
+
+    ending = seen(snapshot(SERVES, left(OLD[0], 45)), Asked()).get(A).live
+    stuck = seen(snapshot(SERVES, left(OLD[0], 35)), Asked()).get(A).live  # 65 s after its grace period
+    assert (ending.pods, ending.worker_pods, ending.front_pods) == (1, 1, 1)
+    assert (stuck.pods, stuck.worker_pods, stuck.front_pods, stuck.placed) == (0, 0, 0, 0)
+
+
 def test_a_draining_revision_is_only_looked_at_while_another_one_answers() -> None:
     asked = Asked(**{"10_0_1_1": 0, "10_0_0_1": 0, "10_0_0_2": 0})
     old = seen(snapshot(SERVES, *OLD), asked).get(A)

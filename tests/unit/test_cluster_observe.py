@@ -52,6 +52,14 @@ def test_a_cluster_of_which_kuberay_says_why_nothing_comes_is_no_silence() -> No
     assert unheard(made, LATE, {"qwen3-b"})
 
 
+def test_a_ray_service_that_waits_for_pods_that_end_is_not_kuberays_matter() -> None:
+    """`kubectl delete --cascade=foreground`: the garbage collector waits for streams to end."""
+    deleted = (thing("qwen3-a", terminating=True),)
+    assert unheard(snapshot(services=deleted), LATE)
+    assert unheard(snapshot(pod("worker"), services=deleted), LATE)
+    assert not unheard(snapshot(pod("worker", terminating=True), services=deleted), LATE)
+
+
 @pytest.mark.parametrize("node_type", ["head", "worker"])
 def test_pods_of_a_terminating_cluster_that_nobody_ends_wait(node_type: str) -> None:
     """With Redis its finalizer is KubeRay's, and so are its pods."""

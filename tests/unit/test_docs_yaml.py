@@ -18,8 +18,14 @@ from sglang_operator.render import render_endpoint
 
 ROOT = Path(__file__).parents[2]
 VALUES = json.loads((ROOT / "charts/sglang-operator/values.schema.json").read_text())["properties"]
-FOREIGN = {"PodMonitor", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-OF_KUBERNETES = {"Job", "NetworkPolicy"}
+FOREIGN = {
+    "Application",
+    "Kustomization",
+    "PodMonitor",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+OF_KUBERNETES = {"ConfigMap", "Job", "NetworkPolicy", "PersistentVolume", "PersistentVolumeClaim"}
 # What a part of a spec leaves out.
 BASE = {"model": {"uri": "hf://Qwen/Qwen3-8B"}, "accelerator": {"vendor": "nvidia", "count": 1}}
 

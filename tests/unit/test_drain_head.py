@@ -42,6 +42,14 @@ def test_it_waits_until_the_last_worker_is_gone(proc: Path) -> None:
     assert seen == []
 
 
+def test_it_waits_for_clients_of_its_own(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At zero replicas it holds requests: its autoscaler starts a replica, which answers them."""
+    connections = [2, 1, 0]
+    monkeypatch.setattr(drain, "front_connections", lambda: connections.pop(0))
+    assert drain_head.wait(lambda: NONE, 60) == 0
+    assert connections == []
+
+
 def test_it_waits_no_longer_than_it_may(proc: Path) -> None:
     assert drain_head.wait(lambda: DRAINING, 0.05) == 1
 

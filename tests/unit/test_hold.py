@@ -66,6 +66,39 @@ def test_it_goes_on_waiting(situation: Situation) -> None:
     run(work, situation)
 
 
+def test_a_replica_that_stops_finishes_what_it_has_and_takes_nothing_new() -> None:
+    """Its node is drained: a request that it works on has waited for its answer alone, a later one for a replica."""
+
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        taken = await ask(head, client)
+        head.looked.clear()
+        await head.looked.wait()
+        head.situation = replace(ASLEEP, target=1, stopping=1)
+        await asyncio.sleep(0.02)
+        later = await ask(head, client)
+        head.now = 1000
+        assert (await later).status_code == 503
+        assert not taken.done()
+        head.proxy.up.set()
+        assert (await taken).status_code == 200
+
+    run(work, replace(ASLEEP, running=1))
+
+
+def test_one_that_a_stopped_replica_did_not_answer_is_given_up_when_it_is_gone() -> None:
+    async def work(head: Head, client: httpx.AsyncClient) -> None:
+        taken = await ask(head, client)
+        head.looked.clear()
+        await head.looked.wait()
+        head.situation, head.now = replace(ASLEEP, target=1, stopping=1), 1000
+        await asyncio.sleep(0.02)
+        assert not taken.done()
+        head.situation = replace(ASLEEP, target=1)
+        assert (await taken).status_code == 503
+
+    run(work, replace(ASLEEP, running=1))
+
+
 def test_it_waits_for_nobody_when_the_controller_has_stopped_to_answer() -> None:
     async def work(head: Head, client: httpx.AsyncClient) -> None:
         asked = await ask(head, client)

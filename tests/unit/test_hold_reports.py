@@ -124,13 +124,13 @@ def test_the_controllers_details_are_read() -> None:
     replicas = [{"state": "RUNNING"}, {"state": "STARTING"}, {"state": "STOPPING"}]
     found = {"replicas": replicas, "target_num_replicas": 2, "deployment_config": config}
     application: dict[str, Any] = {"deployments": {"SGLangServer": found}}
-    expected = Situation(running=1, target=2, hold_seconds=7, may_sleep=True)
+    expected = Situation(running=1, target=2, hold_seconds=7, may_sleep=True, stopping=1)
     assert read_details({"applications": {"a": application}}) == expected
     with_keys = {**application, "deployed_app_config": {"args": {"require_keys": True}}}
     assert read_details({"applications": {"a": with_keys}}) == replace(expected, require_keys=True)
     fixed = {**found, "deployment_config": {"num_replicas": 1}}
     assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(
-        1, 2, None, False
+        1, 2, None, False, stopping=1
     )
     assert read_details({"applications": {}}) is None
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from sglang_serve.errors import StartError
-from sglang_serve.hub_cache import HubCache
+from sglang_serve.hub_cache import File, HubCache
 
 COMMIT = "1" * 40
 BLOB = "a" * 64
 FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+LISTED = {name: File(0, "") for name in FILES}
 
 
 @pytest.fixture
@@ -30,18 +32,61 @@ def cache(tmp_path: Path) -> HubCache:
 
 def test_a_branch_is_the_commit_that_it_was(cache: HubCache) -> None:
     assert cache.commit("feature/x") == ""
-    cache.remember("feature/x", COMMIT, FILES)
+    cache.remember("feature/x", COMMIT, LISTED)
     assert cache.commit("feature/x") == COMMIT
     assert cache.commit(COMMIT) == COMMIT
 
 
 def test_a_copy_is_whole_if_it_has_what_this_load_format_needs(cache: HubCache) -> None:
     assert cache.whole(COMMIT, "auto") is None
-    cache.remember("main", COMMIT, FILES)
+    assert not cache.is_listed(COMMIT)
+    cache.remember("main", COMMIT, LISTED)
+    assert cache.is_listed(COMMIT)
     assert cache.whole(COMMIT, "auto") == cache.place / "snapshots" / COMMIT
     assert cache.whole(COMMIT, "npcache") is None
     (cache.place / "snapshots" / COMMIT / "config.json").unlink()
     assert cache.whole(COMMIT, "auto") is None
+
+
+def test_a_file_that_a_failed_node_cut_off_is_not_whole(cache: HubCache) -> None:
+    weights = cache.place / "snapshots" / COMMIT / "model.safetensors"
+    cache.remember("main", COMMIT, {**LISTED, "model.safetensors": File(8, BLOB)})
+    weights.write_bytes(b"x" * 7)
+    assert cache.whole(COMMIT, "auto") is None
+    weights.write_bytes(b"x" * 8)
+    assert cache.whole(COMMIT, "auto")
+
+
+def test_a_listing_of_names_alone_is_one(cache: HubCache) -> None:
+    cache.remember("main", COMMIT, LISTED)
+    (cache.place / "listings" / f"{COMMIT}.json").write_text(json.dumps(FILES))
+    assert cache.whole(COMMIT, "auto")
+
+
+def linked(cache: HubCache, blob: str, size: int, *commits: str) -> Path:
+    """A file of weights in the cache, and its name in these commits."""
+    path = cache.place / "blobs" / blob
+    path.write_bytes(b"x" * size)
+    for commit in commits:
+        link = cache.place / "snapshots" / commit / f"{blob[0]}.safetensors"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(path)
+    return path
+
+
+def test_what_is_shorter_than_it_is_listed_goes(cache: HubCache) -> None:
+    """Only that: of a proxy's listing a size may be wrong, and who downloads a file has its lock."""
+    short, whole, longer, busy = (linked(cache, letter * 64, 8, COMMIT) for letter in "abcd")
+    copy = cache.place / "snapshots" / COMMIT / "e.safetensors"  # where a volume has no links
+    copy.write_bytes(b"x" * 8)
+    sizes = {short: 9, whole: 8, longer: 7, busy: 9, cache.place / "blobs" / ("e" * 64): 9}
+    files = {f"{path.name[0]}.safetensors": File(size, path.name) for path, size in sizes.items()}
+    locks = cache.root / ".locks" / cache.name
+    locks.mkdir(parents=True)
+    with FileLock(locks / f"{busy.name}.lock"):
+        cache.remove_short(COMMIT, {**files, "none": File(0, "")})
+    left = [path.name[0] for path in (short, whole, longer, busy, copy) if path.exists()]
+    assert left == ["b", "c", "d"]
 
 
 def test_bytes_of_other_revisions_do_not_count(cache: HubCache) -> None:

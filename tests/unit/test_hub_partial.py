@@ -65,6 +65,17 @@ def test_what_there_is_of_it_is_not_downloaded_again(
     assert [path.name for path in partial.path.parent.glob(f"{ETAG}*")] == [OURS]
 
 
+@pytest.mark.parametrize("left", [b"", CONTENT[:HALF], CONTENT])
+def test_a_file_is_on_the_disk_before_the_client_names_it(
+    partial: Partial, left: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial.path.with_name(THEIRS).write_bytes(left)
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.pread(handle, 2 * len(CONTENT), 0)))
+    partial.fetch(getter(partial, []))
+    assert synced == [CONTENT]
+
+
 def test_a_file_that_cannot_be_had_from_there_is_fetched_whole(partial: Partial) -> None:
     partial.path.with_name(THEIRS).write_bytes(CONTENT[:HALF])
     whole = getter(partial, [])

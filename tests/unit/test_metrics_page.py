@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
+from monitoring import program
 from unit.api_objects import endpoint
 
 from sglang_operator.api import parse_endpoint
 from sglang_operator.render import render_endpoint
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations" / "metrics.md").read_text()
-SPEC, MONITOR, POLICY = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+SPEC, MONITOR, SCRAPES, POLICY = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
 
 
 def ray_cluster(**spec: Any) -> dict[str, Any]:
@@ -65,3 +67,23 @@ def test_the_shown_policy_lets_a_scraper_reach_every_page() -> None:
     assert {one["port"] for one in rule["ports"]} == told
     (selected,) = POLICY["spec"]["podSelector"]["matchExpressions"]
     assert selected["key"] in ray_cluster()["headGroupSpec"]["template"]["metadata"]["labels"]
+
+
+def test_prometheus_reads_the_shown_jobs(tmp_path: Path) -> None:
+    """All but that they ask the API server for pods: Debian's Prometheus is built without that."""
+    file = tmp_path / "prometheus.yml"
+    jobs = [{**job, "static_configs": [{"targets": ["a:1"]}]} for job in SCRAPES["scrape_configs"]]
+    assert [job.pop("kubernetes_sd_configs") for job in jobs] == [[{"role": "pod"}]] * 2
+    file.write_text(yaml.safe_dump({"scrape_configs": jobs}))
+    command = (program("promtool"), "check", "config", "--syntax-only", str(file))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_shown_jobs_take_what_the_monitors_take() -> None:
+    of_endpoints, of_operator = SCRAPES["scrape_configs"]
+    kept = [rule["regex"] for rule in of_endpoints["relabel_configs"] if rule.get("action") == "keep"]
+    assert set(kept[1].split("|")) == {one["port"] for one in MONITOR["spec"]["podMetricsEndpoints"]}
+    assert of_operator["honor_labels"] is True
+    labels = {rule.get("target_label") for rule in of_endpoints["relabel_configs"]}
+    assert {re.sub("[^a-z]", "_", label) for label in MONITOR["spec"]["podTargetLabels"]} <= labels

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,25 +83,68 @@ def test_what_is_not_there_has_a_reason(uri: str, env: dict[str, str], reason: s
     assert uri.partition("://")[2] in caught.value.message
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("uri", ["pvc://org/name", "hf://org/name"])
+def test_a_volume_that_is_away_may_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, number: int
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "iterdir" if uri.startswith("pvc") else "is_dir", fail)
+    with pytest.raises(StartError, match=os.strerror(number)) as away:
+        fetch_uri(uri, {args.ENV_PVC_ROOT: str(tmp_path), args.ENV_MODEL_MIRROR: str(tmp_path)})
+    assert away.value.reason == "DownloadFailed"
+    assert "the volume" in away.value.remedy
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with pytest.raises(StartError, match=r"ModelNotFound: .* there is no directory"):
+        fetch_uri(f"file://{tmp_path}/config.json", {})
+
+
 def test_an_empty_directory_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
     with pytest.raises(StartError, match=r"ModelNotFound: .* is empty"):
         fetch_uri(f"file://{tmp_path}", {})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_weights_of_another_user_are_named() -> None:
-    """As transformers writes them: 0600."""
+@pytest.fixture
+def for_another_user() -> Iterator[Path]:
+    """A directory that all may read, with a config.json."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         Path(made, "config.json").touch(0o644)
-        Path(made, "model.safetensors").touch(0o600)
-        os.seteuid(65534)
-        try:
-            with pytest.raises(StartError, match=r"model\.safetensors may not be read by user 65534") as refused:
-                fetch(Wanted(uri=f"file://{made}"), {}, print)
-        finally:
-            os.seteuid(0)
+        yield Path(made)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_weights_of_another_user_are_named(for_another_user: Path) -> None:
+    """As transformers writes them: 0600."""
+    (for_another_user / "model.safetensors").touch(0o600)
+    with (
+        another_user(),
+        pytest.raises(StartError, match=r"model\.safetensors may not be read by user 65534") as refused,
+    ):
+        fetch(Wanted(uri=f"file://{for_another_user}"), {}, print)
     assert refused.value.reason == "AccessDenied"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_the_root_of_a_volume_has_a_directory_of_roots(for_another_user: Path) -> None:
+    (for_another_user / "lost+found").mkdir(0o700)
+    with another_user():
+        assert fetch(Wanted(uri=f"file://{for_another_user}"), {}, print) == for_another_user
 
 
 def test_copies_of_the_weights_are_not_downloaded() -> None:

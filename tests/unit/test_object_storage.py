@@ -324,6 +324,138 @@ def test_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (failure.reason, "no credentials" in failure.message) == ("AccessDenied", True)
 
 
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """The service of a machine that gives credentials where no Secret does, and a copy of the model on the volume."""
+    state = Between()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self._answer()
+
+        def do_GET(self) -> None:
+            self._answer()
+
+        def _answer(self) -> None:
+            state.paths.append(self.path)
+            assert state.spoil
+            state.spoil(self, self.path)
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    kept(tmp_path)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def kept(root: Path, latest: str = "abc", copy: str = "abc") -> Path:
+    """A copy on the volume, and what is noted of the last one."""
+    place = objects._place(URI, root)
+    (place / copy).mkdir(parents=True)
+    (place / "latest").write_text(latest)
+    return place / copy
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_copy_outlives_the_service_for_credentials(machine: Between, tmp_path: Path, status: int) -> None:
+    machine.spoil = refuse(status, "")
+    assert download(tmp_path).name == "abc"
+    failure = reason(tmp_path / "without")
+    assert (failure.reason, "what gives credentials here" in failure.message) == ("DownloadFailed", True)
+    assert "spec.model.storageSecret" in failure.remedy
+
+
+def test_a_copy_outlives_a_service_for_credentials_that_is_silent(machine: Between, tmp_path: Path) -> None:
+    over = threading.Event()
+    machine.spoil = lambda *_: over.wait(30)
+    assert download(tmp_path).name == "abc"
+    over.set()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_service_that_gives_no_credentials(machine: Between, tmp_path: Path, status: int) -> None:
+    machine.spoil = refuse(status, "")
+    assert reason(tmp_path).reason == "AccessDenied"
+
+
+def test_a_machine_without_a_role_has_no_credentials(machine: Between, tmp_path: Path) -> None:
+    machine.spoil = lambda handler, path: refuse(200 if path.endswith("/token") else 404, "")(handler, path)
+    failure = reason(tmp_path)
+    assert any("security-credentials" in path for path in machine.paths), "nothing is shown"
+    assert (failure.reason, "no credentials" in failure.message) == ("AccessDenied", True)
+
+
+@pytest.mark.parametrize("name", ["AWS_METADATA_ENDPOINT", "AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+def test_a_copy_outlives_a_service_for_credentials_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "token").write_text("token")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv(name, "http://127.0.0.1:9/of/a/pod")
+    copy = kept(tmp_path)
+    assert download(tmp_path) == copy
+    assert reason(tmp_path / "without").reason == "AccessDenied"
+
+
+def test_a_model_that_is_called_credentials_is_none(between: Between, tmp_path: Path) -> None:
+    between.spoil = refuse(500, "InternalError")
+    assert reason(tmp_path, "s3://models/credentials").reason == "DownloadFailed"
+
+
+@pytest.mark.parametrize(("latest", "copy"), [("", "abc"), ("gone", "abc"), ("\0\0\0", "abc")])
+def test_what_is_noted_of_no_copy_is_none(between: Between, tmp_path: Path, latest: str, copy: str) -> None:
+    """As a failed node may leave it."""
+    kept(tmp_path, latest, copy)
+    between.spoil = refuse(500, "InternalError")
+    assert reason(tmp_path).reason == "DownloadFailed"
+
+
+@pytest.mark.parametrize("other", ["runai_streamer", "npcache"])
+def test_a_copy_for_another_load_format_is_not_served(between: Between, tmp_path: Path, other: str) -> None:
+    first = download(tmp_path)
+    second = objects.download(URI, tmp_path, lambda _: None, QUICK, load_format=other)
+    between.spoil = refuse(500, "InternalError")
+    assert download(tmp_path) == first
+    assert objects.download(URI, tmp_path, lambda _: None, QUICK, load_format=other) == second != first
+
+
+def test_a_copy_is_as_good_on_a_volume_that_is_full_then(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = download(tmp_path)
+    (first.parent / "latest").write_text("older")
+    native = Path.open
+
+    def full(path: Path, *options: Any, **more: Any) -> Any:
+        if path.name.startswith("latest") and options:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return native(path, *options, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    assert download(tmp_path) == first
+    assert (first.parent / "latest").read_text() == "older", "nothing is shown"
+
+
+def test_what_is_noted_is_not_written_again_and_never_half(
+    between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = download(tmp_path).parent / "latest"
+    before = latest.stat().st_ino
+    download(tmp_path)
+    assert latest.stat().st_ino == before
+    with latest.open() as old:
+        objects._note(latest, "another")
+        assert (old.read() != "another", latest.read_text()) == (True, "another")
+
+
 def test_files_that_are_renamed_under_the_count_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "stays").write_bytes(b"x" * 10)

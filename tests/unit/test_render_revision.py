@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from unit.api_objects import endpoint
 
 from sglang_operator.api import EndpointSpec, parse_endpoint
-from sglang_operator.api.findings import part_of
+from sglang_operator.api.fields import part_of
 from sglang_operator.api.spec_model import SecretKey, SecretRef
 from sglang_operator.render import render_endpoint, revision_name
 from sglang_operator.render.revision import IN_PLACE
@@ -85,6 +85,7 @@ CHANGES: dict[str, Any] = {
     "api.keysSecret": {"name": "keys"},
     "api.adminKeySecret": {"name": "admin", "key": "key"},
     "api.allowAnonymous": True,
+    "api.allowFrom": [{"podSelector": {}}],
     "api.unknownModel": "NotFound",
     "api.service.type": "NodePort",
     "api.service.port": 8080,

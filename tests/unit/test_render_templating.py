@@ -14,7 +14,8 @@ from sglang_operator.render.context import Names, Network
 
 def policy(pods: dict[str, str]) -> dict[str, Any]:
     names = Names("e", "n", "e-1", labels={}, pod_labels={}, serving_labels={})
-    return templating.render_template("networkpolicy.yaml.j2", Network(names=names, pods=pods, kuberay_namespaces={}))
+    network = Network(names=names, pods=pods, kuberay_namespaces={}, operator_namespaces={}, clients=())
+    return templating.render_template("networkpolicy.yaml.j2", network)
 
 
 @pytest.mark.parametrize("text", ["!value 0", '": x\n- y', "{{ c }}", "1e3", "null", "\U0001f600", "# no"])

@@ -33,6 +33,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
+{{- /* What a monitor's endpoint says beside its port, from the values of that monitor. */}}
+{{- define "sglang-operator.scrape" -}}
+interval: {{ .interval }}
+{{- with .relabelings }}
+relabelings: {{ toJson . }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings: {{ toJson . }}
+{{- end }}
+{{- end }}
+
 {{- /* A null takes a value away, and printf would write it as %!s(<nil>). */}}
 {{- define "sglang-operator.image" -}}
 {{- with .Values.image }}

@@ -6,7 +6,7 @@ no exec: values of keys and tokens are the kubelet's business alone. */}}
   verbs: [get, list, watch]
 - apiGroups: [serve.sglang.io]
   resources: [sglangendpoints/status]
-  verbs: [patch, update]
+  verbs: [patch]
 # Objects that block the deletion of their owner may only be made by somebody who may finalize it.
 - apiGroups: [serve.sglang.io]
   resources: [sglangendpoints/finalizers]
@@ -18,9 +18,10 @@ no exec: values of keys and tokens are the kubelet's business alone. */}}
 - apiGroups: [ray.io]
   resources: [rayclusters]
   verbs: [get, list, watch, patch]
+# Owner references take them away, where they shall go.
 - apiGroups: [""]
   resources: [services, persistentvolumeclaims]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
@@ -28,13 +29,10 @@ no exec: values of keys and tokens are the kubelet's business alone. */}}
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
-- apiGroups: ["", events.k8s.io]
-  resources: [events]
-  verbs: [create, patch]
-# Why pods do not start: a volume, a Secret, a quota.
+# To tell of transitions, and to read why pods do not start: a volume, a Secret, a quota.
 - apiGroups: [""]
   resources: [events]
-  verbs: [list]
+  verbs: [create, list]
 # The records of revisions.
 - apiGroups: [apps]
   resources: [controllerrevisions]

@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+QUALIFIED_NAME = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 RESOURCE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -36,13 +39,14 @@ REVISION = r"^[A-Za-z0-9_][-A-Za-z0-9_./]*$"
 SERVED_NAME = r"^[!-9;-~]+$"  # printable ASCII but the colon: SGLang reads `model:adapter` as an adapter of a model
 ADAPTER_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 REDIS_ADDRESS = r"^(rediss?://)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?:[1-9][0-9]{0,4}$"  # no user, no password
+CIDR = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"  # the rest of it is parsed
 URL_PATH = r"^/[-A-Za-z0-9_.~/]*$"
 QUANTITY = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 
 _WORDS = {
     DNS_LABEL: "lower-case letters, digits and '-'",
     DNS_SUBDOMAIN: "lower-case letters, digits, '-' and '.', as every Kubernetes name",
-    QUALIFIED_NAME: "letters, digits, '-', '_' and '.', with at most one domain/ before it",
+    QUALIFIED_NAME: "at most 63 letters, digits, '-', '_' and '.', with at most one domain/ before them",
     LABEL_VALUE: "letters, digits, '-', '_' and '.', as every label value",
     RESOURCE_NAME: "domain/name, as every extended resource",
     HOSTNAME: "a host name in lower case",
@@ -53,6 +57,7 @@ _WORDS = {
     SERVED_NAME: "printable ASCII without spaces and colons",
     ADAPTER_NAME: "letters, digits, '-', '_' and '.'",
     REDIS_ADDRESS: "<host>:<port>, with rediss:// before it for TLS, and without a password",
+    CIDR: "a CIDR, such as 10.0.0.0/8 or 2001:db8::/32",
     URL_PATH: "a path that starts with /",
     QUANTITY: "a quantity greater than zero, such as 4, 500m or 16Gi",
 }
@@ -102,6 +107,12 @@ def items(
         max_length=max_length,
         json_schema_extra=schema,
     )
+
+
+def unset_items(description: str, *, alias: str | None = None) -> Any:
+    """A list that is None unless it is written, replaced as a whole. Its bounds stand with its type."""
+    schema: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+    return Field(default=None, alias=alias, description=description, json_schema_extra=schema)
 
 
 def _whole_number_as_text(value: Any) -> Any:

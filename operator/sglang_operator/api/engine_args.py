@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from sglang_operator.api import engine_ranges
 from sglang_operator.api.errors import IN_QUOTES, FieldError, show
 from sglang_operator.api.findings import closest, path_of
 from sglang_operator.api.other_tools import VLLM_ARGUMENTS
+from sglang_operator.api.secrets import is_secret
 
 _HALF: Final = "leave it out: an endpoint is a whole server, and prefill, decode and encoder are not split"
 _NOT_SERVED: Final = "leave it out: Ray Serve is the HTTP server of a replica"
@@ -84,6 +86,7 @@ LORA_OWNED: Final[Mapping[str, str]] = {
 }
 # What SGLang's command line takes for the longer name.
 _ABBREVIATED: Final[Mapping[str, str]] = {"dp": "dp_size", "pp": "pp_size", "tp": "tp_size"}
+_BOOLS: Final = ("true", "false", "True", "False")
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
 # How each kind of the table is recognised, and called in messages.
@@ -142,11 +145,14 @@ def _doubts(args: Mapping[str, Any]) -> Iterator[FieldError]:
     for name, value in args.items():
         argument = table().arguments.get(name)
         if argument is None:
-            yield _finding(name, value, f"SGLang {table().sglang} has no such argument", suggest(name))
+            shown = None if is_secret(name, value) else value
+            yield _finding(name, shown, f"SGLang {table().sglang} has no such argument", suggest(name))
         elif not _takes(argument, value):
             yield _finding(name, value, f"must be {type_words(argument)}", _explain(argument, value))
         elif wrong := _not_a_choice(argument, value):
             yield _finding(name, wrong[0], "is none of the values that SGLang takes", _offer(argument, wrong[0]))
+        elif outside := engine_ranges.refused(name, value):
+            yield _finding(name, value, *outside)
 
 
 def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
@@ -195,7 +201,7 @@ def _word(kind: str) -> str:
 def _explain(argument: Argument, value: Any) -> str:
     if argument.type == "str" and isinstance(value, int | float):
         return IN_QUOTES
-    if isinstance(value, str) and _is_plain_number(value):
+    if isinstance(value, str) and (_is_plain_number(value) or (value in _BOOLS and "bool" in argument.type)):
         return "remove the quotes"
     default = "" if argument.default is None else f" Default {show(argument.default)}."
     return f"SGLang's help: {argument.help}{default}"

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sglang_operator.api.secrets import without_secrets, without_tokens
+
 # Not the value itself: of 1.10 YAML has left 1.1, of 0123 the number 83, of `y` true.
 IN_QUOTES = "put it in quotes, as it is written in the file"
 _SHOWN = 80  # longest value that is printed in full, in characters
@@ -39,12 +41,15 @@ class InvalidEndpoint(ValueError):  # noqa: N818 - named by what it is, as Value
 
 
 def show(value: Any) -> str:
-    """`value` as one short line of JSON; a large, deep or self-containing one by its kind and size. Never fails."""
+    """`value` as one short line of JSON; a large, deep or self-containing one by its kind and size. Never fails, and
+    repeats no secret.
+    """
     if isinstance(value, Mapping) and not _is_flat(value.values()):
         return f"a mapping of {len(value)} entries"
     if isinstance(value, list | tuple) and not _is_flat(value):
         return f"a list of {len(value)} entries"
-    text = json.dumps(value, default=str, skipkeys=True)
+    shown = without_secrets(value) if isinstance(value, Mapping) else value
+    text = without_tokens(json.dumps(shown, default=str, skipkeys=True))
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 

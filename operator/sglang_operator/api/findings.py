@@ -5,22 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sglang_operator.api.base import PATTERN_WORDS, QUANTITY, Model
+from sglang_operator.api.base import HOSTNAME, PATTERN_WORDS, QUANTITY, Model
 from sglang_operator.api.errors import IN_QUOTES, FieldError, show
-from sglang_operator.api.other_tools import FIELDS
+from sglang_operator.api.fields import fields_of, part_of
+from sglang_operator.api.other_tools import FIELDS, VALUES
+from sglang_operator.api.secrets import is_secret
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
+from sglang_operator.api.units import meant_bytes, plain_number
 
 Loc = tuple[int | str, ...]
 Explained = tuple[str, str]  # message, remedy
 
-_BYTES: Final = re.compile(r"(?P<digits>\d+(\.\d+)?) *(?P<unit>[kmgtpe])(?P<i>i?)b?", re.IGNORECASE | re.ASCII)
+_ENVIRONMENT: Final = ("spec", "engine", "env")
 
 
 def findings(error: ValidationError) -> tuple[FieldError, ...]:
@@ -50,28 +52,19 @@ def closest(wrong: str, known: Iterable[str]) -> str:
     return spellings[matches[0]] if matches else ""
 
 
-@cache
-def fields_of(model: type[Model]) -> Mapping[str, FieldInfo]:
-    """The fields of a part by their names in YAML."""
-    return {info.alias or name: info for name, info in model.model_fields.items()}
-
-
-def part_of(info: FieldInfo) -> type[Model] | None:
-    """The model that a field holds, alone, optional or in a list; None for scalars and free mappings."""
-    return _model_in(info.annotation)
-
-
-def _model_in(annotation: Any) -> type[Model] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)
-
-
 def _finding(details: ErrorDetails) -> FieldError:
-    value = None if details["type"] == "missing" else details["input"]
+    value = None if details["type"] == "missing" or _is_hidden(details) else details["input"]
     explain = _EXPLAIN.get(details["type"], _as_pydantic_says)
     message, remedy = explain(details)
     return FieldError(path_of(_known(details["loc"])), value, message, remedy)
+
+
+def _is_hidden(details: ErrorDetails) -> bool:
+    """Whether a value is not to be repeated: of an environment variable, of an unknown field that may hold a secret."""
+    loc = details["loc"]
+    if loc[:3] == _ENVIRONMENT:
+        return loc[-1] != "name"
+    return details["type"] == "extra_forbidden" and any(is_secret(str(name), details["input"]) for name in loc[-2:])
 
 
 def _described(loc: Loc, todo: str = "correct it") -> str:
@@ -115,18 +108,23 @@ def _all_paths(model: type[Model], prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _explain_unknown(details: ErrorDetails) -> Explained:
-    *parents, name = details["loc"]
+    return "unknown field" + ("; its value is not shown" if _is_hidden(details) else ""), _instead(details["loc"])
+
+
+def _instead(loc: Loc) -> str:
+    """What to do about an unknown field."""
+    *parents, name = loc
     if remedy := FIELDS.get(path_of(tuple(parents)), {}).get(str(name)):
-        return "unknown field", remedy
+        return remedy
     holder = _field_at(tuple(parents))
     siblings = fields_of((holder and part_of(holder)) or SGLangEndpoint)
     beside = closest(str(name), siblings)
     if beside:
-        return "unknown field", f"did you mean {path_of((*parents, beside))}?"
+        return f"did you mean {path_of((*parents, beside))}?"
     elsewhere = [path for known, path in _all_paths(EndpointSpec, "spec") if known == name]
     if len(elsewhere) == 1 and parents == ["spec"]:  # below an object the same name is likely to mean something else
-        return "unknown field", f"did you mean {elsewhere[0]}?"
-    return "unknown field", f"remove it, or use one of: {', '.join(siblings)}"
+        return f"did you mean {elsewhere[0]}?"
+    return f"remove it, or use one of: {', '.join(siblings)}"
 
 
 def _explain_missing(details: ErrorDetails) -> Explained:
@@ -144,6 +142,8 @@ def _explain_number(details: ErrorDetails) -> Explained:
     value = details["input"]
     if isinstance(value, str) and value.lstrip("-").isdecimal():
         return "must be a whole number", "remove the quotes"
+    if isinstance(value, str) and (meant := plain_number(str(details["loc"][-1]), value)):
+        return "must be a whole number", meant
     return "must be a whole number", _range(details["loc"])
 
 
@@ -151,24 +151,22 @@ def _explain_choice(details: ErrorDetails) -> Explained:
     choices = [choice.strip("'") for choice in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
     meant = closest(str(details["input"]), choices)
     remedy = f'did you mean "{meant}"?' if meant else "use one of them"
+    remedy = VALUES.get(path_of(details["loc"]), {}).get(str(details["input"]), remedy)
     return f"must be one of {', '.join(choice or 'nothing' for choice in choices)}", remedy
 
 
 def _explain_pattern(details: ErrorDetails) -> Explained:
     pattern = details["ctx"]["pattern"]
     words = PATTERN_WORDS.get(pattern, f"text that matches {pattern}")
-    meant = _meant_bytes(str(details["input"])) if pattern == QUANTITY else ""
+    found = str(details["input"])
+    meant = meant_bytes(found) if pattern == QUANTITY else _meant_host(found) if pattern.endswith(HOSTNAME) else ""
     return f"must be {words}", meant or _described(details["loc"])
 
 
-def _meant_bytes(text: str) -> str:
-    """The remedy for `64 GB`, `64GiB` or `64g`; "" for what is no size in bytes either."""
-    match = _BYTES.fullmatch(text.strip())
-    if not match or not float(match["digits"]):
-        return ""
-    digits, unit = match["digits"], match["unit"].upper()
-    binary = f"{digits}{unit}i"
-    return f"did you mean {binary}?" if match["i"] else f"did you mean {digits}{unit.replace('K', 'k')} or {binary}?"
+def _meant_host(text: str) -> str:
+    """The remedy for a URL in place of a host name; "" for anything else."""
+    host = text.rpartition("://")[2].partition("/")[0].partition(":")[0].lower()
+    return f"write {host}" if host != text and re.fullmatch(HOSTNAME, host) else ""
 
 
 def _explain_json(details: ErrorDetails) -> Explained:
@@ -216,7 +214,27 @@ def _as_pydantic_says(details: ErrorDetails) -> Explained:
     return details["msg"], _described(details["loc"])
 
 
-_MAPPING = _says("must be a mapping (`name: value` lines)")
+def _shape(message: str) -> Callable[[ErrorDetails], Explained]:
+    """An explanation of a value of another shape: the remedy shows what to write."""
+
+    def explain(details: ErrorDetails) -> Explained:
+        return message, _shaped(details["loc"], details["input"])
+
+    return explain
+
+
+def _shaped(loc: Loc, found: Any) -> str:
+    from sglang_operator.api import shapes  # noqa: PLC0415 - a valid endpoint needs none
+
+    way = [*_way(loc)]
+    of_item = bool(loc) and isinstance(loc[-1], int)
+    if not way or way[-1][0] != len(loc) - 1 - of_item:  # somewhere in a free mapping
+        return _described(loc)
+    index, info = way[-1]
+    return shapes.remedy(str(loc[index]), info, found, of_item=of_item)
+
+
+_MAPPING = _shape("must be a mapping (`name: value` lines)")
 
 _EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails], Explained]]] = {
     "extra_forbidden": _explain_unknown,
@@ -235,7 +253,7 @@ _EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails], Explained]]] = {
     "string_too_long": _says("must be at most {max_length} characters", "shorten it to {max_length} characters"),
     "too_short": _says("must have at least {min_length} entry"),
     "too_long": _says("must have at most {max_length} entries", "keep {max_length} of them"),
-    "tuple_type": _says("must be a list (`- item` lines)"),
+    "tuple_type": _shape("must be a list (`- item` lines)"),
     "dict_type": _MAPPING,
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,

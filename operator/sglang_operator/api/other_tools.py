@@ -43,6 +43,18 @@ _RESOURCES: Final = (
     "use spec.resources.cpu and spec.resources.memory, which are request and limit; accelerators are "
     "spec.accelerator.count"
 )
+_ENV: Final = "use spec.engine.env"
+_MIGRATE: Final = "docs/how-to/migrate.md"
+_PART_OF_SERVER: Final = "leave it out: an endpoint is a whole server, and prefill and decode are not split"
+_PROBES: Final = "leave it out: the platform sets the probes, and a busy engine passes them"
+_ROUTER: Final = (
+    "leave it out: a request goes to the replica with the fewest connections; an HTTPRoute is spec.api.route"
+)
+_RUNTIME: Final = "leave it out, or use spec.engine.image and spec.engine.args: there is one runtime"
+_KEYS: Final = "use spec.api.keysSecret: {name: …}, a Secret whose every entry is a key"
+_OF_REDIS: Final = "use spec.highAvailability.redis.passwordSecret: {name: …, key: …}, an entry of a Secret"
+_OF_HUB: Final = "use spec.model.tokenSecret: {name: …, key: …}, an entry of a Secret"
+_UPGRADE: Final = "use spec.upgrade.strategy: BlueGreen, the default, or Recreate"
 _HEAD: Final = "use spec.podTemplate.head.spec"
 _WORKER: Final = "use spec.podTemplate.worker.spec"
 # Fields of a pod that the API leaves to podTemplate, wherever somebody looks for them.
@@ -55,16 +67,31 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "spec": {
         **_OF_A_POD,
         "annotations": "use spec.podTemplate.worker.metadata.annotations",
+        "apiKey": _KEYS,
+        "apiKeys": _KEYS,
+        "args": "use spec.engine.args",
         "containers": f"{_WORKER}.containers",
+        "decode": _PART_OF_SERVER,
+        "decoder": _PART_OF_SERVER,
+        "features": "use spec.task, one of generate, embed, rerank, score, classify and transcribe",
         "gpu": "use spec.accelerator.count",
         "gpus": "use spec.accelerator.count",
+        "hfToken": _OF_HUB,
         "labels": "use spec.podTemplate.worker.metadata.labels",
+        "livenessProbe": _PROBES,
         "maxReplicas": "use spec.scaling.max",
         "minReplicas": "use spec.scaling.min",
         "modelName": "use spec.model.servedName",
         "modelUri": "use spec.model.uri",
+        "monitoring": "leave it out: metrics are always on, and the chart's metrics.podMonitor makes a PodMonitor",
         "nodes": "use spec.parallelism.nodes",
-        "predictor": "spec is the endpoint itself: docs/how-to/migrate.md has KServe's fields",
+        "predictor": f"spec is the endpoint itself: {_MIGRATE} has KServe's fields",
+        "prefill": _PART_OF_SERVER,
+        "readinessProbe": _PROBES,
+        "resourceProfile": "use spec.accelerator.count, spec.accelerator.products and spec.resources",
+        "router": _ROUTER,
+        "runtime": _RUNTIME,
+        "startupProbe": _PROBES,
         "storageUri": "use spec.model.uri",
         "targetRequests": "use spec.scaling.targetOngoingRequests",
         "tensorParallelSize": "use spec.parallelism.tensor",
@@ -78,21 +105,36 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "type": "use spec.accelerator.products",
     },
     "spec.api": {
-        "apiKey": "use spec.api.keysSecret, the name of a Secret",
-        "apiKeySecret": "use spec.api.keysSecret",
-        "keySecret": "use spec.api.keysSecret",
+        "apiKey": _KEYS,
+        "apiKeySecret": _KEYS,
+        "apiKeys": _KEYS,
+        "keySecret": _KEYS,
+        "keys": _KEYS,
+    },
+    "spec.engine": {
+        "command": "leave it out: the platform starts SGLang; its arguments are spec.engine.args",
+        "livenessProbe": _PROBES,
+        "readinessProbe": _PROBES,
+        "runtime": _RUNTIME,
     },
     "spec.head": {
         "affinity": f"{_HEAD}.affinity",
         "nodeSelector": f"{_HEAD}.nodeSelector",
         "tolerations": f"{_HEAD}.tolerations",
     },
+    "spec.highAvailability.redis": {"password": _OF_REDIS},
     "spec.model": {
+        "args": "use spec.engine.args",
+        "env": _ENV,
+        "hfToken": _OF_HUB,
         "id": "use spec.model.uri",
+        "modelFormat": "leave it out: the files of the model say it",
         "modelUri": "use spec.model.uri",
         "name": "use spec.model.servedName; what is loaded is spec.model.uri",
         "path": "use spec.model.uri",
+        "runtime": _RUNTIME,
         "storageUri": "use spec.model.uri",
+        "token": _OF_HUB,
     },
     "spec.resources": {"gpu": _RESOURCES, "limits": _RESOURCES, "nvidia.com/gpu": _RESOURCES, "requests": _RESOURCES},
     "spec.scaling": {
@@ -101,4 +143,35 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "scaleTarget": "use spec.scaling.targetOngoingRequests",
     },
     "spec.scheduling": _OF_A_POD,
+    "spec.upgrade": {"rollingUpdate": _UPGRADE, "type": _UPGRADE},
 }
+
+# Values of Kubernetes where the API has a list of its own.
+VALUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "spec.upgrade.strategy": {
+        "RollingUpdate": 'use "BlueGreen", the default: a new revision starts beside the old one; "Recreate" needs no '
+        "second set of accelerators",
+    },
+}
+
+# Kinds of objects that serve models elsewhere, and whose they are.
+KINDS: Final[Mapping[str, str]] = {
+    "ClusterServingRuntime": "KServe",
+    "DynamoGraphDeployment": "NVIDIA Dynamo",
+    "InferenceService": "KServe",
+    "LLMInferenceService": "KServe",
+    "LeaderWorkerSet": "LeaderWorkerSet",
+    "Model": "KubeAI",
+    "ModelDeployment": "another tool",
+    "RayCluster": "KubeRay",
+    "RayService": "KubeRay",
+    "SeldonDeployment": "Seldon",
+    "ServingRuntime": "KServe",
+    "VLLMRuntime": "the vLLM production stack",
+    "Workspace": "KAITO",
+}
+
+
+def of_kind(found: str) -> str:
+    """What to do about an object of another tool; "" if nothing is known of its kind."""
+    return f"coming from {KINDS[found]}: {_MIGRATE}" if found in KINDS else ""

@@ -13,6 +13,8 @@ from sglang_operator.api.endpoint import Endpoint, resolve
 from sglang_operator.api.engine_args import doubtful_args, owned_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
 from sglang_operator.api.findings import Loc, findings, path_of
+from sglang_operator.api.mistakes import mistakes
+from sglang_operator.api.other_tools import of_kind
 from sglang_operator.api.rule import Rule
 from sglang_operator.api.rules import rules_of
 from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
@@ -44,7 +46,7 @@ def _parse(obj: Mapping[str, Any]) -> Endpoint:
         uid=metadata.uid,
         spec=resolved,
         written=parsed.spec,
-        warnings=(*warnings, *advised(resolved)),
+        warnings=(*warnings, *advised(resolved), *mistakes(parsed.spec)),
     )
 
 
@@ -53,8 +55,13 @@ def _check_kind(obj: Mapping[str, Any]) -> None:
     if not isinstance(obj, Mapping):
         raise InvalidEndpoint((FieldError("document", obj, "must be a mapping", f"start with kind: {KIND}"),))
     for field, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
-        if obj.get(field) != wanted:
-            raise InvalidEndpoint((FieldError(field, obj.get(field), f"must be {wanted}", f"write {field}: {wanted}"),))
+        if (found := obj.get(field)) != wanted:
+            remedy = "; ".join(filter(None, (f"write {field}: {wanted}", _migrated(field, found))))
+            raise InvalidEndpoint((FieldError(field, found, f"must be {wanted}", remedy),))
+
+
+def _migrated(field: str, found: Any) -> str:
+    return of_kind(found) if field == "kind" and isinstance(found, str) else ""
 
 
 def _check_engine(spec: EndpointSpec) -> tuple[tuple[FieldError, ...], tuple[FieldError, ...]]:

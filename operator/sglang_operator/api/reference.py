@@ -15,7 +15,7 @@ from typing import Any, Final
 from sglang_operator.api.base import Model
 from sglang_operator.api.crd import schema_of
 from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, table
-from sglang_operator.api.findings import fields_of, part_of
+from sglang_operator.api.fields import fields_of, part_of
 from sglang_operator.api.rules import rules_of
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.status import EndpointStatus
@@ -67,6 +67,8 @@ Offline, before anything is deployed, against the {count} server arguments of SG
 | no such argument | refused, with the closest name, or what vLLM's is called here | warning, the replica decides |
 | wrong type | refused, with SGLang's own help | warning, the replica decides |
 | not one of the values that the argument takes | refused, with the closest value | warning, the replica decides |
+| a number that SGLang ends at when it starts | refused, with the range | warning, the replica decides |
+| a number that SGLang takes and nobody means, as `mem_fraction_static: 85` | warning | warning |
 | owned by the platform (below) | refused, with the field to use | refused, with the field to use |
 
 Whether a combination of arguments works is SGLang's to say: the replica's start fails with its message.

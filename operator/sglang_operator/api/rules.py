@@ -13,6 +13,7 @@ from sglang_operator.api.rule import Rule, either
 from sglang_operator.api.rules_adapters import RULES as ADAPTERS
 from sglang_operator.api.rules_address import BUCKETS, address
 from sglang_operator.api.rules_parallelism import RULES as PARALLELISM
+from sglang_operator.api.rules_peers import RULES as PEERS
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
 from sglang_operator.api.spec_api import Api
 from sglang_operator.api.spec_model import Cache, Engine, EnvSource, EnvVar, ModelSource
@@ -182,6 +183,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         message="Warn is for an image whose SGLang differs from the platform's",
         remedy="set spec.engine.image, or leave argsCheck at Strict",
     ),
+    *PEERS,
     Rule(
         of=Api,
         field="allowAnonymous",

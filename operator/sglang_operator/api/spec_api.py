@@ -17,8 +17,10 @@ from sglang_operator.api.base import (
     items,
     part,
     text,
+    unset_items,
 )
 from sglang_operator.api.spec_model import SecretKey, SecretRef
+from sglang_operator.api.spec_peers import Peer
 
 Hostname = Annotated[str, text(HOSTNAME, 253)]
 OptionalHostname = Annotated[str, text(HOSTNAME, 253, optional=True)]
@@ -109,6 +111,11 @@ class Api(Model):
         default=False,
         description="Allow ingress, route, NodePort or LoadBalancer without keysSecret. Default false. Say true only "
         "if something in front of the endpoint asks for credentials.",
+    )
+    allow_from: Annotated[Items[Peer], Field(max_length=32)] | None = unset_items(
+        "Peers of a NetworkPolicy that may connect to port 8000, the API. The endpoint's own pods, the operator and "
+        "KubeRay always may. Requests by ingress or route come from their controller's pods. Default: not set, "
+        "everybody.",
     )
     unknown_model: Literal["Answer", "NotFound"] = Field(
         default="Answer",

@@ -24,12 +24,17 @@ async def load_configuration() -> Configuration:
 
 def own_namespace() -> str:
     """Where this process runs, or the namespace of the kubeconfig's context; "default" if nothing says so."""
-    if name := os.environ.get("POD_NAMESPACE"):
+    if name := pod_namespace():
         return name
-    if is_in_pod():
-        return (SERVICE_ACCOUNT / "namespace").read_text().strip()
     _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
     return str(active["context"].get("namespace") or "default")
+
+
+def pod_namespace() -> str:
+    """Where this process runs as a pod; "" outside of a cluster."""
+    if name := os.environ.get("POD_NAMESPACE"):
+        return name
+    return (SERVICE_ACCOUNT / "namespace").read_text().strip() if is_in_pod() else ""
 
 
 def is_in_pod() -> bool:

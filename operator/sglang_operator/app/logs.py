@@ -54,7 +54,7 @@ def configure(form: LogFormat, level: str, stream: TextIO | None = None) -> None
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     if level.upper() != "DEBUG":
-        logging.getLogger("kopf").setLevel(KOPF_QUIET)
+        logging.getLogger("kopf").setLevel(max(KOPF_QUIET, logging.getLogger().level))
     # It runs in a thread on purpose; signals are ours.
     logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "signals" not in record.getMessage())
 

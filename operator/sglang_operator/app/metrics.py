@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -18,10 +17,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from sglang_operator.cluster.metadata import condition_of
+from sglang_operator.app.endpoint_metrics import EndpointMetrics
 from sglang_operator.cluster.types import Key
 from sglang_operator.cluster.workers import CONFLICT, ERROR, RESULTS
-from sglang_operator.lifecycle.reasons import ConditionType, Reason, Status
 
 PREFIX: Final = "sglang_operator_"
 OTHER: Final = "other"  # what is about no kind: discovery
@@ -46,16 +44,10 @@ class Metrics:
         self._longest = self._gauge("longest_running_seconds", "Age of the oldest pass that runs now.")
         self._lag = self._gauge("event_loop_lag_seconds", "How late the event loop woke up last.")
         self._requests = self._counter("api_requests", "Requests to the API server.", ["verb", "kind", "code"])
-        self._ready = self._gauge(
-            "endpoint_ready", "1 if the endpoint is Ready; none while it is stopped.", ["namespace", "name"]
-        )
-        self._accelerators = self._gauge(
-            "accelerators", "Accelerators that the endpoint holds.", ["namespace", "name", "state"]
-        )
+        self._endpoints = EndpointMetrics(PREFIX, self.registry)
         self._leader = self._gauge("leader", "1 if this process holds the lease.")
         self._build = self._gauge("build_info", "1, with the version of the operator.", ["version"])
         self._build.labels(version("sglang-operator")).set(1)
-        self._endpoints: set[Key] = set()
         for result in RESULTS:
             self._passes.labels(result)  # a series that starts at 0 shows its first error to rate()
 
@@ -86,35 +78,11 @@ class Metrics:
 
     def report(self, key: Key, status: Mapping[str, Any] | None) -> None:
         """The status of an endpoint after a pass; None: it is gone."""
-        if status is None:
-            self._forget(key)
-            return
-        self._endpoints.add(key)
-        ready = condition_of({"status": status}, ConditionType.READY.value)
-        if ready.get("reason") == Reason.STOPPED.value:  # by its owner: nobody need be called
-            self._drop_ready(key)
-        else:
-            self._ready.labels(*key).set(ready.get("status") == Status.TRUE.value)
-        held = status.get("accelerators") or {}
-        rollout = held.get("rollout") or 0
-        self._accelerators.labels(*key, "serving").set((held.get("allocated") or 0) - rollout)
-        self._accelerators.labels(*key, "rollout").set(rollout)
+        self._endpoints.report(key, status)
 
     def keep_only(self, keys: Iterable[Key]) -> None:
         """Drop the series of endpoints that are gone, also of those whose deletion no watch has told."""
-        for key in self._endpoints - set(keys):
-            self._forget(key)
-
-    def _forget(self, key: Key) -> None:
-        if key in self._endpoints:
-            self._endpoints.discard(key)
-            self._drop_ready(key)
-            self._accelerators.remove(*key, "serving")
-            self._accelerators.remove(*key, "rollout")
-
-    def _drop_ready(self, key: Key) -> None:
-        with suppress(KeyError):
-            self._ready.remove(*key)
+        self._endpoints.keep_only(keys)
 
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(f"{PREFIX}{name}_total", text, labels, registry=self.registry)

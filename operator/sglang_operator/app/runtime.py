@@ -20,7 +20,7 @@ from typing import Any, Final
 from kubernetes.aio.client import Configuration
 
 from sglang_operator.app import health
-from sglang_operator.app.credentials import load_configuration, own_namespace
+from sglang_operator.app.credentials import load_configuration, own_namespace, pod_namespace
 from sglang_operator.app.metrics import Metrics
 from sglang_operator.app.options import Options, identity
 from sglang_operator.app.server import HttpServer
@@ -98,7 +98,11 @@ class Operator:
         self._open_api = self._api(configuration)
         self._lease = self._own_lease() if options.leader_election else None
         self._guarded_api = self._api(configuration, self._lease.guard if self._lease else _no_guard)
-        platform = Platform(images=images_with(options.images), kuberay_namespace=options.kuberay_namespace)
+        platform = Platform(
+            images=images_with(options.images),
+            kuberay_namespace=options.kuberay_namespace,
+            operator_namespace=pod_namespace(),
+        )
         given = Surroundings(self._guarded_api, defaults, platform, self._metrics.report, stack, options.read_nodes)
         reconcile = make_reconcile(given)
         self._workers = Workers(self._queue, reconcile, count=options.workers, observe=self._metrics.passed)

@@ -16,7 +16,8 @@ from sglang_operator.render.platform import Platform, default_images, images_wit
 
 # The keys of the chart's values but those that a spec has as well; a test holds both together.
 _OF_VALUES: Final = frozenset(
-    {"affinity", "crds", "defaults", "extraEnv", "fullnameOverride", "global", "image", "imagePullSecrets", "images"}
+    {"affinity", "crds", "defaults", "enabled", "extraEnv", "fullnameOverride", "global", "image", "imagePullSecrets"}
+    | {"images"}
     | {"kuberay", "log", "metrics", "nameOverride", "networkPolicy", "nodeSelector", "podAnnotations", "podLabels"}
     | {"podDisruptionBudget", "podSecurityContext", "priorityClassName", "rbac", "resyncSeconds", "securityContext"}
     | {"serviceAccount", "tolerations", "topologySpreadConstraints", "watchNamespaces", "workers"}

@@ -7,12 +7,13 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import click
 
 from sglang_operator.cli.kubectl import KubectlError, get_endpoint
-from sglang_operator.cli.situation import Outcome, Situation, lines, situation_of
+from sglang_operator.cli.situation import Object, Outcome, lines, situation_of
 from sglang_operator.cli.view import View
 from sglang_operator.render import to_yaml
 
@@ -67,9 +68,9 @@ def status(name: str, waits: bool, timeout: float, form: str, **given: str | Non
     """See HELP."""
     flags = [f"--{flag}={value}" for flag, value in given.items() if value]
     try:
-        if waits:
-            follow(lambda: situation_of(get_endpoint(name, flags)), View(sys.stderr), timeout)
-        endpoint = get_endpoint(name, flags)
+        look = partial(get_endpoint, name, flags)
+        # A time-out of 0 looks once, as that of `kubectl wait` does.
+        endpoint = follow(look, View(sys.stderr), timeout) if waits and timeout else look()
     except KubectlError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_UNASKED)
@@ -78,32 +79,51 @@ def status(name: str, waits: bool, timeout: float, form: str, **given: str | Non
 
 
 def follow(
-    look: Callable[[], Situation],
+    look: Callable[[float], Object],
     view: View,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Situation | None:
-    """Show each step until it has arrived or failed, or the time is over; the last that was seen. An API server that is
-    away for a while is waited for. Raises KubectlError for what asking again does not change."""
-    until, seen = clock() + seconds, None
-    while clock() < until:
+) -> Object:
+    """Show each step until it has arrived or failed, or the time is over; the endpoint as it was seen last. `look` is
+    given the seconds that are left. An API server that is away for a while is waited for. Raises KubectlError for what
+    asking again does not change, and for a server that is away when the time is over."""
+    until, away = clock() + seconds, None
+    seen: Object = {}
+    while (left := until - clock()) > 0:
         try:
-            seen = look()
-            view.step(seen.reason, seen.message)
+            seen, away = look(left), None
+            if _step(seen, view) is not Outcome.WAITING:
+                break
         except KubectlError as error:
             if error.is_final:
                 raise
-            view.note(f"error: {error}")
-        if seen and seen.outcome is not Outcome.WAITING:
-            break
+            if clock() < until or not seen:  # else the end of the time has cut the look, and the server may be well
+                away = _told(error, away, view)
         view.tick()
-        sleep(LOOK_SECONDS)
+        sleep(max(0.0, min(LOOK_SECONDS, until - clock())))
+    else:
+        view.note(f"not in time: the {seconds:.0f} s of --timeout are over")
     view.finish()
+    if away:
+        raise away
     return seen
 
 
-def _print(endpoint: dict[str, Any], form: str) -> None:
+def _step(seen: Object, view: View) -> Outcome:
+    here = situation_of(seen)
+    view.step(here.reason, here.message)
+    return here.outcome
+
+
+def _told(error: KubectlError, before: KubectlError | None, view: View) -> KubectlError:
+    """Shown once, however often the server is asked in vain."""
+    if str(error) != str(before):
+        view.note(f"error: {error}")
+    return error
+
+
+def _print(endpoint: Object, form: str) -> None:
     if form == "text":
         return click.echo("\n".join(lines(endpoint)))
     here, metadata = situation_of(endpoint), endpoint["metadata"]

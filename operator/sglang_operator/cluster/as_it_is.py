@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from sglang_operator.cluster.api import Api
@@ -27,8 +26,8 @@ async def as_it_is(
     wanted = newest_wanted(snapshot)
     if wanted is None:
         return {}, ()
-    view = await observe(api, prober, snapshot, wanted.revision, now)
-    plan = decide(wanted, replace(view.observed, paused=True), now)
+    view = await observe(api, prober, snapshot, wanted.revision, now, paused=True)
+    plan = decide(wanted, view.observed, now)
     serving = view.sights.get(view.observed.service.revision)
     ready = serving.revision.live.ready_replicas if serving else 0
     return {"readyReplicas": ready}, tuple(one for one in plan.conditions if one.type in TOLD)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-# With one label more they select something else, and most often nothing.
-_WHOLE: Final = frozenset({"selector", "podSelector"})
+# With one label more they select something else, and most often nothing; with a port, a peer or a rule more a policy
+# (`ingress`) lets in what it was to keep out, or the other way round. Its rules are rendered with all defaults.
+_WHOLE: Final = frozenset({"selector", "podSelector", "namespaceSelector", "ingress"})
 
 
 def covers(live: Any, wanted: Any) -> bool:
@@ -28,6 +29,6 @@ def covers(live: Any, wanted: Any) -> bool:
 
 
 def _covers_field(key: str, live: Any, wanted: Any) -> bool:
-    if key in _WHOLE and isinstance(wanted, Mapping):
-        return bool((live or {}) == wanted)
+    if key in _WHOLE and isinstance(wanted, Mapping | list):
+        return bool((live or type(wanted)()) == wanted)
     return covers(live, wanted)

@@ -15,6 +15,7 @@ log: Final = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 5.0
 KINDS_SECONDS: Final = 30.0
+OPTIONAL: Final = tuple(kind for kind in KINDS.values() if kind.is_optional)
 
 
 async def wait_for_endpoints(api: Api, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -25,16 +26,18 @@ async def wait_for_endpoints(api: Api, sleep: Callable[[float], Awaitable[None]]
 
 
 async def wait_for_late_kinds(api: Api, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Wait until the cluster has an optional kind that it did not have before."""
-    missing: set[str] = set()
+    """Wait until the cluster has an optional kind that it did not have before. What it had before nobody knows if the
+    first look fails: whoever began to watch then may have seen none, so that each counts as come."""
+    missing: set[str] | None = None
     while True:
         try:
-            now = {kind.name for kind in KINDS.values() if kind.is_optional and not await _is_served(api, kind)}
+            now = {kind.name for kind in OPTIONAL if not await _is_served(api, kind)}
         except ApiError as error:
             log.debug("which kinds are there cannot be asked: %s", error)
+            missing = {kind.name for kind in OPTIONAL} if missing is None else missing
         else:
-            if come := missing - now:
-                log.info("now in the cluster: %s", ", ".join(sorted(come)))
+            if come := (missing or set()) - now:
+                log.info("in the cluster now: %s", ", ".join(sorted(come)))
                 return
             missing = now
         await sleep(KINDS_SECONDS)

@@ -82,8 +82,12 @@ class _Workers:
         return [pod for pod in self.workers if may_hold_streams(pod)]
 
 
-async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now: float) -> View:
-    """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for."""
+async def observe(
+    api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now: float, *, paused: bool = False
+) -> View:
+    """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for; `paused`:
+    the spec or the platform's defaults say so."""
+    snapshot = replace(snapshot, pods=tuple(pod for pod in snapshot.pods if not of_pods.is_left_behind(pod, now)))
     found = sorted(_names(snapshot))
     asked = await _ask_all(api, prober, snapshot, {name: _must_generate(snapshot, name, wanted) for name in found})
     if _may_go_back(snapshot, asked, wanted):
@@ -98,7 +102,7 @@ async def observe(api: Api, prober: Prober, snapshot: Snapshot, wanted: str, now
         unanswered_since=_unanswered_since(snapshot),
         kuberay_silent=bool(waiting := unheard(snapshot, now, explained)),
         kuberay_said=said_of(waiting),
-        paused=bool(snapshot.endpoint["spec"].get("paused")),
+        paused=paused,
         resumed_at=_resumed_at(snapshot, now),
     )
     return View(observed, sights)

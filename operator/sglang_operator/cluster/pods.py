@@ -54,6 +54,7 @@ _MORE_MEMORY: Final = {
 }
 _OF_OTHERS: Final = "raise its limit in spec.podTemplate"
 CRASHES: Final = 3  # of a container until it counts as a loop
+LEFT_SECONDS: Final = 60.0  # after the end of its grace period, which deletionTimestamp is; a kubelet takes seconds
 
 
 def is_worker(pod: Pod) -> bool:
@@ -92,6 +93,13 @@ def is_cut_off(pod: Pod) -> bool:
     ready, containers = condition_of(pod, "Ready"), condition_of(pod, "ContainersReady")
     is_contrary = ready.get("status") == "False" and containers.get("status") == "True"
     return is_contrary and ready.get("reason") != _GATED_READINESS
+
+
+def is_left_behind(pod: Pod, now: float) -> bool:
+    """It should have ended long ago, and nobody is there to end it: its node is lost and the Node object stays. That
+    may last until somebody deletes one of them by force, and nothing may wait for it."""
+    ends = pod["metadata"].get("deletionTimestamp")
+    return bool(ends) and now > unix(ends) + LEFT_SECONDS
 
 
 def first_created(pods: Iterable[Pod]) -> float | None:

@@ -194,7 +194,7 @@ class Reconciler:
         recorded = find_record(endpoint, snapshot.records)
         wanted = wanted_of(endpoint, recorded.name if recorded else "")
         now = self.clock()
-        view = await observe(self.api, self.prober, snapshot, wanted.revision, now)
+        view = await observe(self.api, self.prober, snapshot, wanted.revision, now, paused=endpoint.spec.paused)
         plan = decide(wanted, view.observed, now)
         is_coming = not wanted.stopped and view.observed.service.revision != wanted.revision
         lacking = await self._advise(ray_service_of(understood.rendered), now) if is_coming else ()

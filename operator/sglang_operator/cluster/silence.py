@@ -22,12 +22,20 @@ def unheard(snapshot: Snapshot, now: float, explained: Collection[str] = ()) -> 
     """What of ours has waited for KubeRay for longer than it ever takes. Of the revisions in `explained` an event says
     why pods do not come: KubeRay writes no status of a RayCluster before its head Service is there."""
     clustered = {_revision(item) for item in snapshot.ray_clusters}
-    waiting = [item for item in snapshot.ray_services if is_terminating(item) or name_of(item) not in clustered]
+    waiting = [item for item in snapshot.ray_services if _waits(snapshot, item, clustered)]
     live = [item for item in snapshot.ray_clusters if not is_terminating(item)]
     waiting += [item for item in live if _is_untouched(snapshot, item) and _revision(item) not in explained]
     # With Redis a RayCluster has KubeRay's finalizer: its pods are KubeRay's to delete, the garbage collector waits.
     kept = [item for item in snapshot.ray_clusters if is_terminating(item) and _has_staying_pods(snapshot, item)]
     return tuple(item for item in (*waiting, *kept) if now - _asked_at(item) > SILENT_SECONDS)
+
+
+def _waits(snapshot: Snapshot, service: Object, clustered: Collection[str]) -> bool:
+    """It has no RayCluster, or stays though it was deleted. In the foreground (`kubectl delete --cascade=foreground`)
+    it waits for pods that end as they should, which is the garbage collector's business."""
+    if not is_terminating(service):
+        return name_of(service) not in clustered
+    return not any(_revision(pod) == name_of(service) and is_terminating(pod) for pod in snapshot.pods)
 
 
 def said_of(waiting: Sequence[Object]) -> str:

@@ -22,6 +22,7 @@ from sglang_operator.cluster.paths import (
     SERVICE,
     Kind,
 )
+from sglang_operator.cluster.pods import is_ray
 from sglang_operator.cluster.records import StoredRevision, read_record
 from sglang_operator.cluster.selection import read_selection
 from sglang_operator.cluster.types import Key
@@ -78,7 +79,7 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence
         _lists(api, key, (RAY_SERVICE, POD, *(kind for kind in TOLD if _of_kind(rendered, kind)))),
     )
     # Where all else is gone only one with Redis may be left: KubeRay ends its pods first, and then empties Redis.
-    is_begun = stored or lists[RAY_SERVICE.name] or lists[POD.name] or endpoint["spec"].get("highAvailability")
+    is_begun = stored or lists[RAY_SERVICE.name] or lists[POD.name] or _has_redis(endpoint, rendered)
     # Of an endpoint that begins nothing leads to a RayCluster, and its Service selects nothing that it has.
     service, more = await _of_begun(api, key) if is_begun else (None, {})
     uid = endpoint["metadata"]["uid"]
@@ -90,6 +91,13 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence
     )
     lists |= more
     return await _with_unlabelled(api, key, _with_lists(first, lists))
+
+
+def _has_redis(endpoint: Object, rendered: Sequence[Object]) -> bool:
+    """By its spec, or by the platform's defaults, which are only in what was rendered."""
+    services = _of_kind(rendered, RAY_SERVICE)
+    told = (service["spec"]["rayClusterConfig"].get("gcsFaultToleranceOptions") for service in services)
+    return bool(endpoint["spec"].get("highAvailability")) or any(told)
 
 
 async def _of_begun(api: Api, key: Key) -> tuple[Object | None, Lists]:
@@ -114,10 +122,18 @@ def _with_lists(snapshot: Snapshot, lists: Lists) -> Snapshot:
         snapshot,
         ray_services=_own(services, uid),
         ray_clusters=own_clusters,
-        pods=_not_of(lists[POD.name] or (), strange),
+        pods=tuple(pod for pod in _not_of(lists[POD.name] or (), strange) if not _is_copy(pod)),
         others=_others(lists, uid),
         absent=_absent(lists),
     )
+
+
+def _is_copy(pod: Object) -> bool:
+    """It has the labels of a head or worker and another controller than a RayCluster: somebody's Job has copied them.
+    One without a controller may have lost it (`--cascade=orphan`)."""
+    references = pod["metadata"].get("ownerReferences") or ()
+    kinds = {one.get("kind") for one in references if one.get("controller")}
+    return is_ray(pod) and bool(kinds) and RAY_CLUSTER.name not in kinds
 
 
 def _others(lists: Lists, uid: str) -> dict[str, tuple[Object, ...]]:

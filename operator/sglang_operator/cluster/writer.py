@@ -104,15 +104,21 @@ class Writer:
                 await self._annotate(action.revision, note_failure(action.failure))
 
     async def _record(self, action: do.RecordRevision, endpoint: Endpoint) -> None:
+        await self._may_record(action)
+        if action.revision in self._recorded:
+            await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
+        else:
+            await self._new_record(action, endpoint)
+
+    async def _may_record(self, action: do.RecordRevision) -> None:
         # The first one of an endpoint was decided on at once, by nothing but what was read: another look is no later.
         is_first = not (self._recorded or self._snapshot.pods)
         if not is_first and await self._newest_number() != action.number - 1:
             raise StalePassError("another revision was recorded since this pass read them")
         if is_first:  # of a later one what serves must not wait: its pods are refused, not its record
             self._refuse_foreign_claim(action.revision)
-        if action.revision in self._recorded:
-            await self._annotate(action.revision, {FAILURE: None, DRAINING_SINCE: None}, action.number)
-            return
+
+    async def _new_record(self, action: do.RecordRevision, endpoint: Endpoint) -> None:
         ray_service = ray_service_of(self._rendered)
         record = new_record(self._owner, action.number, endpoint, ray_service)
         try:

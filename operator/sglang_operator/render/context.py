@@ -163,6 +163,10 @@ class Network:
     """Selects every pod of the endpoint, whatever its revision."""
     kuberay_namespaces: Mapping[str, Any]
     """Selects where KubeRay may be."""
+    operator_namespaces: Mapping[str, Any]
+    """Selects where the operator may be."""
+    clients: tuple[Mapping[str, Any], ...]
+    """Peers that may reach the API, beside those who must; () is everybody."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sglang_operator.api import Endpoint
+from sglang_operator.api.spec_peers import Peer
 from sglang_operator.render import context, names
 from sglang_operator.render.platform import Platform
 from sglang_operator.render.pod_template import patch_pod
@@ -49,9 +50,31 @@ def _objects(endpoint: Endpoint, platform: Platform) -> Iterator[Object]:
 
 
 def _network(endpoint: Endpoint, platform: Platform, of: context.Names) -> context.Network:
-    kuberay = platform.kuberay_namespace
-    anywhere_or_there = {"matchLabels": {NAMESPACE_NAME: kuberay}} if kuberay else {}
-    return context.Network(names=of, pods={names.ENDPOINT: endpoint.name}, kuberay_namespaces=anywhere_or_there)
+    return context.Network(
+        names=of,
+        pods={names.ENDPOINT: endpoint.name},
+        kuberay_namespaces=_there_or_anywhere(platform.kuberay_namespace),
+        operator_namespaces=_there_or_anywhere(platform.operator_namespace),
+        clients=tuple(map(_peer, endpoint.spec.api.allow_from or ())),
+    )
+
+
+def _peer(peer: Peer) -> Object:
+    """Without what is empty: the API server leaves it out, and the policy would differ from the live one for ever."""
+    parts = peer.model_dump(mode="json", by_alias=True)
+    return {name: _filled(part) for name, part in parts.items()}
+
+
+def _filled(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_filled(item) for item in part]
+    if isinstance(part, dict):
+        return {key: _filled(value) for key, value in part.items() if value not in ({}, [])}
+    return part
+
+
+def _there_or_anywhere(namespace: str) -> Object:
+    return {"matchLabels": {NAMESPACE_NAME: namespace}} if namespace else {}
 
 
 def _ray_service(endpoint: Endpoint, platform: Platform, of: context.Names) -> Object:

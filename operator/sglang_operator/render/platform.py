@@ -47,6 +47,8 @@ class Platform:
     """What is in those images; KubeRay picks probes and flags by it."""
     kuberay_namespace: str = ""
     """Where KubeRay's operator runs; "": pods that call themselves so may be anywhere."""
+    operator_namespace: str = ""
+    """Where the operator itself runs; "": as for KubeRay."""
     amd_groups: tuple[int, ...] = (44, 109, 110)
     """Groups that own /dev/kfd and /dev/dri/renderD* on AMD nodes: video is 44, render is 109 or 110 on Ubuntu 22.04.
     A host with other ids needs its own here, or supplementalGroups in spec.podTemplate.worker."""

@@ -38,6 +38,7 @@ IN_PLACE = frozenset(
         "model.adapters",
         "engine.argsCheck",
         "api.allowAnonymous",
+        "api.allowFrom",
         "api.unknownModel",
         "api.service",
         "api.ingress",
