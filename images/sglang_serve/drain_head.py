@@ -5,8 +5,9 @@ control store and Serve's controller, which are the head's: without them running
 head stays while a worker drains. If the head alone is deleted, no worker drains, and it goes after the time that a
 worker may take to say so; meanwhile everything serves.
 
-The head may have clients itself (`sglang_serve.hold`): those that it holds while there is no replica, and those whose
-answers go through its HAProxy. It stays for them as a worker does, and its autoscaler goes on starting a replica.
+The head may have clients itself (`sglang_serve.hold`): those whose answers go through its HAProxy. While there are
+workers it stays for them as a worker does. What it holds while there is none is lost: its autoscaler ends with the
+pod's first SIGTERM, so that nobody starts a replica, and KubeRay makes no other head before this one is gone.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ def patient(look: Callable[[], Workers], clock: Callable[[], float] = time.monot
 
 
 def needs_head(workers: Workers, waited: float) -> bool:
-    """Whether a worker drains, or may be about to, or a client waits for an answer through this pod."""
-    about_to = bool(workers.alive) and waited < ASK_SECONDS
-    return bool(workers.draining) or about_to or drain.front_connections() > 0
+    """Whether a worker drains, or may be about to, or one answers a client through this pod."""
+    if not workers.alive:
+        return bool(workers.draining)
+    return bool(workers.draining) or waited < ASK_SECONDS or drain.front_connections() > 0
 
 
 def ray_workers(head: drain.Node) -> Callable[[], Workers]:

@@ -87,11 +87,18 @@ class HubCache:
         Raises OSError for what is not ours to remove, StartError on a volume without locks.
         """
         for name, file in files.items():
-            paths = (self.place / "blobs" / file.blob, self.place / "snapshots" / commit / name)
+            paths = self._paths(file.blob, self.place / "snapshots" / commit / name)
             if any(_is_short(path, file.size) for path in paths):
                 with self._locked(file.blob) as lock:
                     if lock.take():  # else somebody downloads it
                         _unlink_short(paths, file.size)
+
+    def _paths(self, blob: str, name: Path) -> tuple[Path, ...]:
+        """Of one file: its content, which a mirror may name otherwise than it lists it, and its name."""
+        blobs = self.place / "blobs"
+        linked = name.resolve()
+        other = (linked,) if linked.parent == blobs.resolve() and linked.name != blob else ()
+        return (blobs / blob, *other, name)
 
     def arrived(self, blobs: Collection[str]) -> Callable[[], int]:
         """A function that tells how many bytes there are of these files, by name of their content, and of whatever
@@ -159,7 +166,7 @@ def _is_short(path: Path, size: int) -> bool:
 
 def _unlink_short(paths: Collection[Path], size: int) -> None:
     for path in paths:
-        if _is_short(path, size):
+        if _is_short(path, size) or (path.is_symlink() and not path.exists()):
             path.unlink(missing_ok=True)
 
 

@@ -183,10 +183,17 @@ def _noted(latest: Path) -> str:
         return ""
 
 
+def _older(latest: Path) -> str:
+    """What an image wrote that had one note for all load formats, if that copy has what this one reads."""
+    name, load_format = _noted(latest.with_name(LATEST)), latest.suffix.removeprefix(".")
+    fits = not (read := READ.get(load_format)) or any((latest.parent / name).rglob(read))
+    return name if name and fits else ""
+
+
 def _kept(latest: Path, uri: str, error: StartError, say: Say) -> Path:
     """The last complete copy, if the storage, or who gives credentials for it, only cannot be reached; otherwise the
     error again."""
-    name = _noted(latest)
+    name = _noted(latest) or _older(latest)
     is_away = error.reason == "DownloadFailed" or isinstance(error, _NobodyToAskError)
     if not (is_away and name and (latest.parent / name).is_dir()):
         raise error

@@ -39,7 +39,7 @@ def port(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterato
 
 def test_it_reads_evaluates_and_shows(port: int, namespace: str, tmp_path: Path) -> None:
     with prometheus(tmp_path, [operator_job(port, f"{namespace}-operator")]) as seen:
-        pending = {("SGLangEndpointNotReady", "pending", namespace, ENDPOINT)}
+        pending = {(f"SGLangEndpoint{what}", "pending", namespace, ENDPOINT) for what in ("NotReady", "Short")}
         wait_until(lambda: alerts(seen) == pending, SECONDS, lambda: str(alerts(seen)))
         (group,) = seen.read("/rules")["groups"]
         assert {rule["health"] for rule in group["rules"]} == {"ok"}, group

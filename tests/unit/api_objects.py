@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
+
+from sglang_operator.api import FieldError, InvalidEndpoint, parse_endpoint
 
 Json = dict[str, Any]
 
@@ -128,3 +131,19 @@ well_formed_specs = st.fixed_dictionaries(
         ),
     },
 )
+
+
+def of_model(**fields: Any) -> dict[str, Any]:
+    return {"model": {"uri": "hf://a/b", **fields}}
+
+
+def refused(obj: Any) -> tuple[FieldError, ...]:
+    with pytest.raises(InvalidEndpoint) as caught:
+        parse_endpoint(obj)
+    return caught.value.errors
+
+
+def only_error(obj: Any) -> FieldError:
+    errors = refused(obj)
+    assert len(errors) == 1, errors
+    return errors[0]

@@ -113,6 +113,9 @@ def test_a_null_is_absent() -> None:
         ({"ipBlock": {"cidr": "10.0.0.0"}}, "ipBlock.cidr", "must be a CIDR, such as 10.0.0.0/8"),
         ({"ipBlock": {"cidr": "10.0.0.300/8"}}, "ipBlock.cidr", "must be a CIDR, such as 10.0.0.0/8"),
         ({"ipBlock": {"cidr": "10.0.0.0/33"}}, "ipBlock.cidr", "must be a CIDR, such as 10.0.0.0/8"),
+        ({"ipBlock": {"cidr": "10.20.5.1/16"}}, "ipBlock.cidr", "as Kubernetes 1.36 wants it: 10.20.0.0/16"),
+        ({"ipBlock": {"cidr": "10.0.0.0/08"}}, "ipBlock.cidr", "must be a CIDR"),
+        ({"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}, "ipBlock.cidr", "as Kubernetes 1.36 wants it"),
         ({"ipBlock": {"cidr": "10.0.0.0/255.0.0.0"}}, "ipBlock.cidr", "must be a CIDR, such as 10.0.0.0/8"),
         (
             {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "11.0.0.0/16"]}},

@@ -24,12 +24,12 @@ HIGHLY_AVAILABLE: Json = {"highAvailability": {"redis": {"address": "redis:6379"
 class Cluster:
     """Has the endpoint and nothing else, but for `there`; notes what is created, and refuses to create `refused`."""
 
-    def __init__(self, there: Json, refused: str = "", spec: Json = HIGHLY_AVAILABLE) -> None:
+    def __init__(self, there: Json, refused: str = "", spec: Json = HIGHLY_AVAILABLE, status: int = 403) -> None:
         made = endpoint(**spec)
         made["metadata"] |= {"name": KEY.name, "namespace": KEY.namespace, "uid": "uid-1", "generation": 1}
         made["metadata"]["resourceVersion"] = "1"
         self.there = {ENDPOINT.of(*KEY): made, **there}
-        self.refused = refused
+        self.refused, self.status = refused, status
         self.created: list[str] = []
         self.listed: list[str] = []
         self.said: Json = {}
@@ -43,7 +43,7 @@ class Cluster:
 
     async def create(self, path: str, body: Json, **_: bool) -> Json:
         if path == self.refused:
-            raise ApiError(422, "Invalid", "no")
+            raise ApiError(self.status, "", "no")
         self.created.append(path)
         return {**body, "metadata": {**body["metadata"], "uid": path, "resourceVersion": "1"}}
 
@@ -52,9 +52,9 @@ class Cluster:
         return body
 
 
-def created(there: Json | None = None, refused: str = "") -> list[str]:
+def created(there: Json | None = None, refused: str = "", status: int = 403) -> list[str]:
     """What a first pass creates, in its order."""
-    cluster = Cluster(there or {}, refused)
+    cluster = Cluster(there or {}, refused, status=status)
     asyncio.run(Reconciler(cluster, Prober(), lambda: 1000.0).reconcile(KEY))  # type: ignore[arg-type]
     return [path for path in cluster.created if not path.endswith("/events")]
 
@@ -66,6 +66,11 @@ def test_the_policy_comes_before_what_pods_are_made_from() -> None:
 def test_a_policy_that_is_refused_keeps_no_pods_from_being_made() -> None:
     """The next pass asks for it again and tells why."""
     assert created(refused=POLICY.of(KEY.namespace)) == WITHOUT_POLICY
+
+
+def test_a_policy_that_is_none_keeps_pods_from_being_made() -> None:
+    """By what the spec says of peers: without it everybody would reach Ray's ports."""
+    assert CREATED[2] not in created(refused=POLICY.of(KEY.namespace), status=422)
 
 
 def first_pass(defaults: Json) -> Cluster:

@@ -191,6 +191,17 @@ def test_a_pod_that_a_lost_node_never_ends_is_waited_for_no_more() -> None:
     assert (stuck.pods, stuck.worker_pods, stuck.front_pods, stuck.placed) == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("ends", [145, 35])
+def test_nor_does_it_make_kuberay_look_silent(ends: int) -> None:
+    """A RayService that was deleted in the foreground waits for it, and that is not KubeRay's matter."""
+    taken = snapshot(SERVES, {**OLD[0], "metadata": {**OLD[0]["metadata"], "deletionTimestamp": at(ends)}})
+    deleted, serving = taken.ray_services
+    deleted = {**deleted, "metadata": {**deleted["metadata"], "deletionTimestamp": at(20)}}
+    touched = {**taken.ray_clusters[0], "status": {"state": "ready"}}
+    taken = replace(taken, ray_services=(deleted, serving), ray_clusters=(touched,))
+    assert not seen(taken, Asked(**{"10_0_1_1": 0}), START + 200).kuberay_silent
+
+
 def test_a_draining_revision_is_only_looked_at_while_another_one_answers() -> None:
     asked = Asked(**{"10_0_1_1": 0, "10_0_0_1": 0, "10_0_0_2": 0})
     old = seen(snapshot(SERVES, *OLD), asked).get(A)

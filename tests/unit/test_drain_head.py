@@ -14,6 +14,11 @@ SERVING = Workers(("a", "b"), ())
 DRAINING = Workers(("a", "b"), ("b",))
 
 
+@pytest.fixture(autouse=True)
+def _no_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "front_connections", lambda: 0)
+
+
 @pytest.mark.parametrize(
     ("workers", "waited", "needed"),
     [
@@ -42,12 +47,18 @@ def test_it_waits_until_the_last_worker_is_gone(proc: Path) -> None:
     assert seen == []
 
 
-def test_it_waits_for_clients_of_its_own(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At zero replicas it holds requests: its autoscaler starts a replica, which answers them."""
+def test_it_waits_for_answers_that_go_through_it(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = [2, 1, 0]
     monkeypatch.setattr(drain, "front_connections", lambda: connections.pop(0))
-    assert drain_head.wait(lambda: NONE, 60) == 0
+    monkeypatch.setattr(drain_head, "ASK_SECONDS", -1)
+    assert drain_head.wait(lambda: SERVING, 60) == 0
     assert connections == []
+
+
+def test_what_it_holds_keeps_it_from_nothing(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would start a replica any more, and no other head comes before it has gone."""
+    monkeypatch.setattr(drain, "front_connections", lambda: 1)
+    assert drain_head.wait(lambda: NONE, 60) == 0
 
 
 def test_it_waits_no_longer_than_it_may(proc: Path) -> None:

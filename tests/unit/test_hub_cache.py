@@ -89,6 +89,17 @@ def test_what_is_shorter_than_it_is_listed_goes(cache: HubCache) -> None:
     assert left == ["b", "c", "d"]
 
 
+def test_a_mirror_may_name_contents_otherwise(cache: HubCache) -> None:
+    """And what a link leads to elsewhere is not ours to remove."""
+    content, foreign = linked(cache, "a" * 64, 8, COMMIT), cache.root / "elsewhere"
+    foreign.write_bytes(b"x")
+    (cache.place / "snapshots" / COMMIT / "b.safetensors").symlink_to(foreign)
+    cache.remove_short(COMMIT, {"a.safetensors": File(9, "listed"), "b.safetensors": File(9, "other")})
+    assert not content.exists()
+    assert foreign.exists()
+    assert not list((cache.place / "snapshots" / COMMIT).glob("?.safetensors"))
+
+
 def test_bytes_of_other_revisions_do_not_count(cache: HubCache) -> None:
     blobs = cache.place / "blobs"
     (blobs / "old").write_bytes(b"x" * 4096)

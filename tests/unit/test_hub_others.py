@@ -11,6 +11,8 @@ from sglang_serve.hub_others import looks_whole
 
 SHARDS = tuple(f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3))
 INDEX = "model.safetensors.index.json"
+OTHER_INDEX = "consolidated.safetensors.index.json"  # of second copies, which some leave out
+NAMED = {INDEX: SHARDS, OTHER_INDEX: ("consolidated-00001-of-00001.safetensors",)}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,9 @@ INDEX = "model.safetensors.index.json"
         (("original/consolidated.00.pth",), "auto", True),
         (("config.json", "tokenizer.json"), "auto", False),
         ((), "auto", False),
+        ((*SHARDS, INDEX, OTHER_INDEX), "auto", True),
+        ((*SHARDS, INDEX, "pytorch_model-00001-of-00002.bin"), "auto", True),
+        (("config.json",), "dummy", True),
         (("m-q4.gguf", SHARDS[0], INDEX), "gguf", True),
         ((*SHARDS, INDEX), "gguf", False),
         (("m-00001-of-00002.gguf",), "gguf", False),
@@ -35,7 +40,7 @@ INDEX = "model.safetensors.index.json"
 def test_half_a_copy(tmp_path: Path, names: tuple[str, ...], load_format: str, expected: bool) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(json.dumps({"weight_map": dict(enumerate(SHARDS))}) if name == INDEX else "x")
+        (tmp_path / name).write_text(json.dumps({"weight_map": dict(enumerate(NAMED[name]))}) if name in NAMED else "x")
     assert looks_whole(tmp_path, load_format) is expected
 
 

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -361,6 +361,18 @@ def kept(root: Path, latest: str = "abc", copy: str = "abc") -> Path:
     (place / copy).mkdir(parents=True)
     (place / "latest").write_text(latest)
     return place / copy
+
+
+@pytest.mark.parametrize(("load_format", "serves"), [("runai_streamer", True), ("gguf", True), ("mistral", False)])
+def test_the_copy_of_an_image_with_one_note_for_all_formats(
+    between: Between, tmp_path: Path, load_format: str, serves: bool
+) -> None:
+    """Where it has what this format reads."""
+    copy = kept(tmp_path)
+    (copy / "m-q4.gguf").touch()
+    between.spoil = refuse(500, "InternalError")
+    with nullcontext() if serves else pytest.raises(StartError):
+        assert objects.download(URI, tmp_path, lambda _: None, QUICK, load_format) == copy
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

@@ -13,10 +13,16 @@ _NAME: Final = re.compile(_WORDS, re.IGNORECASE)
 _VARIABLE: Final = re.compile(r"(TOKEN(?![A-Z])|PASSWORD|SECRET|API_KEY|ACCESS_KEY)(?!.*_(FILE|PATH|DIR|URL)$)")
 _TOKEN: Final = re.compile(r"(?<![\w./-])(hf_|sk-)[\w-]+")  # of Hugging Face and of OpenAI
 
-# Options of a command line, also in a list as JSON has it, and NAME=value.
+# Options of a command line, also in a list as JSON has it, and NAME=value. What any user may write is matched here, on
+# the operator's event loop: no part is without a bound.
+_PART: Final = r"[\w-]{0,64}"
 _WRITTEN: Final = re.compile(
-    rf'(--[\w-]*{_WORDS}[\w-]*(?:[= ]|", ")|[\w-]*{_WORDS}[\w-]*=)(?!--)[^\s",]+', re.IGNORECASE
+    rf'((?<![\w-])--{_PART}{_WORDS}{_PART}(?:[= ]|", ")|(?<![\w-]){_PART}{_WORDS}{_PART}=)(?!--)[^\s",]+',
+    re.IGNORECASE,
 )
+_LOGIN: Final = re.compile(r"(://)[^/@\s\"]{1,256}@")
+_QUERY: Final = re.compile(r"(https?://[^\s?'\"]{1,256})\?[^\s'\"]+")  # a signed address opens a file by it
+_LONGEST: Final = 400  # characters of a text that are looked at; far fewer are shown
 
 
 def names_secret(name: str) -> bool:
@@ -34,7 +40,9 @@ def is_secret(name: str, value: Any) -> bool:
 
 
 def without_tokens(text: str) -> str:
-    """`text`, of each token in it the prefix alone, and of `--api-key=value` the option."""
+    """The beginning of `text`, of each token in it the prefix alone, of `--api-key=value` the option, and of an address
+    neither the login nor the query."""
+    text = _LOGIN.sub(rf"\1{HIDDEN}@", _QUERY.sub(rf"\1?{HIDDEN}", text[:_LONGEST]))
     return _WRITTEN.sub(rf"\1{HIDDEN}", _TOKEN.sub(rf"\1{HIDDEN}", text))
 
 

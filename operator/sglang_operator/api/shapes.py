@@ -81,7 +81,7 @@ def _of_part(part: type[Model], name: str, found: Any) -> str:
         return _of_part(part, name, found[0])
     pairs = _pairs(found)
     if pairs and {key for key, _ in pairs} <= fields_of(part).keys():
-        return f"{{{', '.join(_pair(*pair) for pair in pairs)}}}"
+        return f"{{{', '.join(_pair(key, HIDDEN if _is_of_variable(part, key) else value) for key, value in pairs)}}}"
     if len(pairs) == 1 and (entry := _named(part, *pairs[0])):
         return entry
     if not _required(part):
@@ -111,9 +111,15 @@ def _named(part: type[Model], name: str, value: Any) -> str:
     second = next((one for one in others if _fits(part, one, value, secret=True)), "")
     if not second or not _fits(part, first, name):
         return ""
-    if names_secret(name) and "valueFrom" in fields_of(part):
+    if names_secret(name) and _is_of_variable(part, second):
         return f"{{{first}: {_scalar(name)}, {_REFERENCE}}}"
-    return f"{{{first}: {_scalar(name)}, {second}: {_scalar(value)}}}"
+    shown = HIDDEN if _is_of_variable(part, second) else value
+    return f"{{{first}: {_scalar(name)}, {second}: {_scalar(shown)}}}"
+
+
+def _is_of_variable(part: type[Model], field: str) -> bool:
+    """It is the value of an environment variable, whose name may tell of no secret that it is."""
+    return field == "value" and "valueFrom" in fields_of(part)
 
 
 def _pairs(found: Any) -> Sequence[tuple[str, Any]]:
@@ -142,7 +148,7 @@ def _read(value: str | None) -> Any:
         return True
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or more digits than Python reads
         return value
 
 

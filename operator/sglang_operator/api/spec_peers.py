@@ -21,8 +21,10 @@ from pydantic_core import PydanticCustomError
 
 from sglang_operator.api.base import CIDR, MAX_ITEMS, Items, LabelKey, Labels, LabelValue, Model, text, unset_items
 
+Block = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-def _block(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+
+def _block(value: str) -> Block | None:
     """The addresses of a CIDR; None if it is none."""
     try:
         return ipaddress.ip_network(value, strict=False) if re.fullmatch(CIDR, value) else None
@@ -31,9 +33,21 @@ def _block(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def _require_block(value: str) -> str:
-    if _block(value) is None:
+    block = _block(value)
+    if block is None:
         raise PydanticCustomError("cidr", "must be a CIDR, such as 10.0.0.0/8 or 2001:db8::/32")
+    if not _is_strict(value, block):
+        message = "must be a CIDR as Kubernetes 1.36 wants it: {block}"
+        raise PydanticCustomError("cidr", message, {"block": str(block)})
     return value
+
+
+def _is_strict(value: str, block: Block) -> bool:
+    """No bits behind the prefix, no zero before its length, no IPv4 in IPv6 (StrictIPCIDRValidation). Otherwise the API
+    server refuses the whole NetworkPolicy, which its own `format: cidr` lets pass."""
+    address, _, length = value.partition("/")
+    is_mapped = block.version == 6 and block.network_address.ipv4_mapped is not None  # noqa: PLR2004
+    return ipaddress.ip_address(address) == block.network_address and length == str(block.prefixlen) and not is_mapped
 
 
 # The API server parses it as well, by its format.

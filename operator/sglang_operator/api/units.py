@@ -7,7 +7,9 @@ from typing import Final
 
 from sglang_operator.api.quantity import number
 
-_TIME: Final = re.compile(r"((?P<d>\d+)d)?((?P<h>\d+)h)?((?P<m>\d+)m(in)?)?((?P<s>\d+)s(ec)?)?", re.ASCII)
+_TIME: Final = re.compile(
+    r"((?P<d>\d{1,9})d)?((?P<h>\d{1,9})h)?((?P<m>\d{1,9})m(in)?)?((?P<s>\d{1,9})s(ec)?)?", re.ASCII
+)
 _SECONDS: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _BYTES: Final = re.compile(r"(?P<digits>\d+(\.\d+)?) *(?P<unit>[kmgtpe])(?P<i>i?)b?", re.IGNORECASE | re.ASCII)
 

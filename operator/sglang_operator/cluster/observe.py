@@ -87,6 +87,7 @@ async def observe(
 ) -> View:
     """Ask the pods of every revision of `snapshot`. `wanted`: name of the revision that the spec asks for; `paused`:
     the spec or the platform's defaults say so."""
+    whole = snapshot
     snapshot = replace(snapshot, pods=tuple(pod for pod in snapshot.pods if not of_pods.is_left_behind(pod, now)))
     found = sorted(_names(snapshot))
     asked = await _ask_all(api, prober, snapshot, {name: _must_generate(snapshot, name, wanted) for name in found})
@@ -100,7 +101,7 @@ async def observe(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
         unanswered_since=_unanswered_since(snapshot),
-        kuberay_silent=bool(waiting := unheard(snapshot, now, explained)),
+        kuberay_silent=bool(waiting := unheard(whole, now, explained)),
         kuberay_said=said_of(waiting),
         paused=paused,
         resumed_at=_resumed_at(snapshot, now),

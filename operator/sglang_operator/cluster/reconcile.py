@@ -29,7 +29,15 @@ from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
-from sglang_operator.cluster.refusals import NameTakenError, Refusal, StalePassError, attempt, is_outdated, raise_first
+from sglang_operator.cluster.refusals import (
+    NameTakenError,
+    Refusal,
+    StalePassError,
+    attempt,
+    is_invalid,
+    is_outdated,
+    raise_first,
+)
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
 from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
 from sglang_operator.cluster.types import Key, Result
@@ -244,7 +252,10 @@ class Reconciler:
         records = tuple(action for action in actions if isinstance(action, RecordRevision))
         if refused := await attempt(writer.carry_out(records, this.endpoint, self.clock())):
             return refused
-        await attempt(self._children(this).protect(this.rendered))  # a refusal the next pass meets again, and tells
+        unprotected = await attempt(self._children(this).protect(this.rendered))
+        if any(map(is_invalid, unprotected)):  # by what the spec says: nobody shall reach its pods until that is mended
+            return unprotected
+        # Any other refusal the next pass meets again, and tells.
         return await attempt(writer.carry_out(actions[len(records) :], this.endpoint, self.clock()))
 
     async def _keep(self, this: Pass, writer: Writer) -> float | None:

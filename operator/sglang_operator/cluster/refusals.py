@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from http import HTTPStatus
 
 from sglang_operator.cluster.api import ApiError
 
@@ -46,6 +47,11 @@ def raise_first(refused: Iterable[Refusal]) -> None:
 def is_outdated(error: Refusal) -> bool:
     """What the pass has read is not so any more: nothing else may be decided on it."""
     return isinstance(error, StalePassError) or (isinstance(error, ApiError) and error.is_conflict)
+
+
+def is_invalid(error: Refusal) -> bool:
+    """The object itself is none that the cluster takes."""
+    return isinstance(error, ApiError) and error.status == HTTPStatus.UNPROCESSABLE_ENTITY and not error.is_conflict
 
 
 def _may_pass(error: Refusal) -> bool:
