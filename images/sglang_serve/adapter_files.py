@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ PLAIN = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # other types are packed: 
 LAYER = re.compile(r"layers\.\d+\.")
 BESIDE = re.compile(r"embed_tokens|lm_head")
 PART = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(\.\w+\.weight|\.weight|)")
+ALL = "all"  # of the modules that SGLang can
+# What SGLang 0.5.23 makes one of (srt/lora/utils.py, get_normalized_target_modules).
+FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj"} | {
+    "up_proj": "gate_up_proj",
+    "q_a_proj": "fused_qkv_a_proj_with_mqa",
+    "kv_a_proj_with_mqa": "fused_qkv_a_proj_with_mqa",
+}
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> type and shape
 
 
@@ -25,9 +32,9 @@ class NotAnAdapterError(Exception):
     """The text says why it cannot be loaded, and what to do."""
 
 
-def require_fit(adapter: Path, model: Path, max_rank: int) -> None:
-    """Raise NotAnAdapterError for what is no adapter, exceeds the rank, has what SGLang cannot place, or was made for
-    another model."""
+def require_fit(adapter: Path, model: Path, max_rank: int, targets: Collection[str] = (ALL,)) -> None:
+    """Raise NotAnAdapterError for what is no adapter, exceeds the rank, has what SGLang cannot place or has no room for
+    (`targets`: the modules that are reserved), or was made for another model."""
     rank, found = _rank(adapter), tensors(adapter)
     if rank > max_rank:
         raise NotAnAdapterError(f"its rank {rank} is above the reserved one: set spec.model.lora.maxRank to {rank}")
@@ -35,6 +42,9 @@ def require_fit(adapter: Path, model: Path, max_rank: int) -> None:
         raise NotAnAdapterError(f"{adapter} has no *.safetensors, and a pickle (*.bin) is not looked into: convert it")
     if odd := next(oddities(found, rank), None):
         raise NotAnAdapterError(odd)
+    if ALL not in targets and _is_of_all(adapter) and (more := modules(found) - _families(targets)):
+        what = f"it changes {', '.join(sorted(more))}, which is not reserved"
+        raise NotAnAdapterError(f"{what}: add it to spec.model.lora.targetModules, or set [{ALL}]")
     if misfit := next(misfits(found, tensors(model)), None):
         raise NotAnAdapterError(f"it was made for another model: {misfit}")
 
@@ -47,6 +57,22 @@ def _rank(adapter: Path) -> int:
     except (ValueError, KeyError, TypeError) as error:
         what = f"{adapter}/{CONFIG} names no rank `r`: name the directory of a LoRA adapter"
         raise NotAnAdapterError(what) from error
+
+
+def _is_of_all(adapter: Path) -> bool:
+    """Its `target_modules` is PEFT's word for every layer ("all-linear"), which SGLang takes whatever is reserved."""
+    return isinstance(json.loads((adapter / CONFIG).read_text(encoding="utf-8")).get("target_modules"), str)
+
+
+def modules(adapter: Tensors) -> set[str]:
+    """The kinds of modules inside layers that it changes, by the names of what SGLang makes of them."""
+    found = (PART.fullmatch(name) for name in adapter if LAYER.search(name))
+    return _families(part["module"] for part in found if part)
+
+
+def _families(names: Iterable[str]) -> set[str]:
+    """Of `model.layers.0.self_attn.q_proj`, or of `q_proj` alone: `qkv_proj`."""
+    return {FUSED.get(leaf, leaf) for name in names if (leaf := name.rpartition(".")[2])}
 
 
 def oddities(adapter: Tensors, rank: int) -> Iterator[str]:

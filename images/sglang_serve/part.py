@@ -91,7 +91,8 @@ class Part:
             self._env,
             lambda what: self.say_of_adapters(f"adapter {adapter.name}: {what}"),
         )
-        adapter_files.require_fit(path, self._path, self._args.lora.max_rank if self._args.lora else 0)
+        rank, targets = (lora.max_rank, lora.target_modules) if (lora := self._args.lora) else (0, ())
+        adapter_files.require_fit(path, self._path, rank, targets)
         return path
 
     def load(self, path: Path, rendezvous: str = "") -> Engine:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from sglang_serve.adapter_files import NotAnAdapterError, require_fit
+from sglang_serve.adapter_files import CONFIG, NotAnAdapterError, require_fit
 
 LAYER = "model.layers.0.self_attn.q_proj"
 
@@ -98,6 +99,21 @@ def test_what_sglang_places_or_passes_over_is_no_reason(
     model: Path, tmp_path: Path, name: str, shape: tuple[int, ...]
 ) -> None:
     require_fit(adapter(tmp_path, others={f"base_model.model.{name}": shape}), model, max_rank=8)
+
+
+@pytest.mark.parametrize(
+    ("targets", "fits"),
+    [(["all"], True), (["q_proj", "up_proj"], True), (["k_proj", "gate_proj"], True), (["q_proj"], False), ([], False)],
+)
+def test_all_linear_changes_what_is_reserved_alone(model: Path, tmp_path: Path, targets: list[str], fits: bool) -> None:
+    """SGLang takes the word for whatever is reserved, and ends at the first request."""
+    made = adapter(tmp_path, others={"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": (8, 64)})
+    config = json.loads((made / CONFIG).read_text())
+    (made / CONFIG).write_text(json.dumps({**config, "target_modules": "all-linear"}))
+    with nullcontext() if fits else pytest.raises(NotAnAdapterError, match=r"gate_up_proj.* is not reserved"):
+        require_fit(made, model, 8, targets)
+    (made / CONFIG).write_text(json.dumps({**config, "target_modules": ["q_proj", "up_proj"]}))
+    require_fit(made, model, 8, targets)  # a list SGLang compares itself
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt"])
