@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -17,16 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, S3Store
 
 from sglang_serve import volume_lock
-from sglang_serve.errors import StartError, without_queries
+from sglang_serve.errors import StartError
+from sglang_serve.object_errors import NobodyToAskError, named, on_volume
 from sglang_serve.progress import Say, following
 from sglang_serve.weights import READ, STREAMED, Bytes, unneeded, without_weights
 
@@ -40,18 +38,6 @@ LOOK_SECONDS: Final = 2.0  # until a replica that waits for another one looks ag
 STREAMS: Final = 8  # files at a time; one alone fills no network card
 LATEST: Final = "latest"  # the last complete listing of its kind, for when the storage cannot be reached
 ENDPOINTS: Final = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-
-# What the text of an error tells, for those that obstore has no class for.
-_ABSENT: Final = re.compile(r"NoSuchBucket|NoSuchKey|404 Not Found")
-_REFUSED: Final = re.compile(r"AccessDenied|40[13] (Forbidden|Unauthorized)")
-_NO_CREDENTIALS: Final = re.compile(r"credential", re.IGNORECASE)
-# Asked where no Secret gives credentials: the machine's service (IMDS, GKE), or that of a pod's identity (ECS, EKS).
-_SERVICE: Final = re.compile(
-    r"https?://[^\s?]*/(latest/(api/token|meta-data)|computeMetadata|v\d/credentials)\b|https?://169\.254\.170\.(2|23)\b"
-)
-_STATUS: Final = re.compile(r"status code: (\d{3})")
-_FOR_NOW: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-_STALLED: Final = re.compile(r"kind: Timeout|timed ?out", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,14 +69,14 @@ def download(uri: str, root: Path, say: Say, patience: Patience | None = None, l
     place = _place(uri, root)
     say(f"asking for the files of {uri}")
     try:
-        with _named(uri):
+        with named(uri):
             store = open_store(uri, patience or Patience())
             objects = list_objects(store, load_format)
     except StartError as error:
         return _kept(_latest(place, load_format), uri, error, say)
     if not objects:
         raise StartError("ModelNotFound", f"{uri}: there is no object below it")
-    with _on_volume(uri):
+    with on_volume(uri):
         return _complete(store, uri, _latest(place, load_format), objects, say)
 
 
@@ -194,7 +180,7 @@ def _kept(latest: Path, uri: str, error: StartError, say: Say) -> Path:
     """The last complete copy, if the storage, or who gives credentials for it, only cannot be reached; otherwise the
     error again."""
     name = _noted(latest) or _older(latest)
-    is_away = error.reason == "DownloadFailed" or isinstance(error, _NobodyToAskError)
+    is_away = error.reason == "DownloadFailed" or isinstance(error, NobodyToAskError)
     if not (is_away and name and (latest.parent / name).is_dir()):
         raise error
     say(f"{uri} cannot be listed; serving the copy on the volume")
@@ -251,7 +237,7 @@ def _fetch_file(store: Store, uri: str, one: Object, target: Path) -> None:
 def _piece(store: Store, uri: str, one: Object, start: int) -> obstore.Bytes:
     """From this byte on; of an object that has changed since the listing, the storage refuses it by its tag."""
     wanted: GetOptions = {"range": (start, min(start + PIECE, one.size)), "if_match": one.etag}
-    with _named(uri):
+    with named(uri):
         return obstore.get(store, one.path, options=wanted).bytes()
 
 
@@ -278,73 +264,3 @@ def _arrived(partial: Path) -> int:
             with suppress(OSError):
                 sizes += Path(directory, name).stat().st_size
     return sizes
-
-
-@contextmanager
-def _named(uri: str) -> Iterator[None]:
-    """Every error of the storage as one with a reason."""
-    try:
-        yield
-    except (BaseError, FileNotFoundError) as error:
-        raise _classified(uri, error) from error
-    except OSError as error:
-        raise StartError("DownloadFailed", f"{uri}: {error}") from error
-
-
-@contextmanager
-def _on_volume(uri: str) -> Iterator[None]:
-    """Every error of the volume, which is full or not writable, as one with a reason."""
-    try:
-        yield
-    except OSError as error:
-        raise StartError("DownloadFailed", f"{uri}: {error}") from error
-
-
-def _classified(uri: str, error: Exception) -> StartError:
-    text = str(error)
-    line = " ".join(without_queries(text.partition("Debug source")[0]).split())[:500]
-    if _is_of_credentials(line):
-        return _without_credentials(uri, line, text)
-    if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
-        return StartError("ModelNotFound", f"{uri}: the storage has no such bucket or object")
-    if _NO_CREDENTIALS.search(line):
-        return _denied(uri, f"no credentials: {line}")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
-        return _denied(uri, f"the storage refuses: {line}")
-    stalled = "stalled, no answer in the time for a piece: " if _STALLED.search(text) else ""
-    return StartError("DownloadFailed", f"{uri}: {stalled}{line}", STORAGE)
-
-
-def _is_of_credentials(line: str) -> bool:
-    told = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "").partition("?")[0]
-    return bool(_SERVICE.search(line) or (told and told in line))
-
-
-def _without_credentials(uri: str, line: str, text: str) -> StartError:
-    """Whether the service gives none, is away for now, or is not there, which may be either."""
-    if "kind: Connect" in text:
-        return _NobodyToAskError("AccessDenied", f"{uri}: no credentials: {line}", CREDENTIALS)
-    found = _STATUS.search(line)
-    status = int(found[1]) if found else 0
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _FOR_NOW:
-        return _denied(uri, f"no credentials: {line}")
-    what = f"{uri}: what gives credentials here does not answer for now: {line}"
-    return StartError("DownloadFailed", what, f"wait; or if nothing gives any here, {CREDENTIALS}")
-
-
-class _NobodyToAskError(StartError):
-    """There are no credentials, and no service that could give any. On a machine that has one, it is away."""
-
-
-def _denied(uri: str, what: str) -> StartError:
-    return StartError("AccessDenied", f"{uri}: {what}", CREDENTIALS)
-
-
-CREDENTIALS: Final = (
-    "set spec.model.storageSecret to a Secret with credentials that may list and read it, or "
-    'spec.serviceAccountName for workload identity; AWS_SKIP_SIGNATURE: "true" for a public bucket'
-)
-STORAGE: Final = (
-    "check endpoint and region in spec.model.storageSecret, and that the storage can be reached from this pod (proxy, "
-    "DNS, network policy); what has arrived is kept, and the next start goes on from there"
-)
