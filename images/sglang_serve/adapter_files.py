@@ -35,23 +35,26 @@ class NotAnAdapterError(Exception):
 def require_fit(adapter: Path, model: Path, max_rank: int, targets: Collection[str] = (ALL,)) -> None:
     """Raise NotAnAdapterError for what is no adapter, exceeds the rank, has what SGLang cannot place or has no room for
     (`targets`: the modules that are reserved), or was made for another model."""
-    rank, found = _rank(adapter), tensors(adapter)
+    config, found = _config(adapter), tensors(adapter)
+    rank = config["r"]
     if rank > max_rank:
         raise NotAnAdapterError(f"its rank {rank} is above the reserved one: set spec.model.lora.maxRank to {rank}")
     if not found:
         raise NotAnAdapterError(f"{adapter} has no *.safetensors, and a pickle (*.bin) is not looked into: convert it")
     if odd := next(oddities(found, rank), None):
         raise NotAnAdapterError(odd)
-    if ALL not in targets and _is_of_all(adapter) and (more := modules(found) - _families(targets)):
+    if ALL not in targets and _is_of_all(config) and (more := modules(found) - _families(targets)):
         what = f"it changes {', '.join(sorted(more))}, which is not reserved"
         raise NotAnAdapterError(f"{what}: add it to spec.model.lora.targetModules, or set [{ALL}]")
     if misfit := next(misfits(found, tensors(model)), None):
         raise NotAnAdapterError(f"it was made for another model: {misfit}")
 
 
-def _rank(adapter: Path) -> int:
+def _config(adapter: Path) -> Mapping[str, Any]:
+    """What PEFT wrote of it, with the rank `r` as a number."""
     try:
-        return int(json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["r"])
+        found: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+        return {**found, "r": int(found["r"])}
     except OSError as error:
         raise NotAnAdapterError(f"{adapter} has no {CONFIG}: name the directory of a PEFT adapter") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -59,9 +62,9 @@ def _rank(adapter: Path) -> int:
         raise NotAnAdapterError(what) from error
 
 
-def _is_of_all(adapter: Path) -> bool:
+def _is_of_all(config: Mapping[str, Any]) -> bool:
     """Its `target_modules` is PEFT's word for every layer ("all-linear"), which SGLang takes whatever is reserved."""
-    return isinstance(json.loads((adapter / CONFIG).read_text(encoding="utf-8")).get("target_modules"), str)
+    return isinstance(config.get("target_modules"), str)
 
 
 def modules(adapter: Tensors) -> set[str]:

@@ -95,9 +95,8 @@ def _copied(model: Wanted, env: Mapping[str, str], say: Callable[[str], None]) -
 def _existing(path: Path, uri: str) -> Path:
     """The path, if there is a directory with files in it that we may read."""
     with _looking(path, uri):
-        files = [
-            file for file in sorted(path.iterdir()) if not file.is_dir()
-        ]  # a volume has a lost+found, root's alone
+        # A volume has a lost+found, root's alone.
+        files = [file for file in sorted(path.iterdir()) if not file.is_dir()]
     if not files:
         raise StartError("ModelNotFound", f"{uri}: the directory {path} is empty, or has only directories in it")
     if closed := [file.name for file in files if not os.access(file, os.R_OK, effective_ids=True)]:

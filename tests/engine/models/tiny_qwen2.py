@@ -75,6 +75,18 @@ def make_tokenizer(*words: str) -> PreTrainedTokenizerFast:
     )
 
 
+def make_tokenizer_with(tokens: dict[str, str], **more: str) -> PreTrainedTokenizerFast:
+    """The same, and behind its own what stands for an image or a sound: `tokens` by their names in transformers."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=make_tokenizer().backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens=tokens,
+        **more,
+    )
+
+
 def make_model(eos: int, pad: int) -> Qwen2ForCausalLM:
     """Two layers, float32; the long context leaves room for streams of minutes."""
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_qwen2 import SIZES, make_tokenizer
+from tiny_qwen2 import SIZES, make_tokenizer_with
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen3ASRConfig,
@@ -45,7 +45,7 @@ NAMES = {
 
 def main(target: Path) -> None:
     torch.manual_seed(0)
-    tokenizer = tokenizer_with_audio_tokens()
+    tokenizer = make_tokenizer_with(AUDIO_TOKENS)
     model = Qwen3ASRForConditionalGeneration(make_config(tokenizer)).to(torch.float32)
     with torch.no_grad():
         model.model.language_model.norm.weight.mul_(CERTAINTY)
@@ -54,17 +54,6 @@ def main(target: Path) -> None:
     save_as_published(model, target)
     tokenizer.save_pretrained(target)
     WhisperFeatureExtractor(feature_size=MELS).save_pretrained(target)
-
-
-def tokenizer_with_audio_tokens() -> PreTrainedTokenizerFast:
-    """The tiny model's, and behind it what stands for a sound."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=make_tokenizer().backend_tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        clean_up_tokenization_spaces=False,
-        extra_special_tokens=AUDIO_TOKENS,
-    )
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3ASRConfig:

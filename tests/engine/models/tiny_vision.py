@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_qwen2 import make_tokenizer
+from tiny_qwen2 import make_tokenizer_with
 from transformers import (
     LightOnOcrConfig,
     LightOnOcrForConditionalGeneration,
@@ -44,7 +44,7 @@ SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "n
 
 def main(target: Path) -> None:
     torch.manual_seed(0)
-    tokenizer = tokenizer_with_image_tokens()
+    tokenizer = make_tokenizer_with(IMAGE_TOKENS, chat_template=CHAT_TEMPLATE)
     config = LightOnOcrConfig(
         vision_config=PixtralVisionConfig(**SIZES, image_size=SIDE, patch_size=PATCH, hidden_act="silu"),
         text_config=text_config(tokenizer),
@@ -57,18 +57,6 @@ def main(target: Path) -> None:
     sizes = {"patch_size": PATCH, "spatial_merge_size": MERGED}
     LightOnOcrProcessor(images, tokenizer, **sizes, chat_template=CHAT_TEMPLATE).save_pretrained(target)
     write_as_published(target / "config.json")
-
-
-def tokenizer_with_image_tokens() -> PreTrainedTokenizerFast:
-    """The tiny model's, and behind it what stands for an image."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=make_tokenizer().backend_tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
-        extra_special_tokens=IMAGE_TOKENS,
-    )
 
 
 def text_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
