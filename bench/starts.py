@@ -2,9 +2,11 @@
 
     .venv/bin/python bench/starts.py
 
-Each start is alone on the machine, with its model and its programs read before (warm), or with `--cold` after the
-kernel was told to forget all files, which needs root. Ours is what `kubectl sglang run` starts: Ray, HAProxy, replica.
-A pod has its Ray already when its engine starts; that the image is pulled and a node found is not in these numbers.
+Each start is alone on the machine. One of each comes before the first that counts, because an engine may compile
+kernels that the next one then finds. What counts has its model and its programs read before (warm), or with `--cold`
+comes after the kernel was told to forget all files, which needs root. Ours is what `kubectl sglang run` starts: Ray,
+HAProxy, replica. A pod has its Ray already when its engine starts; that the image is pulled and a node found is not
+in these numbers.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_options(parser)
-    parser.add_argument("--rounds", type=int, default=3, help="without the first of each, which only warms the machine")
+    parser.add_argument("--rounds", type=int, default=3, help="without the first of each, which does not count")
     parser.add_argument("--cold", action="store_true", help="forget all files before each start (root)")
     options = parser.parse_args()
     options.engine_python = find_python(options)
@@ -55,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         endpoint = read_endpoint(options, Path(directory))
         spec = local_spec(render_endpoint(endpoint), Machine(environ=os.environ))
-        for number in range(0 if options.cold else -1, options.rounds):
+        for number in range(-1, options.rounds):
             for name in (NATIVE, OURS) if number % 2 == 0 else (OURS, NATIVE):
                 seconds = first_token(name, spec, endpoint.spec.model.served_name, options, Path(directory))
                 if number >= 0:

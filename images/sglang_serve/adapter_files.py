@@ -41,7 +41,7 @@ def require_fit(adapter: Path, model: Path, max_rank: int, targets: Collection[s
         raise NotAnAdapterError(f"its rank {rank} is above the reserved one: set spec.model.lora.maxRank to {rank}")
     if not found:
         raise NotAnAdapterError(f"{adapter} has no *.safetensors, and a pickle (*.bin) is not looked into: convert it")
-    if odd := next(oddities(found, rank), None):
+    if odd := _other_scale(config) or next(oddities(found, rank), None):
         raise NotAnAdapterError(odd)
     if ALL not in targets and _is_of_all(config) and (more := modules(found) - _families(targets)):
         what = f"it changes {', '.join(sorted(more))}, which is not reserved"
@@ -51,15 +51,27 @@ def require_fit(adapter: Path, model: Path, max_rank: int, targets: Collection[s
 
 
 def _config(adapter: Path) -> Mapping[str, Any]:
-    """What PEFT wrote of it, with the rank `r` as a number."""
+    """What PEFT wrote of it, with the rank `r` and `lora_alpha` as numbers."""
     try:
         found: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-        return {**found, "r": int(found["r"])}
+        return {**found, "r": int(found["r"]), "lora_alpha": float(found["lora_alpha"])}
     except OSError as error:
         raise NotAnAdapterError(f"{adapter} has no {CONFIG}: name the directory of a PEFT adapter") from error
     except (ValueError, KeyError, TypeError) as error:
-        what = f"{adapter}/{CONFIG} names no rank `r`: name the directory of a LoRA adapter"
+        what = f"{adapter}/{CONFIG} has no rank `r` and `lora_alpha`: name the directory of a LoRA adapter"
         raise NotAnAdapterError(what) from error
+
+
+def _other_scale(config: Mapping[str, Any]) -> str:
+    """What scales it otherwise than by `lora_alpha / r`, the only scale that SGLang 0.5.23 has (srt/lora/lora.py): it
+    would load, and answer as a weaker or stronger adapter than was trained. Rank-stabilised ones, arXiv:2312.03732."""
+    if config.get("alpha_pattern"):
+        return f"SGLang has one lora_alpha for all of it: train without alpha_pattern, which its {CONFIG} has"
+    if not config.get("use_rslora"):
+        return ""
+    alpha = f"{config['lora_alpha'] * config['r'] ** 0.5:g}"
+    what = f"SGLang scales by lora_alpha / r, not by its root as use_rslora in {CONFIG} asks for"
+    return f"{what}: there set lora_alpha to {alpha} and use_rslora to false, which is the same"
 
 
 def _is_of_all(config: Mapping[str, Any]) -> bool:

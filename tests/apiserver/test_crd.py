@@ -12,7 +12,7 @@ from chart.conftest import ROOT
 from localcluster import ControlPlane
 from localcluster.kubectl import Refused
 from unit.api_objects import endpoint
-from unit.test_api_rules import CASES
+from unit.rule_cases import CASES
 
 Json = dict[str, Any]
 OF_THE_NAME = "must be lower-case letters"  # the API server has a rule of its own on names, which comes first

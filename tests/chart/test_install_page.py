@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from chart.conftest import ROOT, Chart
-from chart.test_objects import container, one, pod
+from chart.rendered import container, one, pod
 
 pytestmark = pytest.mark.chart
 

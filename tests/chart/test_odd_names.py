@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from chart.conftest import Chart
-from chart.test_objects import EVERYTHING
+from chart.rendered import EVERYTHING
 
 from sglang_operator.api.yaml_loader import Loader
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cluster.actors import User
-from localcluster.kubectl import until
+from localcluster.kubectl import Refused, until
 
 from sglang_operator.cluster.metadata import condition_of, unix
 
 IN_TIME: Final = 15.0
 LOOK_SECONDS: Final = 0.5  # each look is a kubectl
+FAILED: Final = '"step": "failed"'
 WORKERS: Final = "--selector=ray.io/node-type=worker"
 Cause = Callable[[User], float]
 Object = dict[str, Any]
@@ -56,6 +57,15 @@ def ended(container: str) -> Cause:
         return _first(_end(one) for one in found if one["name"] == container)
 
     return when
+
+
+def failed_to_start(user: User) -> float:
+    """A replica has said in its log why it cannot start."""
+    try:
+        log = user.run("logs", WORKERS, "--container=ray-worker", "--timestamps", "--tail=-1")
+    except Refused:  # no container has begun
+        return 0.0
+    return _first(unix(line.partition(" ")[0]) for line in log.splitlines() if FAILED in line)
 
 
 def _containers(pod: Object) -> list[Object]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from cluster.actors import GONE_SECONDS, Operator, User, somebody, wait_until
-from cluster.causes import Cause, ended, refused, require_in_time, unplaced
-from cluster.endpoints import TINY, engine_of, tiny_endpoint
+from cluster.causes import FAILED, Cause, ended, failed_to_start, refused, require_in_time, unplaced
+from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.kubectl import Refused
@@ -26,6 +26,7 @@ MOST_OF_THE_NODE = "1100m"  # of its two cores
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 EMPTY = "test/empty"  # a directory of the models without a file
+ODD = "test/odd"  # of a class that no SGLang has
 LATE = "test/late"
 TRIES_OF_SERVE = 3
 NUMBERS = count()
@@ -100,6 +101,11 @@ def with_container(kind: str, script: str, **more: Any) -> Object:
     return made
 
 
+def engine_says(reason: str, change: Object) -> Case:
+    """What only the replica's log has at first."""
+    return Case(("Degraded", "RevisionFailing"), reason, failed_to_start, change, seconds=START_SECONDS)
+
+
 BLOCKED, FAILING = ("Degraded", "PodsBlocked"), ("Degraded", "RevisionFailing")
 LITTLE_MEMORY: Object = {"limits": {"memory": "32Mi"}}
 CASES = {
@@ -143,7 +149,12 @@ CASES = {
         ended("other"),
         {"podTemplate": with_container("containers", "exec tail /dev/zero", resources=LITTLE_MEMORY)},
     ),
-    "no such model": Case(FAILING, "ModelNotFound", None, {"model": {"uri": f"hf://{EMPTY}"}}, seconds=START_SECONDS),
+    # A real engine, or what comes before it, ends in a real pod.
+    "no such model": engine_says("ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}),
+    "a model that SGLang does not know": engine_says("UnsupportedArchitecture", {"model": {"uri": f"hf://{ODD}"}}),
+    "an argument that the engine refuses": engine_says(
+        "BadArgument", {"engine": engine_of({"args": {"context_length": 10_000_000}})}
+    ),
 }
 
 
@@ -157,8 +168,21 @@ def user(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     """Somebody in a namespace of their own."""
     del operator  # it runs
     with somebody(cluster, f"reasons-{next(NUMBERS)}") as made:
-        (cluster.models / EMPTY).mkdir(exist_ok=True)
         yield made
+
+
+@pytest.fixture(autouse=True, scope="module")
+def models(cluster: LocalCluster) -> Iterator[None]:
+    """Those that no engine can serve."""
+    empty, odd = cluster.models / EMPTY, cluster.models / ODD
+    put_tiny_model(cluster.models)
+    empty.mkdir(exist_ok=True)
+    shutil.copytree(cluster.models / TINY, odd, dirs_exist_ok=True)
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps({**config, "architectures": ["NoSuchForCausalLM"]}))
+    yield
+    shutil.rmtree(empty)
+    shutil.rmtree(odd)
 
 
 @pytest.fixture
@@ -216,7 +240,7 @@ def test_a_model_that_comes_late_is_served_without_an_edit(user: User, cluster: 
 
 def failed_starts(user: User) -> int:
     log = user.run("logs", "--selector=ray.io/node-type=worker", "--container=ray-worker", "--tail=2000")
-    return log.count('"step": "failed"')
+    return log.count(FAILED)
 
 
 def test_a_replica_with_half_of_its_nodes_gives_them_back(user: User) -> None:

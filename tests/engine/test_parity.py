@@ -50,6 +50,8 @@ class Mode:
     model: str = "tiny"
     task: str = "generate"
     api: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of both engines, beside ENGINE."""
 
     @property
     def asks(self) -> list[Ask]:
@@ -64,6 +66,7 @@ MODES = {
     "key": Mode(("auth", "generate", "native", "admin"), Keys(api=KEYS.api), api=WITH_KEY),
     "admin": Mode(("auth", "generate", "native", "admin"), KEYS, api=WITH_ADMIN),
     "embed": Mode(("embed",), task="embed"),
+    "metrics": Mode(("generate", "metrics"), engine={"enable_metrics": True}),
     "smollm2": Mode(("smollm2",), model="smollm2"),
 }
 SHORT = {"open"}  # two minutes; access is what test_access.py is about, embeddings are in test_tasks.py
@@ -107,7 +110,9 @@ def exchange(request: pytest.FixtureRequest, engine_python: Path, tmp_path_facto
     model: Path = request.getfixturevalue("smollm2" if mode.model == "smollm2" else "tiny_model")
     native = NativeServer(engine_python, model, _native_arguments(mode))
     secrets = _write_keys(tmp_path_factory.mktemp("secrets"), mode.keys)
-    manifest = endpoint(model, mode.model, task=mode.task, api=dict(mode.api), engine={"args": ENGINE})
+    manifest = endpoint(
+        model, mode.model, task=mode.task, api=dict(mode.api), engine={"args": {**ENGINE, **mode.engine}}
+    )
     served = ServeApp(manifest, engine_python, keys_dir=secrets / "keys", admin_key_file=secrets / "admin")
     with _both_started(native, served, at_once=mode.model == "tiny"):
         result = Exchange(request.param, mode, _ask_all(native.url, mode), _ask_all(served.url, mode))
@@ -163,7 +168,7 @@ def _ask_while_the_replica_dies(served: ServeApp, mode: Mode) -> Death:
 def _native_arguments(mode: Mode) -> dict[str, Any]:
     keys = {"api_key": mode.keys.api, "admin_api_key": mode.keys.admin}
     own = {"served_model_name": mode.model, "is_embedding": mode.task == "embed"}
-    return {**ENGINE, **own, **{name: value for name, value in keys.items() if value}}
+    return {**ENGINE, **mode.engine, **own, **{name: value for name, value in keys.items() if value}}
 
 
 def _ask_all(url: str, mode: Mode) -> dict[str, Answer]:

@@ -35,12 +35,14 @@ def adapter(
     inputs: int = 64,
     outputs: int = 32,
     rank: object = 8,
+    *,
     others: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    config: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
     tensors = {f"base_model.model.{LAYER}.lora_A.weight": (8, inputs)}
     tensors |= {f"base_model.model.{LAYER}.lora_B.weight": (outputs, 8), "base_model.model.other.lora_A.weight": (8, 1)}
     made = write(tmp_path / "adapter", **tensors, **others)
-    (made / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    (made / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 16, **config}))
     return made
 
 
@@ -55,6 +57,7 @@ def test_what_fits_passes(model: Path, tmp_path: Path) -> None:
         ({"outputs": 64}, "has 32 outputs, the adapter's 64"),
         ({"rank": 16}, "set spec.model.lora.maxRank to 16"),
         ({"rank": None}, "no rank `r`"),
+        ({"config": {"lora_alpha": None}}, "no rank `r` and `lora_alpha`"),
     ],
 )
 def test_what_does_not_fit_is_refused(model: Path, tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
@@ -81,6 +84,23 @@ def test_what_sglang_cannot_place_is_refused(
 ) -> None:
     with pytest.raises(NotAnAdapterError, match=message):
         require_fit(adapter(tmp_path, others={f"base_model.model.{name}": shape}), model, max_rank=16)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"r": 16, "use_rslora": True}, "set lora_alpha to 64 and use_rslora to false"),
+        ({"use_rslora": True}, "set lora_alpha to 45.2548 and"),
+        ({"alpha_pattern": {"q_proj": 32}}, "train without alpha_pattern"),
+    ],
+)
+def test_what_sglang_would_scale_otherwise_is_refused(
+    model: Path, tmp_path: Path, config: Mapping[str, object], message: str
+) -> None:
+    """It loads those, and answers as if they were weaker or stronger."""
+    with pytest.raises(NotAnAdapterError, match=message):
+        require_fit(adapter(tmp_path, config=config), model, max_rank=16)
+    require_fit(adapter(tmp_path, config={"use_rslora": False, "alpha_pattern": {}}), model, max_rank=16)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")  # each has its own port, and r
 VOLATILE_HEADERS = {"date", "content-length", "connection"}
 # Counters of all that went through the engine: only their names and types can be the same.
 COUNTER_PATHS = ("/v1/loads",)
+# Prometheus series: of each its name and labels.
+SERIES_PATHS = ("/metrics", "/metrics/")
 # Each event repeats the whole text so far.
 CUMULATIVE_PATHS = ("/generate", "/vertex_generate")
 
@@ -49,6 +51,8 @@ def contents(ask: Ask, answer: Answer) -> Any:
     """The body as a value; a stream as its merged events."""
     if ask.stream and answer.status == 200:
         return merged(masked(events_of(answer)), cumulative=ask.path in CUMULATIVE_PATHS)
+    if ask.path in SERIES_PATHS:
+        return sorted({line.rpartition(" ")[0] for line in answer.body.decode().splitlines()})
     value = masked(answer.value())
     return _without_numbers(value) if ask.path in COUNTER_PATHS else value
 
