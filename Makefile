@@ -19,6 +19,8 @@ LOCALCLUSTER := PYTHONPATH=hack/cluster $(BIN)/python -m localcluster
 FILE ?= examples/smollm2.yaml
 ONCE ?= What is the capital of France?
 PYTEST_ARGS ?=
+# Of this make: what a target needs is made before its commands run.
+STARTED := $(shell date +%s)
 # Each with a control plane of its own, which leaves half of two cores idle.
 TWO_AT_A_TIME := --numprocesses=2 --dist=loadfile
 
@@ -94,10 +96,13 @@ lock: $(UV) ## Renew uv.lock and the locked requirements of the images
 .PHONY: test
 test: lint engine model image-tools cluster-tools ## Everything that CI runs: all tiers, but what is marked long
 	@echo "not in this run: what is marked long: make test-cluster test-engine (an hour and a half more)"
-	@first=0; rest=0; \
+	@first=0; rest=0; SECONDS=$$(($$(date +%s) - $(STARTED))); before=$$SECONDS; \
 	$(BIN)/pytest -m "apiserver and not long" $(TWO_AT_A_TIME) $(PYTEST_ARGS) || first=$$?; \
 	if ((first == 2)); then exit 2; fi; \
+	apiserver=$$((SECONDS - before)); \
 	$(BIN)/pytest -m "not apiserver and not long" $(PYTEST_ARGS) || rest=$$?; \
+	printf '%5d s  %s\n' $$before "environments and lint" $$apiserver "the tests with an API server" \
+	  $$((SECONDS - before - apiserver)) "all other tests"; \
 	if ((first % 5 || rest % 5 || first + rest == 10)); then \
 	  echo "not all tests have passed, or none was chosen: see both summaries" >&2; exit 1; \
 	fi

@@ -2,9 +2,10 @@
 
     PYTHONPATH=hack/cluster python bench/operator_cost.py --endpoints 1 100 1000 --idle-seconds 600
 
-For each count a fresh control plane. Times come from the API server's audit log: from the answer to the POST of an
-endpoint to the one of its RayService. KubeRay's CPU over the same time is the baseline: absolute times depend on the
-machine. No pod runs, so this is the cost of watching and writing alone.
+For each count a fresh control plane; with `--one-by-one` each endpoint comes when the last one has its RayService.
+Times come from the API server's audit log: from the answer to the POST of an endpoint to the one of its RayService.
+KubeRay's CPU over the same time is the baseline: absolute times depend on the machine. No pod runs, so this is the cost
+of watching and writing alone.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +36,7 @@ from kubernetes.aio.client import Configuration
 from localcluster import ControlPlane
 
 from sglang_operator.cluster.api import Api
-from sglang_operator.cluster.paths import ENDPOINT
+from sglang_operator.cluster.paths import ENDPOINT, RAY_SERVICE
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "bench"
@@ -42,9 +44,12 @@ ACCOUNT = "operator"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 START_SECONDS = 60
 LIMIT_SECONDS = 900
+LOOK_SECONDS = 0.1
 AT_ONCE = 32  # POSTs in flight
 QUIET_SECONDS = 20  # without a write but NEWS: all has come to rest
 NEWS = {"leases", "events"}
+Object = dict[str, Any]
+Make = Callable[[Path, int], Awaitable[None]]
 
 
 @dataclass
@@ -64,29 +69,39 @@ class Row:
     idle_writes: int = 0
     idle_written: dict[str, int] = field(default_factory=dict)
     """Those writes by what was written, for example "patch sglangendpoints/status"."""
+    restart_writes: int = 0
+    """Of another operator that takes over then, until it has made a pass over each endpoint and rests."""
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--endpoints", type=int, nargs="+", default=[1, 100, 1000])
+    options.add_argument("--one-by-one", action="store_true", help="each when the last one has its RayService")
     options.add_argument("--idle-seconds", type=float, default=600)
     given = options.parse_args()
+    make = create_one_by_one if given.one_by_one else create
     for number in given.endpoints:
-        print(json.dumps(asdict(measure(number, given.idle_seconds))), flush=True)
+        print(json.dumps(asdict(measure(number, make, given.idle_seconds))), flush=True)
 
 
-def measure(number: int, idle_seconds: float) -> Row:
+def measure(number: int, make: Make, idle_seconds: float) -> Row:
     with tempfile.TemporaryDirectory() as directory, ControlPlane(Path(directory) / "c") as plane:
         kubeconfig = account(plane)
         with operator(kubeconfig) as process:
-            return _measure(plane, process, number, idle_seconds)
+            row = _measure(plane, process, number, make, idle_seconds)
+        before = len(written(plane))
+        with operator(kubeconfig):
+            wait_for_passes(number)
+            wait_for_rest(plane)
+            row.restart_writes = len(written(plane)) - before
+        return row
 
 
-def _measure(plane: ControlPlane, process: psutil.Process, number: int, idle_seconds: float) -> Row:
+def _measure(plane: ControlPlane, process: psutil.Process, number: int, make: Make, idle_seconds: float) -> Row:
     row = Row(number)
     kuberay = psutil.Process(plane.process("ray-operator").pid)
     before, kuberay_before = cpu(process), cpu(kuberay)
-    asyncio.run(create(plane.kubeconfig, number))
+    asyncio.run(make(plane.kubeconfig, number))
     made = wait_for_all(plane, number)
     row.cpu_ms_each = 1000 * (cpu(process) - before) / number
     row.kuberay_cpu_ms_each = 1000 * (cpu(kuberay) - kuberay_before) / number
@@ -143,20 +158,50 @@ def wait_for_leader() -> None:
     raise SystemExit("the operator does not lead")
 
 
+def wait_for_passes(number: int) -> None:
+    """Until it has made so many."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        text = httpx.get("http://127.0.0.1:18080/metrics").text
+        if sum(map(float, re.findall(r"^sglang_operator_reconcile_total\{.*\} (.*)$", text, re.MULTILINE))) >= number:
+            return
+        time.sleep(1)
+    raise SystemExit(f"not {number} passes after {LIMIT_SECONDS} s")
+
+
 async def create(kubeconfig: Path, number: int) -> None:
-    configuration = Configuration()
-    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    api = Api(configuration)
-    manifest = yaml.safe_load((ROOT / "examples/nvidia.yaml").read_text())
-    bodies = [{**manifest, "metadata": {"name": f"e{index}", "namespace": NAMESPACE}} for index in range(number)]
+    """All at once."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(body: dict[str, Any]) -> None:
+    async def one(api: Api, body: Object) -> None:
         async with slots:  # more would wait for a connection of the client's, and time out there
             await api.create(ENDPOINT.of(NAMESPACE), body)
 
-    await asyncio.gather(*map(one, bodies))
+    async with connected(kubeconfig) as api:
+        await asyncio.gather(*(one(api, body) for body in bodies(number)))
+
+
+async def create_one_by_one(kubeconfig: Path, number: int) -> None:
+    """Each after the RayService of the last one."""
+    async with connected(kubeconfig) as api:
+        for index, body in enumerate(bodies(number), start=1):
+            await api.create(ENDPOINT.of(NAMESPACE), body)
+            while len(await api.list(RAY_SERVICE.of(NAMESPACE))) < index:  # noqa: ASYNC110 - the operator makes it true
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+@asynccontextmanager
+async def connected(kubeconfig: Path) -> AsyncIterator[Api]:
+    configuration = Configuration()
+    await config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    api = Api(configuration)
+    yield api
     await api.close()
+
+
+def bodies(number: int) -> list[Object]:
+    manifest = yaml.safe_load((ROOT / "examples/nvidia.yaml").read_text())
+    return [{**manifest, "metadata": {"name": f"e{index}", "namespace": NAMESPACE}} for index in range(number)]
 
 
 def wait_for_all(plane: ControlPlane, number: int) -> list[float]:

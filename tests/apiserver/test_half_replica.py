@@ -100,7 +100,7 @@ async def end(on: Stage, key: Key, revision: str, pod: str) -> None:
 async def replicas_of_serve(on: Stage, revision: str) -> int:
     service = await on.api.get(RAY_SERVICE.of(on.on.namespace, revision))
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
-    return int(application["deployments"][0]["num_replicas"])
+    return int(application["deployments"][0]["autoscaling_config"]["max_replicas"])
 
 
 async def until_bounds(on: Stage, key: Key, revision: str, fewest: int, most: int) -> None:

@@ -103,7 +103,7 @@ def test_a_change_of_the_count_goes_in_place(run: Run) -> None:
         (group,) = after["spec"]["rayClusterConfig"]["workerGroupSpecs"]
         assert (group["minReplicas"], group["maxReplicas"]) == (3, 3)
         (deployment,) = yaml.safe_load(after["spec"]["serveConfigV2"])["applications"][0]["deployments"]
-        assert deployment["num_replicas"] == 3
+        assert deployment["autoscaling_config"] == {"min_replicas": 3, "max_replicas": 3}
         assert (await on.one(RECORD))["revision"] == 1
         assert (await on.one(BUDGET))["spec"]["minAvailable"] == 2
 

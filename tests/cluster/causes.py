@@ -14,6 +14,7 @@ from cluster.actors import User
 from localcluster.kubectl import Refused, until
 
 from sglang_operator.cluster.metadata import condition_of, unix
+from sglang_operator.cluster.pods import CRASHES
 
 IN_TIME: Final = 15.0
 LOOK_SECONDS: Final = 0.5  # each look is a kubectl
@@ -55,6 +56,16 @@ def ended(container: str) -> Cause:
     def when(user: User) -> float:
         found = (one for pod in user.read("pods", WORKERS)["items"] for one in _containers(pod))
         return _first(_end(one) for one in found if one["name"] == container)
+
+    return when
+
+
+def crashed(container: str) -> Cause:
+    """A worker's container has ended so often that the next start waits."""
+
+    def when(user: User) -> float:
+        found = (one for pod in user.read("pods", WORKERS)["items"] for one in _containers(pod))
+        return _first(_end(one) for one in found if one["name"] == container and one["restartCount"] >= CRASHES)
 
     return when
 

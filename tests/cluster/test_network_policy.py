@@ -1,7 +1,7 @@
 """Whom an endpoint's pods hear on a network that keeps to its NetworkPolicy, and that these are enough to serve.
 
-KubeRay is a process outside of the cluster here, which a policy of this test lets in; the rule of ours is tried by a
-pod that is labelled as KubeRay's.
+KubeRay and the operator are processes outside of the cluster here, which a policy of this test lets in; the rules of
+ours are tried by pods that are labelled as theirs are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from localcluster.policies import enforced
 API, DASHBOARD, STATE = 8000, 8265, 6379  # Ray's job API is behind the dashboard's port, its state behind the other
 METRICS = 8080, 8081, 9101
 PORTS = {API, DASHBOARD, STATE, *METRICS}
+OPERATOR = {"app.kubernetes.io/part-of": "sglang-operator", "app.kubernetes.io/component": "operator"}
 HEARD: dict[str, tuple[dict[str, str], set[int]]] = {
     "stranger": ({"app": "stranger"}, {API}),
     "prometheus": ({"app.kubernetes.io/name": "prometheus"}, {API, *METRICS}),
+    "operator": (OPERATOR, {API}),
     "kuberay": ({"app.kubernetes.io/name": "kuberay-operator"}, {API, DASHBOARD}),
 }
 NEIGHBOUR = "neighbour"  # in the namespace of the endpoint, and none of its pods
@@ -97,7 +99,7 @@ def test_the_api_can_be_closed_in_place_but_for_some(cluster: LocalCluster, endp
     endpoint.edit("api", {"allowFrom": [stranger, {"ipBlock": {"cidr": f"{cluster.host}/32"}}]})
     wait_until(lambda: not looked(endpoint, NEIGHBOUR, address), 60, "the API to be closed to a neighbour")
     assert looked(others, "stranger", address) == {API}
-    assert looked(others, "kuberay", address) == {API}
+    assert [looked(others, one, address) for one in ("kuberay", "operator")] == [{API}, {API}]
     assert looked(others, "prometheus", address) == set(METRICS)
     test_it_answers(endpoint)
     endpoint.edit("api", {})

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from cluster.actors import GONE_SECONDS, Operator, User, somebody, wait_until
-from cluster.causes import FAILED, Cause, ended, failed_to_start, refused, require_in_time, unplaced
+from cluster.causes import FAILED, Cause, crashed, ended, failed_to_start, refused, require_in_time, unplaced
 from cluster.endpoints import TINY, engine_of, put_tiny_model, tiny_endpoint
 from localcluster.cluster import LocalCluster
 from localcluster.images import serving_name
 from localcluster.kubectl import Refused
+
+from sglang_operator.cluster.pods import CRASHES
 
 Object = dict[str, Any]
 SECONDS = 60  # two busy cores
@@ -148,6 +150,13 @@ CASES = {
         "OOMKilled: container other used more memory than its limit: raise its limit in spec.podTemplate",
         ended("other"),
         {"podTemplate": with_container("containers", "exec tail /dev/zero", resources=LITTLE_MEMORY)},
+    ),
+    "a container that ends again and again": Case(
+        FAILING,
+        f"CrashLoop: container other ended {CRASHES} times",
+        crashed("other"),
+        {"podTemplate": with_container("containers", "exit 1")},
+        seconds=START_SECONDS,
     ),
     # A real engine, or what comes before it, ends in a real pod.
     "no such model": engine_says("ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}),

@@ -12,14 +12,17 @@ import httpx
 import psutil
 from engine.apps import ServeApp
 
+from sglang_operator.render.serve_config import replica_count
+
 SCRIPT = Path(__file__).parent / "scale.py"
 SCALE_SECONDS = 400  # another replica loads its engine beside a running one
 
 
-def deploy(app: ServeApp, engine_python: Path, **settings: Any) -> None:
-    """As KubeRay does when serveConfigV2 changes: these settings of the deployment."""
+def deploy(app: ServeApp, engine_python: Path, *, replicas: int = 0, **settings: Any) -> None:
+    """As KubeRay does when serveConfigV2 changes: so many replicas, as before with 0, and other settings."""
     config = json.loads(json.dumps(app.serve_config))
-    config["applications"][0]["deployments"][0].update(settings)
+    counted = replica_count(replicas) if replicas else {}
+    config["applications"][0]["deployments"][0].update({**counted, **settings})
     (raylet,) = app.named("raylet")
     done = subprocess.run(
         [engine_python, SCRIPT, gcs_address(raylet)],

@@ -20,10 +20,11 @@ from ray.serve.schema import ServeDeploySchema
 def main() -> None:
     config = ServeDeploySchema.model_validate(json.load(sys.stdin))
     (application,) = config.applications
-    wanted = application.deployments[0].num_replicas
+    bounds = application.deployments[0].autoscaling_config
+    wanted = bounds["max_replicas"] if bounds["min_replicas"] == bounds["max_replicas"] else None
     ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
     _get_global_client().deploy_apps(config)
-    while isinstance(wanted, int) and running(application.name) != {"RUNNING": wanted}:
+    while wanted and running(application.name) != {"RUNNING": wanted}:
         time.sleep(0.5)
     ray.shutdown()
 

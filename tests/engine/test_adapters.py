@@ -169,11 +169,11 @@ def test_a_killed_replica_comes_back_with_all(app: ServeApp) -> None:
 @pytest.mark.long
 def test_each_of_two_replicas_has_all(app: ServeApp, engine_python: Path, adapters: Path) -> None:
     both = [row("sql", adapters / "sql"), row("law", adapters / "legal")]
-    deploy(app, engine_python, num_replicas=2, user_config={"config_id": "d", "adapters": both})
+    deploy(app, engine_python, replicas=2, user_config={"config_id": "d", "adapters": both})
     wait_until(lambda: states_of_each(app) == [{"sql": "Loaded", "law": "Loaded"}] * 2, 60, "on the new one too")
     law = {said(app, model="law") for _ in range(8)}
     added = [*both, row("new", adapters / "legal")]
-    deploy(app, engine_python, num_replicas=2, user_config={"config_id": "e", "adapters": added})
+    deploy(app, engine_python, replicas=2, user_config={"config_id": "e", "adapters": added})
     three = {"sql": "Loaded", "law": "Loaded", "new": "Loaded"}
     wait_until(lambda: states_of_each(app) == [three] * 2, 60, "a change reaches both")
     assert {said(app, model="new") for _ in range(8)} == law

@@ -56,7 +56,7 @@ def app(engine_python: Path, tiny_model: Path, tmp_path_factory: pytest.TempPath
 def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_python: Path) -> None:
     began = time.monotonic()
     stream = Stream(app.url, max_tokens=int(STREAM_SECONDS / STEP_SECONDS))
-    deploy(app, engine_python, num_replicas=2)
+    deploy(app, engine_python, replicas=2)
     changed = time.monotonic()
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     assert sorted(report["in_flight"] for report in reports(app).values()) == [0, 1], "one has the stream"
@@ -65,7 +65,7 @@ def test_a_long_stream_lives_through_two_scale_events(app: ServeApp, engine_pyth
     assert (told["asked"], told["failed"]) == (2, 0), told
     flushed = administer(app, "flush_cache", {})
     assert sorted(one["status"] for one in flushed["replicas"]) == [200, 400], "one is busy, and says so"
-    deploy(app, engine_python, num_replicas=1)
+    deploy(app, engine_python, replicas=1)
     assert stream.is_running, "the stream was too short to see both events"
     stream.require_complete(STREAM_SECONDS * 3)
     assert time.monotonic() - began >= STREAM_SECONDS
@@ -78,7 +78,7 @@ def test_a_replica_reports_itself(app: ServeApp, engine_python: Path) -> None:
     assert before["endpoint"] == "tiny"
     assert before["node_ip"]
     with asking(app) as answers:
-        deploy(app, engine_python, num_replicas=1, user_config={"config_id": "another"})
+        deploy(app, engine_python, replicas=1, user_config={"config_id": "another"})
         wait_until(lambda: config_ids(app) == {"another"}, 30, "the change has arrived")
     assert set(answers) == {200}, "Serve takes a replica out of HAProxy while it is reconfigured: the head holds"
     wait_until(lambda: len(reports(app)) == 1, 30, "it has its place in HAProxy again")
@@ -101,7 +101,7 @@ def test_the_documented_series_are_there(app: ServeApp) -> None:
 
 
 def test_new_weights_reach_every_replica(app: ServeApp, engine_python: Path, tiny_model: Path) -> None:
-    deploy(app, engine_python, num_replicas=2)
+    deploy(app, engine_python, replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     told = administer(app, "update_weights_from_disk", {"model_path": str(tiny_model), "weight_version": "next"})
     assert (told["asked"], told["failed"]) == (2, 0), told
@@ -109,7 +109,7 @@ def test_new_weights_reach_every_replica(app: ServeApp, engine_python: Path, tin
 
 
 def test_a_profile_is_taken_of_every_replica(app: ServeApp, engine_python: Path, tmp_path: Path) -> None:
-    deploy(app, engine_python, num_replicas=2)
+    deploy(app, engine_python, replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     begun = administer(app, "start_profile", {"output_dir": str(tmp_path), "activities": ["CPU"]})
     asked = [Request(app.url, "/v1/completions", {"prompt": "hi", "max_tokens": 5}) for _ in range(2)]
@@ -155,7 +155,7 @@ class AtTheKill:
 
 @pytest.fixture(scope="module")
 def at_the_kill(app: ServeApp, engine_python: Path) -> AtTheKill:
-    deploy(app, engine_python, num_replicas=2)
+    deploy(app, engine_python, replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     administer(app, "slow_down", {"forward_sleep_time": STEP_SECONDS})
     return AtTheKill(app)
@@ -190,7 +190,7 @@ def test_an_order_to_all_is_carried_out_once_though_who_was_asked_died(app: Serv
 
 def test_a_stop_lets_streams_finish_and_leaves_nothing(app: ServeApp, engine_python: Path) -> None:
     """Also when another replica has just died, upon which Serve calls the application unhealthy."""
-    deploy(app, engine_python, num_replicas=2)
+    deploy(app, engine_python, replicas=2)
     wait_until(lambda: len(reports(app)) == 2, 60, "both replicas answer")
     stream = Stream(app.url, max_tokens=int(20 / STEP_SECONDS))
     wait_until(lambda: in_flight(app) == [0, 1], 30, "the stream has begun")

@@ -35,7 +35,7 @@ ENGINE = {
     "tool_call_parser": "qwen25",
 }
 
-pytestmark = pytest.mark.timeout(1200)  # two engine starts and two hundred requests lie in the set-up of a test
+pytestmark = pytest.mark.timeout(1800)  # two engine starts, two hundred requests and long streams are set-up of a test
 
 TRIES = 20  # repetitions of a stream: on a busy machine, of some streams each second one is another
 NATIVE_TRIES = 60  # of native's stream alone, before it is said not to change
@@ -221,6 +221,10 @@ def test_every_route_is_asked_or_has_a_reason(engine_python: Path) -> None:
 def test_the_allowed_differences_are_the_documented_ones() -> None:
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", DOCUMENTED.read_text(), re.MULTILINE))
     assert documented == allowed.NAMES | allowed.SHOWN_ELSEWHERE.keys()
+
+
+def test_repetitions_are_as_documented() -> None:
+    assert re.findall(r"up to (\d+) times", DOCUMENTED.read_text()) == [str(TRIES), str(NATIVE_TRIES)]
 
 
 @pytest.mark.long

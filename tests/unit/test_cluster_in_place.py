@@ -68,7 +68,8 @@ def test_autoscaling_comes_goes_and_moves_in_place(least: int, most: int, floor:
         assert "initial_replicas" not in config, "Serve would go back to it at each in-place change"
         assert deployment(made)["user_config"]["hold_seconds"] == 5
         assert made["spec"]["excludeHeadPodFromServeSvc"] == (least > 0)
-    assert "autoscaling_config" not in deployment(live_ray_service(OWNER, rendered(scaling=scaling), values()))
+    fixed = live_ray_service(OWNER, rendered(scaling=scaling), values())
+    assert deployment(fixed)["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 1}
 
 
 def test_a_rendering_with_scaling_is_what_is_in_place_at_first() -> None:
@@ -147,8 +148,7 @@ def test_what_is_taken_back_bounds_serve_and_pods(wanted: dict[str, Any]) -> Non
     (group,) = made["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     fewest = min(1, wanted.get("scaling", {"min": 1})["min"])
     assert (group["minReplicas"], group["maxReplicas"]) == (2 * fewest, 2)
-    config = deployment(made)
-    assert config.get("num_replicas", config.get("autoscaling_config", {}).get("max_replicas")) == 1
+    assert deployment(made)["autoscaling_config"]["max_replicas"] == 1
     assert frozen(made) == frozen(recorded)
     again = live_ray_service(OWNER, recorded, held.within(None))
     assert again == live_ray_service(OWNER, recorded, values(**wanted).with_floor(3))
@@ -187,12 +187,25 @@ def test_a_selector_has_to_be_the_wanted_one_as_a_whole(field: str) -> None:
     assert not covers({"spec": {**wanted["spec"], field: {"revision": "a", "app": "mine"}}}, wanted)
 
 
+def test_a_record_with_a_fixed_count_keeps_its_form_until_it_scales() -> None:
+    """To change it restarts replicas: what is recorded since has bounds from the start."""
+    recorded = rendered()
+    config = recorded["spec"]["serveConfigV2"]
+    bounds = "    autoscaling_config:\n      min_replicas: 1\n      max_replicas: 1\n"
+    assert bounds in config
+    recorded["spec"]["serveConfigV2"] = config.replace(bounds, "    num_replicas: 1\n")
+    kept = deployment(live_ray_service(OWNER, recorded, values(replicas=3)))
+    assert (kept["num_replicas"], kept.get("autoscaling_config")) == (3, None)
+    for moved in (values(replicas=0), values(scaling={"min": 1, "max": 4})):
+        assert "num_replicas" not in deployment(live_ray_service(OWNER, recorded, moved))
+
+
 def test_bounds_count_the_pods_of_all_nodes() -> None:
     recorded = rendered(replicas=1, parallelism={"nodes": 2}, accelerator={"count": 8})
     made = live_ray_service(OWNER, recorded, values(replicas=3))
     (group,) = made["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert (group["minReplicas"], group["maxReplicas"]) == worker_bounds(recorded, values(replicas=3)) == (6, 6)
-    assert deployment(made)["num_replicas"] == 3
+    assert deployment(made)["autoscaling_config"] == {"min_replicas": 3, "max_replicas": 3}
     assert frozen(made) == frozen(recorded)
     assert pods_per_replica(rendered()) == 1
 

@@ -128,7 +128,7 @@ def test_the_controllers_details_are_read() -> None:
     assert read_details({"applications": {"a": application}}) == expected
     with_keys = {**application, "deployed_app_config": {"args": {"require_keys": True}}}
     assert read_details({"applications": {"a": with_keys}}) == replace(expected, require_keys=True)
-    fixed = {**found, "deployment_config": {"num_replicas": 1}}
+    fixed = {**found, "deployment_config": {"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}}}
     assert read_details({"applications": {"a": {"deployments": {"SGLangServer": fixed}}}}) == Situation(
         1, 2, None, False, stopping=1
     )

@@ -233,7 +233,8 @@ class TestSeveralNodes:
         only = deployment(objects)
         assert only["placement_group_bundles"] == [{"CPU": 64, "GPU": 8}] * 2
         assert only["placement_group_strategy"] == "STRICT_SPREAD"
-        assert (only["num_replicas"], only["ray_actor_options"]) == (3, {"num_cpus": 64, "num_gpus": 8})
+        assert only["autoscaling_config"] == {"min_replicas": 3, "max_replicas": 3}
+        assert only["ray_actor_options"] == {"num_cpus": 64, "num_gpus": 8}
 
     def test_its_pods_ask_for_rdma_devices(self) -> None:
         objects = render(network={"rdma": {"resourceName": "rdma/hca", "count": 4}}, **WIDE)

@@ -45,6 +45,11 @@ class Node:
         """Of its containerd; images can be laid there before it starts."""
         return self._files.storage
 
+    @property
+    def registries(self) -> Path:
+        """Where `<host>/hosts.toml` tells its containerd of a registry."""
+        return self._files.registries
+
     def start(self, models: Path) -> None:
         """Start it, unless it runs; its kubelet then registers itself."""
         if self.process.pid is not None:

@@ -28,6 +28,8 @@ address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
 restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{registries}"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
 conf_dir = "{directory}/cni"
@@ -63,6 +65,11 @@ class NodeFiles:
         """Of containerd: images and containers."""
         return self.directory / "containerd"
 
+    @property
+    def registries(self) -> Path:
+        """Of containerd: `<host>/hosts.toml` says where a registry is, and is read for each image. None by default."""
+        return self.directory / "registries"
+
     def write(self, models: Path) -> None:
         """All of them. `models` is what pods find in /run/models of the node."""
         (self.directory / "cni").mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,12 @@ class NodeFiles:
         credentials.make_certificate(f"kubelet-{self.name}", f"/CN={self.name}", f"IP:{self._address}")
         texts = {
             "containerd.toml": CONTAINERD.format(
-                directory=self.directory, storage=self.storage, socket=SOCKET, pause=PAUSE, plugins=CNI_PLUGINS
+                directory=self.directory,
+                storage=self.storage,
+                socket=SOCKET,
+                pause=PAUSE,
+                plugins=CNI_PLUGINS,
+                registries=self.registries,
             ),
             "cni/10-bridge.conflist": json.dumps(self._pod_network()),
             "kubelet.yaml": yaml.safe_dump(self._kubelet()),

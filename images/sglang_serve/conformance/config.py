@@ -96,7 +96,7 @@ def _deployment(subject: Subject) -> dict[str, Any]:
     cpus = min(subject.cores, MOST_CPUS) if gpu else subject.cores
     return {
         "name": args.DEPLOYMENT,
-        "num_replicas": 1,
+        "autoscaling_config": {"min_replicas": 1, "max_replicas": 1},
         "max_ongoing_requests": 100_000,
         "max_queued_requests": -1,
         "graceful_shutdown_timeout_s": DRAIN_SECONDS + 30,

@@ -176,12 +176,21 @@ def _serve_config(text: str, values: InPlace, commit: str) -> str:
     (application,) = config["applications"]
     (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
-    counted = {"name": kept.pop("name"), **replica_count(*values.counts, values.floor), **kept}
+    counted = {"name": kept.pop("name"), **_count(values, "num_replicas" in deployment), **kept}
     told = {**values.user_config, **({MODEL_COMMIT: commit} if _has_place_for_commit(deployment) else {})}
     wanted = {**counted, "user_config": _in_order(_known(application["args"], told))}
     if wanted == deployment:
         return text
     return to_yaml({**config, "applications": [{**application, "deployments": [wanted]}]})
+
+
+def _count(values: InPlace, is_old: bool) -> Object:
+    """How many replicas. A record from before a fixed count was written as equal bounds keeps what it has: the change
+    restarts its replicas, which is left to spec.scaling or to the next revision."""
+    replicas, scaling = values.counts
+    if is_old and replicas > 0 and not scaling:
+        return {"num_replicas": replicas}
+    return replica_count(replicas, scaling, values.floor)
 
 
 def _in_order(user_config: Object) -> Object:

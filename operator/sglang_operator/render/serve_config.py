@@ -93,12 +93,16 @@ def _deployment(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def replica_count(replicas: int, scaling: Scaling | None = None, floor: int = 0) -> dict[str, Any]:
-    """The keys of a deployment that say how many replicas it has; `floor`: at least so many for now."""
+    """The key of a deployment that says how many replicas it has; `floor`: at least so many for now.
+
+    Also a fixed count is autoscaling, between equal bounds: `num_replicas` beside it would be other code for Ray Serve,
+    which restarts every replica over it when spec.scaling comes or goes (ADR 0020).
+    """
     if scaling:
         return {"autoscaling_config": _autoscaling(scaling, floor)}
     if replicas > 0:
-        return {"num_replicas": replicas}
-    # Serve takes zero only as the lower bound of autoscaling. There is nobody to scale it up: no pod is in the Service.
+        return {"autoscaling_config": {"min_replicas": replicas, "max_replicas": replicas}}
+    # Serve takes zero only as the lower bound. There is nobody to scale it up: no pod is in the Service.
     return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}
 
 
