@@ -101,6 +101,31 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
     assert len(nodes) == min(2, len(cluster.nodes))
 
 
+def test_autoscaling_comes_and_goes_in_place(serving: User) -> None:
+    """The replica itself stays: Ray Serve would restart it in its pod for what it takes for other code (ADR 0020)."""
+    before = report(serving)
+    with load(serving.url()) as working:
+        serving.edit("scaling", {"min": 1, "max": 1})
+        scaled = wait_until(lambda: report_but(serving, before["config_id"]), 180, "the replica to hear of it")
+        serving.run("patch", "sgl", serving.name, "--type=json", '--patch=[{"op": "remove", "path": "/spec/scaling"}]')
+        after = wait_until(lambda: report_but(serving, scaled["config_id"]), 180, "the replica to hear of it again")
+    assert working.count.lost == [], str(working.count)
+    assert before["config_id"] == after["config_id"]
+    assert before["replica"] == scaled["replica"] == after["replica"]
+
+
+def report(user: User) -> dict[str, Any]:
+    """What the replica says of itself."""
+    found: dict[str, Any] = httpx.get(f"{user.url()}/-/replica", timeout=60).raise_for_status().json()
+    return found
+
+
+def report_but(user: User, config_id: str) -> dict[str, Any] | None:
+    """The report, once it is of another configuration."""
+    found = report(user)
+    return found if found["config_id"] != config_id else None
+
+
 @pytest.mark.parametrize(
     ("broken", "reason", "logged"),
     [
