@@ -23,7 +23,8 @@ from yarl import URL
 
 READS = {"GET", "HEAD"}
 UNCOUNTED = ("leases", "events")
-FAULTS = ((409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable"))
+FAULTS = ((429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable"))
+CONFLICT = (409, "Conflict")  # of writes alone
 WATCH_SECONDS = 5.0, 20.0  # of a watch, where they are cut
 HOP_BY_HOP = {"transfer-encoding", "content-length", "content-encoding", "connection", "host", "authorization"}
 
@@ -57,7 +58,7 @@ class Between:
         """One request from its start to the end of its answer."""
         fate = self._chosen.random()
         if fate < self.share / 2:
-            return self._refused()
+            return self._refused(request.method)
         path, body = URL(request.raw_path, encoded=True), await request.read()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         async with session.request(request.method, path, data=body or None, headers=headers) as reply:
@@ -68,7 +69,7 @@ class Between:
             if request.method not in READS and not any(word in request.path for word in UNCOUNTED):
                 await asyncio.to_thread(self._written, f"{request.method} {request.path}")
             if fate < self.share:
-                return self._refused()
+                return self._refused(request.method)
             return web.Response(body=answer, status=reply.status, headers=kind)
 
     def _written(self, write: str) -> None:
@@ -91,9 +92,9 @@ class Between:
                 request.transport.abort()
         return response
 
-    def _refused(self) -> web.Response:
+    def _refused(self, method: str) -> web.Response:
         self.wrong += 1
-        code, reason = self._chosen.choice(FAULTS)
+        code, reason = self._chosen.choice(FAULTS if method in READS else (*FAULTS, CONFLICT))
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
         return web.json_response({**status, "message": "injected"}, status=code)
 
