@@ -103,7 +103,7 @@ def conditions(user: User, name: str) -> dict[str, Any]:
 
 def pulls(user: User, name: str) -> list[str]:
     """What the kubelet says of the endpoint's containers."""
-    pods = user.read("pods", f"--selector=app.kubernetes.io/instance={name}")["items"]
+    pods = user.read("pods", f"--selector=serve.sglang.io/endpoint={name}")["items"]
     states = (one["state"] for pod in pods for one in pod["status"].get("containerStatuses", ()))
     return [
         state["waiting"].get("message", "") for state in states if "Pull" in state.get("waiting", {}).get("reason", "")
