@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -49,7 +49,7 @@ AT_ONCE = 32  # POSTs in flight
 QUIET_SECONDS = 20  # without a write but NEWS: all has come to rest
 NEWS = {"leases", "events"}
 Object = dict[str, Any]
-Make = Callable[[Path, int], Awaitable[None]]
+Make = Callable[[Path, int], Coroutine[Any, Any, None]]
 
 
 @dataclass

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 IMPORT_PATH = "sglang_serve.server:build"
 DEPLOYMENT = "SGLangServer"
+BODY_SECONDS = 600  # without anything of a request that is not whole, until it gets 408
 # Five lines of HAProxy's configuration: Ray Serve puts this value after `retry-on` in its defaults section. It also
 # sets `option splice-request` there, under which HAProxy 2.8 misses in one of ten cases that a client has gone
 # which waits for its first byte, and the engine works on for nobody (docs/adr/0006-no-splice-request.md).
@@ -25,13 +26,14 @@ DEPLOYMENT = "SGLangServer"
 # another (docs/adr/0013-requests-are-whole-before-they-are-sent.md).
 # `timeout http-request`: Ray sets none, so that a connection which brings nothing kept one of HAProxy's 4096 places for
 # as long as a silent websocket may, a day. It ends when a request is whole, or fills the buffer: no large body is cut.
+# For the rest of that one `sglang_serve.limits` waits, as long for each piece.
 HAPROXY_RETRY_ON = "\n".join(
     (
         "conn-failure empty-response",
         "no option splice-request",
         "option httpclose",
         "option http-buffer-request",
-        "timeout http-request 600s",
+        f"timeout http-request {BODY_SECONDS}s",
     )
 )
 HAPROXY_THREADS = "RAY_SERVE_HAPROXY_NBTHREAD"

@@ -18,11 +18,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sglang_serve import report
+from sglang_serve import credit, report, uncounted
 from sglang_serve.args import LiveArgs
 from sglang_serve.auth import AuthMiddleware, Policy, rings_from
 from sglang_serve.endings import EndWithBodyMiddleware
 from sglang_serve.fan_out import Broadcast, FanOutMiddleware
+from sglang_serve.headers import DropUnreadableMiddleware
 from sglang_serve.hold import HoldMiddleware
 from sglang_serve.limits import BodyLimitMiddleware, KnownModelMiddleware
 from sglang_serve.request_log import Origin, RequestLogMiddleware
@@ -60,6 +61,7 @@ def install(app: Starlette, context: Context) -> None:
     app.add_middleware(AuthMiddleware, policy=context.policy)
     app.add_middleware(RequestLogMiddleware, origin=context.origin, write=context.write)
     app.add_middleware(report.ReportMiddleware, replica=context.replica)
+    app.add_middleware(credit.GiveCreditMiddleware)
 
 
 def _ends_with_client(policy: Policy, scope: Scope) -> bool:
@@ -113,6 +115,9 @@ class DropHeaderMiddleware:
 
 
 def serve_middlewares() -> list[Middleware]:
-    """What Ray Serve puts before its own handling (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function)."""
+    """What Ray Serve puts before its own handling (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names this function), the
+    innermost first."""
     hold = Middleware(HoldMiddleware, rings=rings_from(os.environ))
-    return [Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED), hold]
+    ours = [Middleware(uncounted.UncountedMiddleware), Middleware(credit.TakeCreditMiddleware)]
+    drop = Middleware(DropHeaderMiddleware, name=DISCONNECT_DISABLED)
+    return [*ours, drop, Middleware(DropUnreadableMiddleware), hold]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve import args
 from sglang_serve.keys import KeyRing
-from sglang_serve.replies import error_body, send_json
+from sglang_serve.replies import error_body, readable, send_json
 
 # Open whatever the keys: probes and scrapers carry none (decide_request_auth of SGLang has the same prefixes).
 OPEN_PREFIXES = ("/health", "/ready", "/metrics")
@@ -138,8 +138,6 @@ async def refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
     """Answer for a request that does not pass."""
     if scope["type"] == "websocket":  # closed before it is accepted: the client sees a refused handshake
         return await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-    return await send_json(send, status, _refusal(scope["path"], status))
-
-
-def _refusal(path: str, status: HTTPStatus) -> Mapping[str, object]:
-    return error_body(path, status, ADMIN_CLOSED) if status is HTTPStatus.FORBIDDEN else UNAUTHORIZED
+    if status is HTTPStatus.UNAUTHORIZED:  # SGLang's own has no CORS headers either
+        return await send_json(send, status, UNAUTHORIZED)
+    return await send_json(readable(scope, send), status, error_body(scope["path"], status, ADMIN_CLOSED))

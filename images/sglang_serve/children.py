@@ -12,11 +12,13 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from sglang_serve.collector import SELDOM
 from sglang_serve.health import end_process_after
+from sglang_serve.leftovers import ENV_SHARED_NAME, shared_prefix
 
 ENV_ERRORS: Final = "SGLANG_SERVE_ERRORS"  # directory where the engine's processes write what broke them
 # What SGLang logs last of a process that ends, with the traceback. Its other errors are about single requests, and have
@@ -39,6 +41,19 @@ def run_scheduler(native: Callable[..., None], *args: Any, **kwargs: Any) -> Non
     gc.set_threshold(*_USUAL)
     _keep_why_it_ends()
     end_process_after(native, *args, **kwargs)
+
+
+def run_named(place: tuple[str, str], native: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Run it with names in /dev/shm that say whose they are."""
+    name_shared_memory(place)
+    native(*args, **kwargs)
+
+
+def name_shared_memory(place: tuple[str, str]) -> None:
+    """Let the engine's names in /dev/shm begin with its replica's. `place`: the module's name, and its global's that
+    has what they begin with."""
+    module, name = place
+    setattr(import_module(module), name, shared_prefix(os.environ[ENV_SHARED_NAME]))
 
 
 def _keep_why_it_ends() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve.auth import KEY_NAME, TRUSTED
-from sglang_serve.replies import error_body, send_json
+from sglang_serve.replies import error_body, readable, send_json
 
 PREFIX: Final = "/-/admin/"
 # What has a meaning for each replica by itself; the rest of SGLang's admin routes tie certain engines together. Not
@@ -58,6 +58,7 @@ class FanOutMiddleware:
         """ASGI."""
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             return await self._app(scope, receive, send)
+        send = readable(scope, send)
         route = scope["path"].removeprefix(PREFIX)
         if route not in ROUTES:
             known = ", ".join(sorted(ROUTES))

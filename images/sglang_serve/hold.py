@@ -15,13 +15,12 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sglang_serve import auth, fan_out
 from sglang_serve.keys import KeyRing
 from sglang_serve.limits import BodyLimitMiddleware
-from sglang_serve.replies import error_body, send_json
+from sglang_serve.replies import cors, error_body, readable, send_json
 from sglang_serve.report import PATH, UNCOUNTED
 from sglang_serve.situation import Controller, Situation, ask_controller
 
@@ -130,9 +129,7 @@ class HoldMiddleware:
         self._limited = BodyLimitMiddleware(app, max_bytes=lambda: self._controller.last.max_body_bytes)
         self._room = _Room()
         # As SGLang's app answers browsers. What is no question to it goes on, never to the proxy, which has no bound.
-        self._cors = CORSMiddleware(
-            self._hold, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
-        )
+        self._cors = cors(self._hold)
         self._is_replica = is_replica or in_replica
         self._clock = clock
         self._held: set[_Held] = set()
@@ -236,7 +233,7 @@ async def _refuse(scope: Scope, send: Send, message: str) -> None:
     if scope["type"] == "websocket" and DENIAL not in scope.get("extensions", {}):
         return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
     body = error_body(scope["path"], HTTPStatus.SERVICE_UNAVAILABLE, message)
-    way = send if scope["type"] == "http" else instead_of_websocket
+    way = readable(scope, send) if scope["type"] == "http" else instead_of_websocket
     await send_json(way, HTTPStatus.SERVICE_UNAVAILABLE, body, {"retry-after": str(RETRY_SECONDS)})
     return None
 

@@ -25,6 +25,7 @@ LONGEST_SOCKET_PATH = 107  # of a Unix socket, in bytes
 SOCKET_NAME = "tmpxxxxxxxx"  # as tempfile makes them
 SHARED = Path("/dev/shm")  # noqa: S108 - where Linux has shared memory
 SHARED_MEMORY = "shared-memory"  # a list of the engine's files in /dev/shm, one per line
+ENV_SHARED_NAME = "SGLANG_SERVE_SHARED_NAME"  # what the engine's own names in /dev/shm have in them: this replica's
 SHARED_PREFIXES = ("/dev/shm/sgl", "/dev/shm/sem.mp-")  # noqa: S108 - SGLang's load reports, multiprocessing's locks
 
 
@@ -96,6 +97,8 @@ def use_for_temporary_files(directory: ReplicaDirectory) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     # Locks of multiprocessing lie in /dev/shm, and their tracker is killed with the engine: they carry our name.
     multiprocessing.current_process()._config["semprefix"] = f"/mp-{directory.path.name}"  # type: ignore[attr-defined]
+    # So do files that SGLang makes: images on their way to a hung scheduler lie there, and nothing has mapped them.
+    os.environ[ENV_SHARED_NAME] = directory.path.name
 
 
 def _remove(path: Path) -> None:
@@ -107,8 +110,19 @@ def _remove_shared_memory(path: Path) -> None:
     with suppress(OSError):  # an engine that never got that far
         for name in (path / SHARED_MEMORY).read_text().splitlines():
             Path(name).unlink(missing_ok=True)
-    for lock in SHARED.glob(f"sem.mp-{path.name}-*"):
-        lock.unlink(missing_ok=True)
+    for pattern in (f"sem.mp-{path.name}-*", f"{shared_prefix(path.name)}_*", f"sglang_loads_{path.name}_*"):
+        for left in SHARED.glob(pattern):
+            with suppress(OSError):  # anybody may make a file of that name
+                left.unlink()
+
+
+def shared_prefix(name: str) -> str:
+    """What SGLang's names of shared memory begin with in the processes of this replica; its own is `sgl_shm`.
+
+    By its name, not by the pid that SGLang puts there: another process may have that by then, also one of another
+    container that shares /dev/shm.
+    """
+    return f"sgl_shm-{name}"
 
 
 def shared_memory(pids: Sequence[int]) -> set[str]:

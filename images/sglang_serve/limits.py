@@ -1,23 +1,40 @@
-"""Bounds on what a request may bring: the size of its body and, if the endpoint says so, the model it names."""
+"""Bounds on what a request may bring: the size of its body, how long it may keep us waiting for it and, if the endpoint
+says so, the model it names."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sglang_serve.replies import error_body, send_json
+from sglang_serve.args import BODY_SECONDS
+from sglang_serve.auth import is_open
+from sglang_serve.replies import error_body, readable, send_json
 
+# Of a body where nobody is asked for a key. Nothing there wants one, and native answers as without it.
+OPEN_BYTES: Final = 16_384
 # Routes whose JSON body names a model. SageMaker's /invocations is a chat completion.
 MODEL_PREFIXES = ("/v1/", "/invocations")
 
 
+class _RefusedError(Exception):
+    """A body that is not taken: the status of the answer, and what it says."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+
+
 class BodyLimitMiddleware:
-    """413 for a body over `max_bytes()`: at once if Content-Length says so, else as soon as the bytes say so.
+    """413 for a body over `max_bytes()`: at once if Content-Length says so, else as soon as the bytes say so. 408 for
+    one of which nothing comes any more: behind HAProxy nobody sees that its client has gone.
 
     Nothing else bounds a body: neither SGLang, nor Serve, nor its HAProxy. It is read before the app is called: Serve
     reads on while the app does something else, and keeps all of it. The bytes count, whatever length was declared.
@@ -31,15 +48,22 @@ class BodyLimitMiddleware:
         """ASGI."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        try:
+            given = await self._bounded(scope, receive)
+        except _RefusedError as refused:
+            said = error_body(scope["path"], refused.status, refused.message)
+            return await send_json(readable(scope, send), refused.status, said)
+        return await self._app(scope, given, send)
+
+    async def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         limit = self._max_bytes()
+        too_large = f"the request body is larger than {limit} bytes (spec.api.limits.maxBodyBytes)"
+        if is_open(scope) and limit > OPEN_BYTES:
+            limit = OPEN_BYTES
+            too_large = f"the request body is larger than {limit} bytes, the most where no key is asked for"
         if _declared_length(scope) > limit:
-            return await _refuse(scope, send, limit)
-        if not has_body(scope):
-            return await self._app(scope, receive, send)
-        messages = await _read(receive, limit)
-        if messages is None:
-            return await _refuse(scope, send, limit)
-        return await self._app(scope, _replay(messages, receive), send)
+            raise _RefusedError(413, too_large)
+        return _replay(await _read(receive, limit, too_large), receive) if has_body(scope) else receive
 
 
 def has_body(scope: Scope) -> bool:
@@ -51,11 +75,6 @@ def has_body(scope: Scope) -> bool:
 def _declared_length(scope: Scope) -> int:
     value = Headers(scope=scope).get("content-length", "")
     return int(value) if value.isdecimal() else 0
-
-
-async def _refuse(scope: Scope, send: Send, limit: int) -> None:
-    message = f"the request body is larger than {limit} bytes (spec.api.limits.maxBodyBytes)"
-    await send_json(send, 413, error_body(scope["path"], 413, message))
 
 
 class KnownModelMiddleware:
@@ -74,11 +93,11 @@ class KnownModelMiddleware:
         """ASGI."""
         if not self._applies(scope):
             return await self._app(scope, receive, send)
-        messages = await _read(receive) or deque()
-        model = _named_model(b"".join(message.get("body", b"") for message in messages))
+        messages = await _read(receive)
+        model = _named_model(messages[0].get("body", b""))
         if model is None or self._is_served(model):
             return await self._app(scope, _replay(messages, receive), send)
-        return await send_json(send, 404, unknown_model_body(scope["path"], model))
+        return await send_json(readable(scope, send), 404, unknown_model_body(scope["path"], model))
 
     def _applies(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST" or not self._enabled():
@@ -95,15 +114,47 @@ def unknown_model_body(path: str, model: str) -> dict[str, object]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "model_not_found"}}
 
 
-async def _read(receive: Receive, limit: float = math.inf) -> deque[Message] | None:
-    """The messages of a whole body, or until the client leaves; None once they are over `limit` bytes."""
-    messages: deque[Message] = deque()
-    while not messages or (messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False)):
-        messages.append(await receive())
-        limit -= len(messages[-1].get("body", b""))
-        if limit < 0:
-            return None
-    return messages
+async def _read(receive: Receive, limit: float = math.inf, too_large: str = "") -> deque[Message]:
+    """A whole body as one message, or what came of it until the client left. Raises _RefusedError."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS) as patience:
+            return await _joined(_watched(receive, patience), limit, too_large)
+    except TimeoutError:
+        raise _RefusedError(408, f"nothing more of the request body came for {BODY_SECONDS} seconds") from None
+
+
+async def _joined(receive: Receive, limit: float, too_large: str) -> deque[Message]:
+    """Not the messages as they come: one of a single byte takes 250 of them."""
+    body = bytearray()
+    message = await receive()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _RefusedError(413, too_large)
+        if not message.get("more_body", False):
+            return deque([_part(body, more=False)])
+        message = await receive()
+    return deque([_part(body, more=True), message])
+
+
+def _watched(receive: Receive, patience: asyncio.Timeout) -> Receive:
+    """Begins to wait anew when something has come; not with each byte, for a loop keeps timers that nobody needs."""
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+
+    async def next_message() -> Message:
+        nonlocal begun
+        message = await receive()
+        if clock() - begun > BODY_SECONDS / 10:
+            begun = clock()
+            patience.reschedule(begun + BODY_SECONDS)
+        return message
+
+    return next_message
+
+
+def _part(body: bytearray, *, more: bool) -> Message:
+    return {"type": "http.request", "body": bytes(body), "more_body": more}
 
 
 def _replay(messages: deque[Message], receive: Receive) -> Receive:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sglang_serve import args, asgi, auth, commit, fan_out, health, report
+from sglang_serve import args, asgi, auth, commit, fan_out, health, report, uncounted
 from sglang_serve.adapters import Adapters
 from sglang_serve.part import Part
 from sglang_serve.progress import log_line, write_line
@@ -118,6 +118,7 @@ class Replica:
         asgi.find_inference_first(app)
         asgi.install(app, self._context(app))
         asgi.on_startup(app, self._begun, self._failed)
+        uncounted.answer_with(app)
         self._app = app
         self._export()
         return app

@@ -28,22 +28,34 @@ from sglang.srt.managers.io_struct import (
 )
 from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.managers.tokenizer_manager import ServerStatus
+from sglang.srt.observability import http_request_metrics
 from sglang.srt.utils.auth import AuthLevel
 
 from sglang_serve import children
+from sglang_serve.leftovers import ENV_SHARED_NAME
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from sglang.srt.managers.communicator import FanOutCommunicator
 
+SHARED_PREFIX = ("sglang.srt.utils.stale_shm_cleanup", "_SGL_SHM_PREFIX")
+NO_ROUTE = "no route"  # label of SGLang's series of requests
 WARM_UP_TOKENS = 8  # as SGLang's own warm-up: the first comes from prefill, the others from decode
 
 
 class _Engine(SGLangEngine):  # type: ignore[misc]
     """SGLang's engine with our beginnings of its processes; the attributes are there to be overridden."""
 
-    run_scheduler_process_func = partial(children.run_scheduler, run_scheduler_process)
+    run_scheduler_process_func = partial(
+        children.run_scheduler, partial(children.run_named, SHARED_PREFIX, run_scheduler_process)
+    )
     run_detokenizer_process_func = partial(children.run_detokenizer, run_detokenizer_process)
+
+    @classmethod
+    def _launch_scheduler_processes(cls, server_args: Any, port_args: Any, *args: Any, **kwargs: Any) -> Any:
+        """With the replica's name in that of the ranks' load reports, which lie in /dev/shm."""
+        port_args.instance_id = f"{os.environ[ENV_SHARED_NAME]}_{port_args.instance_id}"
+        return super()._launch_scheduler_processes(server_args, port_args, *args, **kwargs)
 
 
 class Engine:
@@ -54,6 +66,7 @@ class Engine:
         what a child process wrote is then in `errors`."""
         os.environ[children.ENV_ERRORS] = str(errors)
         os.environ["SGLANG_BLOCK_NONZERO_RANK_CHILDREN"] = "0"  # else it would not return on any node but the first
+        children.name_shared_memory(SHARED_PREFIX)
         self._engine = _Engine(**arguments)
         self._manager = self._engine.tokenizer_manager
         self._name = arguments["served_model_name"]
@@ -83,6 +96,7 @@ class Engine:
         )
         app.is_single_tokenizer_mode = True
         app.server_args = self._engine.server_args
+        count_by_route()
         # The lifespan's warm-up calls the engine's own HTTP port, which nobody serves. At False it ends.
         app.warmup_thread_kwargs = {"server_args": app.server_args, "execute_warmup_func": lambda _: False}
         self._manager.server_status = ServerStatus.Up  # our own warm-up is over: /health and /ready say so
@@ -204,6 +218,19 @@ class Engine:
     def shutdown(self) -> None:
         """Kill its processes, and every other child of this one; returns when they are gone."""
         self._engine.shutdown()
+
+
+def count_by_route() -> None:
+    """Let SGLang's three series of requests have one label for all paths without a route. Each would get its own, and
+    who has no key may ask for as many as there are: they take memory and files until the replica ends."""
+    native = http_request_metrics._get_fastapi_request_path
+
+    def path_of(request: Any) -> tuple[str, bool]:
+        path, is_route = native(request)
+        is_known = is_route or path in {getattr(route, "path", None) for route in request.app.routes}
+        return path if is_known else NO_ROUTE, is_route
+
+    http_request_metrics._get_fastapi_request_path = path_of
 
 
 def _is_awaited(order: FanOutCommunicator[Any]) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LATE: Final = SILENT_SECONDS + 10
 NO_CAPACITY_SECONDS: Final = 900
+DEADLINE_SECONDS: Final = 900
 # KubeRay makes no RayCluster of it: it is told by Ray's own variable of a Redis, and not by its field for one.
 REDIS: Final[Object] = {"name": "RAY_REDIS_ADDRESS", "value": "redis:6379"}
 REFUSED: Final[Object] = {"head": {"spec": {"containers": [{"name": "ray-head", "env": [REDIS]}]}}}
@@ -127,14 +128,23 @@ async def suspend(on: Stage, name: str) -> str:
 
 
 def test_a_suspended_ray_cluster_waits_for_capacity(serving: Run) -> None:
-    """Kueue admits it when its queue has the quota."""
+    """Kueue admits it when its queue has the quota, however late: the deadline of its progress begins then."""
 
     async def body(on: Stage, key: Key, first: str) -> None:
-        await suspend(on, await upgraded(on, key, first, restartToken="b"))
+        second = await upgraded(on, key, first, restartToken="b")
+        await suspend(on, second)
         found = await said(on, key, "Progressing", "WaitingForCapacity")
         assert "the Kueue queue has not admitted it" in found["message"]
         await later(on, NO_CAPACITY_SECONDS)
         await said(on, key, "Degraded", "NoCapacity")
+        await later(on, DEADLINE_SECONDS)
+        await on.on.settle(key)
+        assert "countsFrom" not in (await status_of(on, key))["updating"]
+        await on.api.patch(RAY_SERVICE.of(key.namespace, second), {"spec": {"rayClusterConfig": {"suspend": False}}})
+        await said(on, key, "Progressing", "StartingRevision")
+        status = await status_of(on, key)
+        assert status["updating"]["countsFrom"]
+        assert [one["state"] for one in status["revisions"]] == ["Updating", "Serving"]
 
     serving(body, scheduling={"queueName": "q"})
 

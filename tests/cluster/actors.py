@@ -157,9 +157,9 @@ class User:
         """Names of the endpoint's worker pods, without those that are on their way out."""
         return sorted(pod["metadata"]["name"] for pod in self.pods("ray.io/node-type=worker"))
 
-    def nodes(self) -> set[str]:
-        """Those that the endpoint's worker pods are on."""
-        return {pod["spec"]["nodeName"] for pod in self.pods("ray.io/node-type=worker")}
+    def nodes(self, kind: str = "worker") -> set[str]:
+        """Those that the endpoint's worker pods are on, or its heads."""
+        return {pod["spec"].get("nodeName", "") for pod in self.pods(f"ray.io/node-type={kind}")}
 
     def pods(self, selector: str) -> list[Object]:
         """Those that are not on their way out."""

@@ -77,7 +77,9 @@ class Between:
             if self._hears:
                 self._hears(write)
 
-    async def _watch(self, request: web.Request, status: int, kind: str, events: StreamReader) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, status: int, kind: Mapping[str, str], events: StreamReader
+    ) -> web.StreamResponse:
         """Event by event; cut in the middle of a line, as by a load balancer, if they are to be."""
         seconds = self._chosen.uniform(*WATCH_SECONDS) if self.cuts_watches else None
         response = web.StreamResponse(status=status, headers=kind)

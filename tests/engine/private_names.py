@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
+from sglang.srt.distributed import parallel_state
+from sglang.srt.distributed.device_communicators import shm_broadcast
 from sglang.srt.entrypoints import http_server
 from sglang.srt.entrypoints.engine import Engine, SchedulerInitResult
 from sglang.srt.entrypoints.openai.serving_base import OpenAIServingBase
@@ -20,13 +22,15 @@ from sglang.srt.managers import (
     detokenizer_manager,
     io_struct,
     load_snapshot,
+    mm_utils,
     scheduler,
     tokenizer_control_mixin,
     tokenizer_manager,
 )
 from sglang.srt.managers.communicator import FanOutCommunicator
-from sglang.srt.server_args import ServerArgs
-from sglang.srt.utils import auth
+from sglang.srt.observability import http_request_metrics
+from sglang.srt.server_args import PortArgs, ServerArgs
+from sglang.srt.utils import auth, stale_shm_cleanup
 from sglang.srt.utils.aio_rwlock import RWLock
 from starlette.routing import Match
 
@@ -59,6 +63,8 @@ def differences() -> Iterator[str]:
     yield from engine()
     yield from manager()
     yield from orders()
+    yield from shared_memory()
+    yield from counted()
     yield from adapters()
     yield from order()
 
@@ -137,6 +143,29 @@ def orders() -> Iterator[str]:
     )
     for kind in (scheduler, detokenizer_manager):
         yield from texts(kind.__name__, inspect.getsource(kind), " hit an exception: ")
+
+
+def shared_memory() -> Iterator[str]:
+    """Whether all names in /dev/shm begin with what we set, and load reports with the id that we extend."""
+    stale_shm_cleanup._SGL_SHM_PREFIX = "sgl_shm-r"
+    for module in (mm_utils, parallel_state, shm_broadcast):
+        if not module.make_shm_name("kind").startswith("sgl_shm-r_kind_"):
+            yield f"{module.__name__} names its shared memory otherwise"
+    if not load_snapshot.shm_path_for("r_id").startswith("/dev/shm/sglang_loads_r_id_"):
+        yield "load_snapshot.shm_path_for names its file otherwise"
+    yield from missing("PortArgs", {"instance_id"}, fields(PortArgs))
+    launch = " ".join(inspect.getsource(Engine._launch_subprocesses).split())
+    yield from texts("Engine._launch_subprocesses", launch, "cls._launch_scheduler_processes( server_args, port_args,")
+
+
+def counted() -> Iterator[str]:
+    """Whether requests are counted by what we replace, and `metric_labels.py` asks for what is."""
+    path_of = http_request_metrics._get_fastapi_request_path
+    yield from missing("http_request_metrics._get_fastapi_request_path", {"request"}, parameters(path_of))
+    count = inspect.getsource(http_request_metrics.add_http_request_metrics_middleware)
+    yield from texts(
+        "SGLang's counter of requests", count, "path, is_handled_path = _get_fastapi_request_path(request)"
+    )
 
 
 def adapters() -> Iterator[str]:

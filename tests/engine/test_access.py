@@ -112,6 +112,29 @@ def test_a_body_over_the_limit_is_413(client: httpx.Client, is_chunked: bool) ->
     assert response.json()["code"] == 413
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/health"), ("OPTIONS", "/v1/completions")])
+def test_who_has_no_key_brings_a_small_body_or_none(client: httpx.Client, method: str, path: str) -> None:
+    assert client.request(method, path, json={}).status_code == 405
+    assert client.request(method, path, content=b"x" * 20_000).status_code == 413
+
+
+@pytest.mark.parametrize("name", ["X-Request-ID", "X-Session-ID", "x-request-timeout-seconds"])
+def test_a_header_that_is_no_text_is_ignored(client: httpx.Client, name: str) -> None:
+    """Ray Serve reads it before anything of ours does, but for what it calls first."""
+    headers: list[tuple[bytes, bytes]] = [(name.encode(), b"J\xfcrgen"), *httpx.Headers(ALICE).raw]
+    response = client.get("/v1/models", headers=headers)
+    assert (response.status_code, len(response.headers.get_list("x-request-id"))) == (200, 1)
+
+
+def test_a_page_can_read_what_is_not_sglangs(client: httpx.Client) -> None:
+    page = {**ALICE, "Origin": "http://page"}
+    mine = client.post("/v1/completions", json={**PROMPT, "model": "gpt-9"}, headers=page)
+    native = client.post("/v1/completions", json={}, headers=page)
+    assert (mine.status_code, native.status_code) == (404, 400)
+    for name in ("access-control-allow-origin", "access-control-allow-credentials", "vary"):
+        assert mine.headers[name] == native.headers[name]
+
+
 def test_a_model_that_is_not_served_is_openais_404(client: httpx.Client) -> None:
     response = client.post("/v1/completions", json={**PROMPT, "model": "gpt-9", "stream": True}, headers=ALICE)
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")

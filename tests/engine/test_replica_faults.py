@@ -6,7 +6,6 @@ In this order, on one application: each test ends with a replica that serves.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -174,7 +173,9 @@ def test_a_killed_replica_leaves_nothing_for_long(app: ServeApp) -> None:
     (directory,) = directories(state)
     own = replica.children(recursive=True)
     shared = (state / directory / "shared-memory").read_text().splitlines()
-    assert any(os.path.exists(name) for name in shared), "SGLang has files in /dev/shm"  # noqa: PTH110
+    assert any(f"sglang_loads_{directory}_" in name for name in shared), "its name is in that of SGLang's"
+    image = Path(f"/dev/shm/sgl_shm-{directory}_mm_{replica.pid}_1a2b3c4d")  # as if the engine had hung before it
+    image.touch()
 
     replica.kill()
     _, alive = psutil.wait_procs(own, timeout=10)
@@ -182,7 +183,7 @@ def test_a_killed_replica_leaves_nothing_for_long(app: ServeApp) -> None:
     wait_until(lambda: answers(app.url), RESTART_SECONDS, lambda: app.describe("another replica serves"))
     assert len(directories(state)) == 1
     assert directories(state) != [directory]
-    assert [name for name in shared if Path(name).exists()] == []
+    assert [name for name in (*shared, str(image)) if Path(name).exists()] == []
 
 
 def said(app: ServeApp) -> str:

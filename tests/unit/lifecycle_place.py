@@ -67,6 +67,8 @@ class Place:
     missed_since: dict[str, float] = field(default_factory=dict)
     said: dict[ConditionType, tuple[Status, float]] = field(default_factory=dict)  # status, and since when
     said_of: str = ""  # the revision that was selected then
+    counting: tuple[str, float | None] = ("", None)  # of status.updating: what was wanted, since when its time counts
+    excused_at: dict[str, float] = field(default_factory=dict)  # when a pass last told that it does not
     asleep: bool = False  # the pass under way decided on old facts
     writes: int = 0
     versions: int = 0
@@ -157,8 +159,13 @@ class Place:
             unanswered_since=max(since, self.service.switched_at) if is_told else None,
             kuberay_silent=self.silent,
             paused=self.paused,
-            resumed_at=self.now if going is Status.UNKNOWN else going_since,
+            resumed_at=going_since if going is Status.TRUE else self.now,
+            counts_from=self._counts_from(),
         )
+
+    def _counts_from(self) -> float:
+        revision, since = self.counting
+        return self.now if revision != self.wanted.revision or since is None else since
 
     def _end_what_was_asked(self) -> None:
         for name in self.fragile & set(self.live):

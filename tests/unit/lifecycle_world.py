@@ -8,7 +8,7 @@ from dataclasses import replace
 from unit.lifecycle_place import LOAD_SECONDS, Place, RayService
 
 from sglang_operator.lifecycle.decide import decide
-from sglang_operator.lifecycle.observed import NOTHING, Record, Selection
+from sglang_operator.lifecycle.observed import NOTHING, Observed, Record, Selection
 from sglang_operator.lifecycle.plan import (
     Action,
     ApplyInPlace,
@@ -39,20 +39,28 @@ class World(Place):
 
     # What a plan does ----------------------------------------------------------------------------------------------
     def plan(self) -> Plan:
-        return decide(self.wanted, self.observe(), self.now)
+        return self._decided()[0]
+
+    def _decided(self) -> tuple[Plan, Observed]:
+        observed = self.observe()
+        return decide(self.wanted, observed, self.now), observed
 
     def reconcile(self, crash_after: int | None = None) -> Plan:
         """One pass on fresh facts; a crash may leave only its first writes done."""
-        plan, selected = self.plan(), self.service.revision
+        plan, observed = self._decided()
         self.carry_out(plan, crash_after)
         if crash_after is None:
-            self._report(plan, selected)
+            self._report(plan, observed)
         self.missed.clear()
         return plan
 
-    def _report(self, plan: Plan, selected: str) -> None:
+    def _report(self, plan: Plan, observed: Observed) -> None:
         """The end of a pass. The time of a condition changes with its status only."""
-        self.said_of = selected
+        self.said_of = observed.service.revision
+        wanted = observed.get(self.wanted.revision)
+        self.counting = wanted.name, None if wanted.is_excused else observed.counts_from
+        if wanted.is_excused:
+            self.excused_at[wanted.name] = self.now
         for one in plan.conditions:
             if self.said.get(one.type, (None,))[0] is not one.status:
                 self.said[one.type] = (one.status, self.now)
@@ -191,6 +199,9 @@ class World(Place):
         """Called when a revision is given up: what was taken for lost is."""
         if failed.failure.reason == Reason.LOST_AFTER_SWITCH.value and not self.asleep:
             assert not self.ready(failed.revision) or self._is_long_missed(failed.revision), f"{failed} answers"
+        if failed.failure.reason == Reason.DEADLINE.value and not self.asleep:
+            idle = self.now - self.excused_at.get(failed.revision, 0.0)
+            assert idle >= self.wanted.policy.progress_deadline, f"{failed}: it could make none until {idle} s ago"
 
     def check_size(self, switch: SwitchService) -> None:
         """Called at a switch: what traffic moves to has the replicas that it needs now."""

@@ -173,6 +173,9 @@ def test_white_space_in_an_image(image: str) -> None:
     assert (error.path, error.message) == ("spec.engine.image", "must be an image without white space")
 
 
+DECOMPRESSION = "SGLANG_ENABLE_REQUEST_DECOMPRESSION"
+
+
 class TestEnvironment:
     def test_what_has_no_effect_is_said(self) -> None:
         names = ("HF_HOME", "MINE", "RAY_SERVE_HAPROXY_RETRY_ON", "RAY_SERVE_HAPROXY_MAXCONN")
@@ -189,6 +192,22 @@ class TestEnvironment:
         (warning,) = warned("ROCR_VISIBLE_DEVICES", accelerator={"vendor": "amd"})
         assert "Ray refuses" in warning.message
         assert warned("ROCR_VISIBLE_DEVICES") == ()
+
+    @pytest.mark.parametrize("value", ["1", "True", "yes", "Y"])
+    def test_what_makes_a_small_body_large(self, value: str) -> None:
+        (warning,) = parse_endpoint(endpoint(engine={"env": [{"name": DECOMPRESSION, "value": value}]})).warnings
+        assert warning.path == "spec.engine.env[0].name"
+        assert "spec.api.limits.maxBodyBytes" in warning.message
+        assert "remove it" in warning.remedy
+
+    def test_what_makes_one_large_for_all_that_is_known(self) -> None:
+        source = {"configMapKeyRef": {"name": "c", "key": "k"}}
+        (warning,) = parse_endpoint(endpoint(engine={"env": [{"name": DECOMPRESSION, "valueFrom": source}]})).warnings
+        assert warning.path == "spec.engine.env[0].name"
+
+    @pytest.mark.parametrize("value", ["0", "false", "No", "n"])
+    def test_what_leaves_bodies_as_they_are(self, value: str) -> None:
+        assert parse_endpoint(endpoint(engine={"env": [{"name": DECOMPRESSION, "value": value}]})).warnings == ()
 
     @pytest.mark.parametrize(
         "name", ["MY_TOKEN", "PROXY_PASSWORD", "CLIENT_SECRET", "WANDB_API_KEY", "AWS_ACCESS_KEY_ID"]

@@ -115,6 +115,28 @@ def test_new_pods_are_said_where_the_name_of_the_revision_is_another(spec: dict[
     assert (said["effect"] == "NewRevision") == (len(names) == 2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "effect"),
+    [
+        ({}, "InPlace"),
+        ({"servedName": "m"}, "InPlace"),
+        ({"uri": "hf://org/next"}, "NewRevision"),
+        ({"revision": "v2"}, "NewRevision"),
+        ({"lora": {"maxLoaded": 4}}, "NewRevision"),
+    ],
+    ids=str,
+)
+def test_adapters_come_with_the_model_that_they_are_for(changes: dict[str, Any], effect: str, tmp_path: Path) -> None:
+    """What serves another one keeps its own."""
+    model = {"uri": "hf://org/model", "lora": {"maxLoaded": 2}, "adapters": [{"name": "a", "uri": "hf://org/a"}]}
+    after = {**model, "adapters": [{"name": "a", "uri": "hf://org/next-a"}], **changes}
+    files = [tmp_path / "old.json", tmp_path / "new.json"]
+    for file, spec in zip(files, (model, after), strict=True):
+        file.write_text(json.dumps(endpoint(model=spec)))
+    (said,) = json.loads(diff("--from", str(files[0]), "-f", str(files[1]), "-o", "json").stdout)
+    assert {one["path"]: one["effect"] for one in said["fields"]}["spec.model.adapters"] == effect
+
+
 def test_an_endpoint_of_another_namespace_is_pointed_out(smollm2: dict[str, Any], tmp_path: Path) -> None:
     """`kubectl get -n team-a -o yaml` beside a file that leaves the namespace to kubectl."""
     live = {**smollm2, "metadata": {**smollm2["metadata"], "namespace": "team-a"}}

@@ -110,10 +110,11 @@ def test_a_replica_with_earlier_settings_says_nothing_of_these() -> None:
 
 def test_what_was_made_without_room_is_not_said_to_load_them() -> None:
     """A revision with room failed, and the one before it serves: it would be looked at every other second for ever."""
-    wanted = parsed(SQL)
-    (row,) = rows(wanted, [report(wanted), report(wanted)])
-    assert (row["state"], row["replicas"]) == ("Waiting", "0/2")
-    assert "has no room for adapters" in row["message"]
+    wanted, told = parsed(SQL), parse_endpoint(endpoint(model={"uri": "hf://org/m"}))
+    found = adapter_rows(wanted, [report(told), report(told)], told)
+    assert found is not None
+    assert [(row["state"], row["replicas"]) for row in found] == [("Waiting", "0/2")]
+    assert "next revision" in found[0]["message"]
 
 
 def test_there_are_rows_only_where_there_is_room() -> None:

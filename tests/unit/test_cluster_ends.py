@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from sglang_operator.cluster.ends import (
     KEPT_SECONDS,
     RECENT_SECONDS,
     REPLACED_SECONDS,
+    Ends,
     eviction_of,
     failure_of,
     lost_workers,
+    read_ends,
     repeated_since,
 )
 from sglang_operator.cluster.metadata import stamp
@@ -116,6 +119,33 @@ def test_pressure_of_the_node_counts_when_it_comes_again_and_again() -> None:
     assert found is not None
     assert "low on resource" in found.message
     assert "spec.resources" not in found.message
+
+
+class Told:
+    """An API server that has one worker's end, and its eviction."""
+
+    def __init__(self, pod: str) -> None:
+        self.pod = pod
+
+    async def get(self, path: str) -> dict[str, Any]:
+        if "DeletedWorkerPod" in path:
+            return {"items": [{"message": "Deleted worker Pod; Pod status: Failed", "lastTimestamp": stamp(NOW - 10)}]}
+        return {"items": [{"involvedObject": {"name": self.pod}, **evicted(OWN_LIMITS[1])}]}
+
+
+@pytest.mark.parametrize("length", [1, 34, 35, 36, 38])
+def test_evictions_are_found_by_the_names_that_kuberay_gives_pods(length: int) -> None:
+    """It cuts what it makes them of to 50 characters: the longest endpoint name is cut within that of the cluster."""
+    name = f"{'q' * length}-abcdefgh-x7k2p"
+    one = {**cluster(600), "metadata": {**cluster(600)["metadata"], "name": name, "namespace": "d", "uid": "u"}}
+
+    def told(pod: str) -> Ends:
+        return asyncio.run(read_ends(Told(pod), [], [one], NOW))  # type: ignore[arg-type]
+
+    found = told(f"{f'{name}-worker'[:50]}-worker-vb9xz").failure
+    assert found is not None
+    assert found.reason == "Evicted"
+    assert told("other-worker-worker-vb9xz").failure is None
 
 
 def cluster(made: float, provisioned: str = "", since: float = 0) -> dict[str, Any]:

@@ -12,14 +12,20 @@ from unit.api_objects import endpoint
 from unit.test_cluster_records import stored
 
 from sglang_operator.api import parse_endpoint
+from sglang_operator.api.defaults import NONE, Json, parse_with_defaults
 from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import ApiError
+from sglang_operator.cluster.observe import View
+from sglang_operator.cluster.reconcile import Pass
+from sglang_operator.cluster.snapshot import Snapshot
+from sglang_operator.lifecycle import Observed, Plan, wanted_of
+from sglang_operator.lifecycle.observed import Selection
 from sglang_operator.lifecycle.reasons import Reason, Status
 from sglang_operator.render import Platform, render_endpoint
 
 
-def rendered(platform: Platform | None = None, **spec: Any) -> dict[str, Any]:
-    objects = render_endpoint(parse_endpoint(endpoint(**spec)), platform)
+def rendered(platform: Platform | None = None, defaults: Json = NONE, **spec: Any) -> dict[str, Any]:
+    objects = render_endpoint(parse_with_defaults(endpoint(**spec), defaults), platform)
     return next(item for item in objects if item["kind"] == "RayService")
 
 
@@ -40,6 +46,28 @@ def test_a_newer_image_of_the_platform_waits() -> None:
     found = findings.update_available(stored(), rendered(newer))
     assert (found.status, found.reason) == (Status.TRUE, Reason.NEW_DEFAULTS)
     assert "restartToken" in found.message
+
+
+def test_a_revision_that_has_never_served_is_compared_as_well() -> None:
+    """It keeps the wrong default that it was recorded with, and waits for an image that will never come."""
+    mended = rendered(defaults={"engine": {"image": "mirror.example.com/right/serving:1"}})
+    waits = stored(defaults={"engine": {"image": "mirror.example.com/wrong/serving:1"}})
+    found = findings.update_available(waits, mended, serves=False)
+    assert (found.status, found.reason) == (Status.TRUE, Reason.NEW_DEFAULTS)
+    assert "spec.restartToken" in found.message
+    assert findings.update_available(stored(), rendered(), serves=False).reason is Reason.UP_TO_DATE
+    assert findings.update_available(None, rendered(), serves=False).reason is Reason.UP_TO_DATE
+
+
+@pytest.mark.parametrize("selected", ["", "qwen3-another"])
+def test_a_pass_says_so_of_what_the_spec_asks_for(selected: str) -> None:
+    """Of a first revision that cannot start, and of one that failed while another serves."""
+    waits = stored(defaults={"engine": {"image": "mirror.example.com/wrong/serving:1"}})
+    parsed = parse_endpoint(endpoint())
+    view = View(Observed(service=Selection(selected)), {})
+    taken = Snapshot(endpoint={}, records=(waits,))
+    this = Pass(taken, parsed, wanted_of(parsed, waits.name), view, Plan(), render_endpoint(parsed), 0.0)
+    assert this.conditions(None)[-1].reason is Reason.NEW_DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,10 @@ def test_status_remembers_when_a_rollout_went_on() -> None:
     def resumed(*conditions: Json) -> float:
         return seen(snapshot(SERVES, conditions=conditions), Asked()).resumed_at
 
+    done = said("Progressing", "False", 30)
+    assert resumed({**done, "reason": "RolloutComplete"}) == START + 100, "nothing was on its way until now"
+    assert resumed({**done, "reason": "RolledBack"}) == START + 100
+    assert resumed({**done, "reason": "RefusedByCluster"}) == START + 30, "that stops nothing"
     assert resumed() == 0
     assert resumed(said("Progressing", "Unknown", 30)) == START + 100
     assert resumed(said("Progressing", "True", 85)) == START + 85
@@ -244,3 +248,6 @@ def test_status_remembers_when_a_rollout_went_on() -> None:
 def test_a_cluster_that_kuberay_makes_is_progress() -> None:
     assert seen(snapshot(), Asked()).get(B).live.progress == START + 95
     assert seen(snapshot(), Asked()).get(A).live.progress == START
+    taken = snapshot()
+    admitted = {**taken.ray_clusters[0], "status": {"conditions": [said("RayClusterSuspended", "False", 98)]}}
+    assert seen(replace(taken, ray_clusters=(admitted,)), Asked()).get(B).live.progress == START + 98

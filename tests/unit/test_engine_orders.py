@@ -20,6 +20,7 @@ SGLANG = (
     "sglang.srt.managers.io_struct",
     "sglang.srt.managers.scheduler",
     "sglang.srt.managers.tokenizer_manager",
+    "sglang.srt.observability",
     "sglang.srt.utils.auth",
 )
 

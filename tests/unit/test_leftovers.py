@@ -14,6 +14,7 @@ import pytest
 
 from sglang_serve import leftovers, progress
 
+SHARED = Path("/dev/shm")
 DIES_WITH_A_DIRECTORY = """
 import os, sys
 from pathlib import Path
@@ -21,6 +22,24 @@ from sglang_serve import leftovers
 directory = leftovers.claim(Path(sys.argv[1]), "dead")
 (directory.scratch / "tmpsocket").touch()
 (directory.path / leftovers.SHARED_MEMORY).write_text(sys.argv[2])
+os.kill(os.getpid(), 9)
+"""
+# As SGLang does with each image, in the process of the replica; the scheduler hangs and takes none. No end is clean:
+# whoever ends a replica ends the tracker of Python's shared memory with it.
+DIES_WITH_IMAGES = """
+import os, sys
+from multiprocessing import resource_tracker, shared_memory
+from pathlib import Path
+from sglang_serve import children, leftovers
+directory = leftovers.claim(Path(sys.argv[1]), sys.argv[2])
+leftovers.use_for_temporary_files(directory)
+children.name_shared_memory(("unit.shared_names", "PREFIX"))
+directory.note_shared_memory([])
+from unit import shared_names
+loads = f"sglang_loads_{os.environ[leftovers.ENV_SHARED_NAME]}_0"
+for name in (shared_names.make("mm"), shared_names.make("mq"), loads):
+    shared_memory.SharedMemory(create=True, size=1, name=name).close()
+os.kill(resource_tracker._resource_tracker._pid, 9)
 os.kill(os.getpid(), 9)
 """
 
@@ -53,6 +72,33 @@ def test_a_killed_replica_is_swept_by_the_next_start_and_a_living_one_is_not(sta
     assert living.scratch.is_dir()
     living.remove()
     other.remove()
+
+
+def shared_of(replica: str) -> list[Path]:
+    return [path for path in SHARED.iterdir() if replica in path.name]
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """The name of a replica, and none of its files is left after the test."""
+    name = f"hung{os.getpid()}"
+    yield name
+    for path in shared_of(name):
+        path.unlink()
+
+
+def test_what_a_hung_engine_has_not_taken_is_swept_by_name_and_nobody_elses(state: Path, hung: str) -> None:
+    """Another replica's may have the same pid in its name: that of another container."""
+    dies = [sys.executable, "-c", DIES_WITH_IMAGES, str(state), hung]
+    subprocess.run(dies, env={**os.environ, "PYTHONPATH": "images:tests"}, check=False)
+    left = shared_of(hung)
+    assert len(left) == 3
+    others = [path.with_name(path.name.replace(hung, f"{hung}-1")) for path in left]
+    for path in others:
+        path.touch()
+
+    leftovers.claim(state, "next").remove()
+    assert sorted(shared_of(hung)) == sorted(others)
 
 
 def test_a_failed_start_leaves_its_reason_until_the_next(state: Path) -> None:

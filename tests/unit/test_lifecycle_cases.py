@@ -202,6 +202,7 @@ def test_recreate_waits_for_pods_gone_and_rolls_back_by_a_second_outage() -> Non
         ("RecordRevision", "b"),
         ("TryRevision", "b"),
         ("StartDrain", "a"),
+        ("TryRevision", "b"),
         ("Retire", "a"),
     ]
     assert "nothing serves" in condition(world, ConditionType.PROGRESSING).message

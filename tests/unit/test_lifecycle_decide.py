@@ -11,6 +11,7 @@ from unit.lifecycle_world import RefusedError, World, edit, kinds, set_policy, s
 from sglang_operator.api import parse_endpoint
 from sglang_operator.lifecycle import decide, wanted_of
 from sglang_operator.lifecycle.observed import (
+    Failure,
     Front,
     Live,
     Observed,
@@ -94,6 +95,16 @@ def test_a_revision_without_progress_is_remembered_with_what_was_in_its_way() ->
     (remembered,) = decide(WANTED, Observed((A, blocked), ON_A), 1050.0).actions
     assert isinstance(remembered, RememberFailure)
     assert remembered.failure.message.endswith("(spec.upgrade.progressDeadlineSeconds): registry: refused")
+
+
+def test_a_failed_revision_is_kept_from_when_it_is_given_up() -> None:
+    """Its log may tell of it long before, while there was no revision to go back to."""
+    failed = with_live(B, ready_replicas=0, answered=0, progress=0.0, failure=Failure("BadArgument", "x", at=100.0))
+    (remembered,) = decide(WANTED, Observed((A, failed), ON_A), 9000.0).actions
+    assert isinstance(remembered, RememberFailure)
+    assert (remembered.failure.reason, remembered.failure.at) == ("BadArgument", 9000.0)
+    released = replace(with_live(failed, released=True, worker_pods=0), record=Record(2, remembered.failure))
+    assert planned(A, released, now=9000.0 + WANTED.policy.keep_failed - 1) == []
 
 
 def test_a_pass_that_comes_late_does_not_give_up_a_revision_that_is_done() -> None:

@@ -72,6 +72,12 @@ def test_whatever_the_time_out_it_holds_them_for_a_minute() -> None:
     assert planned(lost, 50 + HELD_SECONDS, hasty)
 
 
+def test_it_stays_so_where_an_edit_is_for_the_next_revision_alone() -> None:
+    """Adapters of another model. A third replica would take the nodes that this one's successor needs."""
+    nothing = replace(WANTED, revision="b", settings="adapters of b", settings_apart={"a": "2"})
+    assert [one for one in planned(BACK, 1001.0, nothing) if isinstance(one, ApplyInPlace)] == []
+
+
 def test_it_is_so_too_where_the_number_follows_the_requests() -> None:
     wanted = replace(WANTED, replicas=Bounds(1, 4))
     assert planned(GROWS, 100 + TIMEOUT, wanted) == (ApplyInPlace("a", "2", taken_back=TakenBack(1, 100 + TIMEOUT)),)

@@ -52,6 +52,7 @@ OPENINGS = st.sampled_from(  # chance alone is seldom in the middle of a rollout
         [],
         [("edit", "b"), ("run", 30)],
         [("edit", "b"), ("run", 50)],
+        [("edit", "b"), ("run", 30), ("toggle", "unreachable"), ("run", 100), ("die", "b"), ("toggle", "unreachable")],
         [("stick", "a"), ("edit", "b"), ("run", 100)],
         [("stick", "a"), ("edit", "b"), ("run", 100), ("toggle", "unreachable"), ("die", "b")],
         [("stick", "a"), ("edit", "b"), ("run", 100), ("miss", ("a", "time-out"))],

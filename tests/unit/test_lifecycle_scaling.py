@@ -107,6 +107,12 @@ def test_what_slept_while_it_drained_can_be_gone_back_to() -> None:
     assert world.records["a"].failure is None, "it was not asked for until then"
 
 
+def test_while_it_sleeps_no_deadline_counts() -> None:
+    """Nor does that time count afterwards: see test_cluster_deadlines."""
+    assert Revision("a", Record(1), ASLEEP).is_excused
+    assert not Revision("a", Record(1), WAKING).is_excused
+
+
 @pytest.mark.parametrize("kind", [ConditionType.PROGRESSING, ConditionType.DEGRADED])
 @pytest.mark.parametrize("live", [ASLEEP, WAKING], ids=["asleep", "waking"])
 def test_sleep_is_no_trouble(live: Live, kind: ConditionType) -> None:

@@ -214,6 +214,12 @@ class TestKubeRay:
         assert cluster(objects)["enableInTreeAutoscaling"] is True
         assert cluster(objects)["autoscalerOptions"]["version"] == "v2"
 
+    def test_no_time_out_of_the_autoscaler_ends_a_wait_for_a_node(self) -> None:
+        told = {one["name"]: one["value"] for one in cluster(render())["autoscalerOptions"]["env"]}
+        longest = 86_400  # of spec.upgrade
+        assert int(told["RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S"]) > 5 * longest
+        assert int(told["RAY_AUTOSCALER_PENDING_NODE_IDLE_TIMEOUT_S"]) == 3600, "nobody asks for that pod any more"
+
     def test_start_parameters_are_text(self) -> None:
         objects = render()
         groups = [cluster(objects)["headGroupSpec"], worker_group(objects)]

@@ -22,9 +22,10 @@ no exec: values of keys and tokens are the kubelet's business alone. */}}
 - apiGroups: [""]
   resources: [services, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
+# To end those that a lost node cannot: KubeRay counts them, and makes no others.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 # The last lines of a failed start.
 - apiGroups: [""]
   resources: [pods/log]

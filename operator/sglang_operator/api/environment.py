@@ -43,6 +43,15 @@ BY_VENDOR: Final[Mapping[str, frozenset[str]]] = {
     "cpu": frozenset({"SGLANG_USE_CPU_ENGINE"}),
 }
 _ROCR: Final = "ROCR_VISIBLE_DEVICES"
+_DECOMPRESSION: Final = "SGLANG_ENABLE_REQUEST_DECOMPRESSION"
+_UNBOUNDED: Final = (
+    "compressed bodies pass spec.api.limits.maxBodyBytes: a few kilobytes become all of a replica's memory, and "
+    "spec.api.unknownModel NotFound does not see their model"
+)
+_BOUNDED: Final = (
+    "remove it, or give keys (spec.api.keysSecret) to those alone whom you trust with the replica's memory"
+)
+_OFF: Final = frozenset({"false", "0", "no", "n"})  # as SGLang reads it; what is neither this nor on, it refuses
 
 
 def overridden(spec: EndpointSpec) -> Iterator[FieldError]:
@@ -54,3 +63,5 @@ def overridden(spec: EndpointSpec) -> Iterator[FieldError]:
             yield FieldError(path, name, "has no effect: the platform sets this variable", "remove it")
         elif name == _ROCR and vendor == "amd":
             yield FieldError(path, name, "Ray refuses to start under it", "remove it: a replica sees its own devices")
+        elif name == _DECOMPRESSION and variable.value.lower() not in _OFF:
+            yield FieldError(path, name, _UNBOUNDED, _BOUNDED)

@@ -64,6 +64,11 @@ class UpdatingRevision(Model):
     revision: str = reported("Name of the revision.")
     step: str = reported("What it does now: Pending, model, load, warmup, adapters, ready.")
     progress: str = reported("The latest line of its log about that.")
+    counts_from: str = reported(
+        "Since when time without progress counts against spec.upgrade.progressDeadlineSeconds (RFC 3339). Absent while "
+        "none does: it has no node, nobody asks for a replica, or the operator has no way to its pods.",
+        format="date-time",
+    )
     changed: Items[str] = items("Fields of the spec that differ from the serving revision; none if it is that one.")
 
 
@@ -85,8 +90,8 @@ class AdapterReport(Model):
 
     name: str = Field(description="Name of the adapter.")
     state: str = reported(
-        "Loading, Loaded (in every replica that answers), Failed (in one of them, or more) or Waiting (what serves was "
-        "made without spec.model.lora)."
+        "Loading, Loaded (in every replica that answers), Failed (in one of them, or more) or Waiting (for the next "
+        "revision, as what serves has another model or other room)."
     )
     replicas: str = reported("Replicas that have it, of those that answer, for example 2/3.")
     message: str = reported("Why it failed. Replicas try again each minute, and go on serving meanwhile.")

@@ -12,21 +12,24 @@ from sglang_operator.render.serve_config import live_args
 Object = dict[str, Any]
 
 
-def adapter_rows(endpoint: Endpoint, reports: Sequence[Report]) -> list[Object] | None:
-    """None where no adapter can be loaded. What a replica says before it has the settings of now counts for nothing."""
-    model = endpoint.spec.model
+def adapter_rows(endpoint: Endpoint, reports: Sequence[Report], told: Endpoint | None = None) -> list[Object] | None:
+    """None where no adapter can be loaded. What a replica says before it has the settings of now counts for nothing.
+    `told`: the endpoint as the revision that serves is told of it, if that is not all."""
+    model, told = endpoint.spec.model, told or endpoint
     if model.lora is None:
         return None
-    config = live_args(endpoint).config_id
+    config = live_args(told).config_id
     current = [report.adapters if report.config == config else () for report in reports]
-    if model.adapters and reports and all(report.config == config and not report.adapters for report in reports):
-        return [_without_room(one.name, len(reports)) for one in model.adapters]
-    return [_row(one.name, [_find(adapters, one.name) for adapters in current]) for one in model.adapters]
+    return [
+        _row(one.name, [_find(adapters, one.name) for adapters in current])
+        if one in told.spec.model.adapters
+        else _waiting(one.name, len(reports))
+        for one in model.adapters
+    ]
 
 
-def _without_room(name: str, replicas: int) -> Object:
-    """A replica lists each adapter as soon as it has the settings, unless it was made without spec.model.lora."""
-    message = "the revision that serves has no room for adapters: they come with the next one (spec.model.lora)"
+def _waiting(name: str, replicas: int) -> Object:
+    message = "it comes with the next revision: the one that serves has another spec.model.uri, revision or lora"
     return {"name": name, "state": "Waiting", "replicas": f"0/{replicas}", "message": message}
 
 

@@ -185,10 +185,11 @@ class Api:
         """PUT: refused with 409 unless the object is still at the resourceVersion in `body`."""
         return await self._write("PUT", f"{path}?fieldManager={FIELD_MANAGER}", body, "application/json")
 
-    async def delete(self, path: str, uid: str = "", version: str = "") -> None:
+    async def delete(self, path: str, uid: str = "", version: str = "", *, by_force: bool = False) -> None:
         """Delete in the background: what it owns follows. With `uid`, only that very object, with `version` only as it
-        was read; one gone is fine."""
+        was read; one gone is fine. `by_force`: a pod whose kubelet is not waited for."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        body |= {"gracePeriodSeconds": 0} if by_force else {}
         fence = {"uid": uid, "resourceVersion": version}
         if uid or version:
             body["preconditions"] = {key: value for key, value in fence.items() if value}

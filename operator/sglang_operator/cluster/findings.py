@@ -61,17 +61,19 @@ def blocked(error: ApiError | NameTakenError | NewerRecordError) -> Condition:
     return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.REFUSED, f"the cluster refuses: {error.message}")
 
 
-def update_available(serving: StoredRevision | None, rendered: Mapping[str, Any]) -> Condition:
-    """Whether the same spec would be rendered otherwise by this operator with these defaults. `serving` is the record
-    of the revision that serves if the spec asks for that one: another one differs because the spec does."""
-    if serving is None:
-        message = "no revision of this spec serves yet"
-        return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
-    if _template(serving.ray_service) == _template(rendered):
-        message = "the serving revision is what this operator would make of the spec"
-        return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
-    message = "newer defaults or templates wait for the next revision; set another spec.restartToken to take them"
-    return Condition(ConditionType.UPDATE_AVAILABLE, Status.TRUE, Reason.NEW_DEFAULTS, message)
+def update_available(wanted: StoredRevision | None, rendered: Mapping[str, Any], *, serves: bool = True) -> Condition:
+    """Whether the same spec would be rendered otherwise by this operator with these defaults. `wanted` is the record of
+    the revision that the spec asks for, also if it does not serve (it may be a default that keeps it from that): any
+    other one differs because the spec does."""
+    if wanted and _template(wanted.ray_service) != _template(rendered):
+        which = "newer defaults or templates wait for the next revision"
+        if not serves:
+            which = f"{wanted.name}, which does not serve, was recorded with other defaults or templates and keeps them"
+        message = f"{which}; set another spec.restartToken to take those of now"
+        return Condition(ConditionType.UPDATE_AVAILABLE, Status.TRUE, Reason.NEW_DEFAULTS, message)
+    which = "the serving revision is what this operator would make of the spec"
+    message = which if wanted and serves else "no revision of this spec serves yet"
+    return Condition(ConditionType.UPDATE_AVAILABLE, Status.FALSE, Reason.UP_TO_DATE, message)
 
 
 def _template(ray_service: Mapping[str, Any]) -> str:

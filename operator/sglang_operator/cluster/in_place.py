@@ -140,6 +140,12 @@ def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
     return len(deployment.get("placement_group_bundles") or ()) or 1
 
 
+def recorded_user_config(ray_service: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What replicas were told at first."""
+    (deployment,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    return deployment.get("user_config") or {}
+
+
 def asked_for(ray_clusters: Sequence[Mapping[str, Any]], each: int) -> int | None:
     """Replicas of so many pods that Ray's autoscaler asks KubeRay for; None without a cluster."""
     groups = [group for cluster in ray_clusters for group in cluster["spec"].get("workerGroupSpecs") or ()]

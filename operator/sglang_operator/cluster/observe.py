@@ -7,26 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sglang_operator.cluster import earlier
 from sglang_operator.cluster import pods as of_pods
 from sglang_operator.cluster.api import Api
-from sglang_operator.cluster.complaints import read_complaint
+from sglang_operator.cluster.complaints import STUCK_SECONDS, read_complaint
 from sglang_operator.cluster.ends import Ends, read_ends
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
 from sglang_operator.cluster.logs import UNREAD, Said, parse_log, read_log
-from sglang_operator.cluster.metadata import condition_of, is_terminating, labels_of, name_of, unix
+from sglang_operator.cluster.metadata import is_terminating, labels_of, name_of, unix
 from sglang_operator.cluster.probe import Answers, Held, Prober, Report
 from sglang_operator.cluster.selection import read_selection
-from sglang_operator.cluster.silence import said_of, suspended, unheard
+from sglang_operator.cluster.silence import admitted_at, said_of, suspended, unheard
 from sglang_operator.cluster.snapshot import Object, Snapshot
-from sglang_operator.lifecycle.observed import (
-    Live,
-    Observed,
-    Presence,
-    Probe,
-    Revision,
-)
-from sglang_operator.lifecycle.reasons import ConditionType, Status
+from sglang_operator.lifecycle.observed import Live, Observed, Presence, Probe, Revision
 from sglang_operator.render import names
 
 LOGS: Final = 3  # of workers that are read in one pass
@@ -100,13 +94,18 @@ async def observe(
     observed = Observed(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
-        unanswered_since=_unanswered_since(snapshot),
+        unanswered_since=earlier.unanswered_since(snapshot),
         kuberay_silent=bool(waiting := unheard(whole, now, explained)),
         kuberay_said=said_of(waiting),
         paused=paused,
-        resumed_at=_resumed_at(snapshot, now),
+        resumed_at=earlier.resumed_at(snapshot, now),
+        counts_from=earlier.counts_from(snapshot, _revision(sights, wanted), now),
     )
     return View(observed, sights)
+
+
+def _revision(sights: Mapping[str, Sight], name: str) -> Revision:
+    return sights[name].revision if name in sights else Revision(name)
 
 
 def _names(snapshot: Snapshot) -> set[str]:
@@ -131,21 +130,6 @@ def _may_go_back(snapshot: Snapshot, asked: Mapping[str, _Workers], wanted: str)
     return failed or selected is None or not (selected.reports or selected.head)
 
 
-def _unanswered_since(snapshot: Snapshot) -> float | None:
-    """Condition Ready is the memory of earlier looks: each pass writes it, and status says of which revision."""
-    ready, selection = condition_of(snapshot.endpoint, ConditionType.READY.value), read_selection(snapshot.service)
-    serving = (snapshot.endpoint.get("status") or {}).get("serving") or {}
-    if ready.get("status") != Status.FALSE.value or serving.get("revision") != selection.revision:
-        return None
-    return max(unix(ready["lastTransitionTime"]), selection.switched_at)
-
-
-def _resumed_at(snapshot: Snapshot, now: float) -> float:
-    """Condition Progressing is unknown while the endpoint is paused or KubeRay silent, and then changes its time."""
-    going = condition_of(snapshot.endpoint, ConditionType.PROGRESSING.value)
-    return now if going.get("status") == Status.UNKNOWN.value else unix(going.get("lastTransitionTime"))
-
-
 async def _ask_all(api: Api, prober: Prober, snapshot: Snapshot, generate: Mapping[str, bool]) -> dict[str, _Workers]:
     """Ask the revisions that `generate` names; it says of which the engines shall generate."""
     told = await asyncio.gather(*(_ask(api, prober, snapshot, name, generate=must) for name, must in generate.items()))
@@ -167,11 +151,16 @@ async def _ask(api: Api, prober: Prober, snapshot: Snapshot, name: str, *, gener
 
 async def _with_complaint(api: Api, snapshot: Snapshot, name: str, seen: _Workers, now: float) -> _Workers:
     """Events are read only while no replica answers and none can be waited for in peace."""
-    if seen.reports or seen.head:
+    if seen.reports or _is_at_peace(seen.head):
         return seen
     clusters = _of(snapshot.ray_clusters, name)
     complaint = await read_complaint(api, seen.all, clusters, now)
     return replace(seen, complaint=complaint, ended=await read_ends(api, seen.workers, clusters, now))
+
+
+def _is_at_peace(head: Held | None) -> bool:
+    """It holds requests, and no replica is wanted, or not for so long that something must be in the way."""
+    return head is not None and (head.target == 0 or head.wished_seconds < STUCK_SECONDS)
 
 
 def _pods_per_replica(snapshot: Snapshot, name: str) -> int:
@@ -211,16 +200,18 @@ def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
 
 def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> float | None:
     """A revision that had a replica and lost it looks the same as one that wakes; that it slept only the status knows.
-    Its pod may be older than its sleep: it stays for a minute or two, and may be used again."""
-    slept = (snapshot.endpoint.get("status") or {}).get("atZeroSince")
-    created = of_pods.first_created(seen.workers)
+    Its pod may be older than its sleep: it stays for a minute or two, and may be used again. It may also be one in the
+    place of another, for whose sake no request is held for longer: since when one is wanted, the head knows."""
+    slept, head = (snapshot.endpoint.get("status") or {}).get("atZeroSince"), seen.head
     if slept is None or name != read_selection(snapshot.service).revision:
         return None
-    if created is None:  # Serve wants a replica, and Ray's autoscaler, which looks every few seconds, has not seen it
-        if seen.head is None or not seen.head.target or asked_for(_of(snapshot.ray_clusters, name), seen.each):
+    began = of_pods.first_created(seen.workers)
+    if began is None:  # Serve wants a replica, and Ray's autoscaler, which looks every few seconds, has not seen it
+        if head is None or not head.target or asked_for(_of(snapshot.ray_clusters, name), seen.each):
             return None
-        return now - seen.head.wished_seconds
-    return max(created, unix(slept))
+        return now - head.wished_seconds
+    wished = now - head.wished_seconds if head and head.wished_seconds > 0 else began
+    return max(min(began, wished), unix(slept))
 
 
 def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, now: float) -> Live:
@@ -270,10 +261,10 @@ def _progress(service: Object | None, clusters: Sequence[Object], seen: _Workers
     # A log that could not be read may tell of progress: nothing is overdue by it.
     if service is None or seen.said.is_unread:
         return None
-    created = (unix(item["metadata"].get("creationTimestamp")) for item in (service, *clusters))
+    made = (unix(service["metadata"].get("creationTimestamp")), *map(admitted_at, clusters))
     changed = max(of_pods.last_change(seen.all), seen.said.at)
     # Workers that end again and again begin anew each time, which is no progress.
-    return max(*created, changed if seen.ended.again is None else min(changed, seen.ended.again))
+    return max(*made, changed if seen.ended.again is None else min(changed, seen.ended.again))
 
 
 def _target(written: InPlace, clusters: Sequence[Object], seen: _Workers) -> int | None:

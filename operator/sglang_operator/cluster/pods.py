@@ -54,6 +54,7 @@ _MORE_MEMORY: Final = {
 }
 _OF_OTHERS: Final = "raise its limit in spec.podTemplate"
 CRASHES: Final = 3  # of a container until it counts as a loop
+_TAINTED: Final = "DeletionByTaintManager"
 LEFT_SECONDS: Final = 60.0  # after the end of its grace period, which deletionTimestamp is; a kubelet takes seconds
 
 
@@ -100,6 +101,23 @@ def is_left_behind(pod: Pod, now: float) -> bool:
     may last until somebody deletes one of them by force, and nothing may wait for it."""
     ends = pod["metadata"].get("deletionTimestamp")
     return bool(ends) and now > unix(ends) + LEFT_SECONDS
+
+
+def is_given_up(pod: Pod, now: float) -> bool:
+    """Kubernetes has evicted it because its node is lost, or its time to end is long over, and its kubelet is silent.
+
+    One that the scheduler has placed there after the loss has no container, and no condition that could tell; a kubelet
+    would end such a pod at once.
+    """
+    if not is_terminating(pod):
+        return False
+    if is_left_behind(pod, now):
+        return is_cut_off(pod)
+    if condition_of(pod, "DisruptionTarget").get("reason") != _TAINTED:
+        return False
+    asked = unix(pod["metadata"]["deletionTimestamp"]) - pod["metadata"].get("deletionGracePeriodSeconds", 0)
+    is_unknown = not any(_containers(pod)) and now > asked + LEFT_SECONDS
+    return is_cut_off(pod) or is_unknown
 
 
 def first_created(pods: Iterable[Pod]) -> float | None:

@@ -16,17 +16,16 @@ from sglang_operator.cluster import findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.as_it_is import as_it_is
 from sglang_operator.cluster.capacity import Nodes, unread
-from sglang_operator.cluster.cause import explained
 from sglang_operator.cluster.children import Children, ray_service_of
 from sglang_operator.cluster.claim import differences
 from sglang_operator.cluster.commits import found_commits
 from sglang_operator.cluster.discovery import Absences
-from sglang_operator.cluster.events import event_of, transitions
-from sglang_operator.cluster.in_place import in_place_of
+from sglang_operator.cluster.lost import end_given_up
 from sglang_operator.cluster.metadata import Owner, is_terminating
+from sglang_operator.cluster.news import news_of, write_news
 from sglang_operator.cluster.observe import View, observe
 from sglang_operator.cluster.pace import Seen, look_again, soonest
-from sglang_operator.cluster.paths import ENDPOINT, EVENT, RAY_SERVICE
+from sglang_operator.cluster.paths import ENDPOINT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
 from sglang_operator.cluster.records import NewerRecordError, find_record
 from sglang_operator.cluster.refusals import (
@@ -39,7 +38,8 @@ from sglang_operator.cluster.refusals import (
     raise_first,
 )
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
-from sglang_operator.cluster.status import Facts, conditions, status_of, status_patch
+from sglang_operator.cluster.status import Facts, status_of
+from sglang_operator.cluster.told import told_of, values_of
 from sglang_operator.cluster.types import Key, Result
 from sglang_operator.cluster.writer import Writer
 from sglang_operator.lifecycle import decide, wanted_of
@@ -80,6 +80,8 @@ class Pass:
     plan: Plan
     rendered: tuple[Object, ...]
     now: float
+    told: Mapping[str, Endpoint] = field(default_factory=dict)
+    """The endpoint as revisions are told of it in place that are not told all, by their names."""
     lacking: tuple[FieldError, ...] = ()
     """What no node has enough of, or that this is unknown, while another revision than the wanted one serves."""
 
@@ -96,13 +98,13 @@ class Pass:
 
     def conditions(self, trouble: Condition | None) -> list[Condition]:
         """What it found; what is in the way says more than how far the rollout is."""
-        names = {self.view.observed.service.revision} & {self.wanted.revision}
-        serving = next((stored for stored in self.snapshot.records if stored.name in names), None)
+        wanted = next((stored for stored in self.snapshot.records if stored.name == self.wanted.revision), None)
+        serves = self.view.observed.service.revision == self.wanted.revision
         ray_service = ray_service_of(self.rendered)
         found = (
             findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self._warnings),
             *self.plan.conditions,
-            findings.update_available(serving, ray_service),
+            findings.update_available(wanted, ray_service, serves=serves),
         )
         return [trouble if trouble and one.type is ConditionType.PROGRESSING else one for one in found]
 
@@ -117,7 +119,7 @@ class Pass:
         """All of status but conditions."""
         records, wanted = self.snapshot.records, self.wanted.revision
         before = self.snapshot.endpoint.get("status") or {}
-        return status_of(Facts(self.endpoint, self.view, records, wanted, before, self.now))
+        return status_of(Facts(self.endpoint, self.view, records, wanted, before, self.now, self.told))
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class Reconciler:
             raise
         await self._write_status(key, live, this.status, this.conditions(trouble))
         limit = this.plan.wait.at - this.now if this.plan.wait else None
-        seen = Seen(this.endpoint, this.wanted, this.view, this.now)
+        serving = this.told.get(this.view.observed.service.revision, this.endpoint)
+        seen = Seen(serving, this.wanted, this.view, this.now)
         return Result(soonest(again, limit), look_again(seen))
 
     async def _hold_on(self, key: Key, live: Object, error: InvalidEndpoint) -> Result:
@@ -200,13 +203,15 @@ class Reconciler:
         snapshot = await take_snapshot(self.api, key, live, understood.rendered)
         self.absences.tell(snapshot.absent, findings.remedies(wants_route=endpoint.spec.api.route is not None))
         recorded = find_record(endpoint, snapshot.records)
-        wanted = wanted_of(endpoint, recorded.name if recorded else "")
+        name = recorded.name if recorded else ""
+        told = told_of(endpoint, snapshot, name)
+        wanted = wanted_of(endpoint, name, told)
         now = self.clock()
         view = await observe(self.api, self.prober, snapshot, wanted.revision, now, paused=endpoint.spec.paused)
         plan = decide(wanted, view.observed, now)
         is_coming = not wanted.stopped and view.observed.service.revision != wanted.revision
         lacking = await self._advise(ray_service_of(understood.rendered), now) if is_coming else ()
-        return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now, lacking)
+        return Pass(snapshot, endpoint, wanted, view, plan, understood.rendered, now, told, lacking)
 
     async def _advise(self, ray_service: Object, now: float) -> tuple[FieldError, ...]:
         return await self.nodes.advise(ray_service, now) if self.nodes else unread(ray_service)
@@ -231,8 +236,8 @@ class Reconciler:
 
     async def _carry_out(self, this: Pass) -> float | None:
         """The plan, or if there is nothing to plan, everything else that shall be as it was written."""
-        values = in_place_of(this.endpoint, this.wanted.settings)
-        writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values)
+        values, apart = values_of(this.endpoint, this.wanted, this.told)
+        writer = Writer(self.api, this.owner, this.snapshot, this.rendered, values, apart=apart)
         if await writer.label():
             return AGAIN_SECONDS
         if not this.plan.actions:
@@ -263,6 +268,7 @@ class Reconciler:
         children = self._children(this)
         refused = await attempt(writer.freeze(found_commits(this.snapshot, this.view)))
         refused += await attempt(writer.repair())
+        refused += await attempt(end_given_up(self.api, this.snapshot.pods, this.now))
         raise_first([*refused, *await attempt(children.sync(this.rendered))])
         return AGAIN_SECONDS if children.changed_claim else None
 
@@ -273,21 +279,10 @@ class Reconciler:
         self, key: Key, live: Object, said: Object, found: Sequence[Condition], *, partly: bool = False
     ) -> None:
         """Apply it if it differs, and tell of transitions. `partly`: the rest stays as it is."""
-        now, before = self.clock(), live.get("status") or {}
-        generation = live["metadata"]["generation"]
-        known = before.get("conditions") or []
-        reason, told = explained(found, known)
-        made = conditions(now, generation, told, known)
-        kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if partly else []
-        rest = {**before, **said} if partly else said
-        status = {**rest, "reason": reason, "observedGeneration": generation, "conditions": [*made, *kept]}
-        self.report(key, status)
-        if status == before:
-            return
-        await self.api.apply(ENDPOINT.of(*key, "status"), status_patch(live, status))
-        owner = Owner(key, live["metadata"]["uid"])
-        for one in transitions(known, made):
-            await self.api.create(EVENT.of(key.namespace), event_of(owner, one, now))
+        now = self.clock()
+        news = news_of(live, said, found, now, partly=partly)
+        self.report(key, news.status)
+        await write_news(self.api, key, live, news, now)
 
 
 def _name(action: object) -> str:

@@ -14,6 +14,7 @@ from sglang_operator.render import names
 
 # KubeRay looks at each of its objects every 2 s; what it has not begun after this it is not there to do.
 SILENT_SECONDS: Final = 90.0
+_SUSPENSION: Final = "RayClusterSuspended"  # condition of a RayCluster
 _REFUSED: Final = "ValidationFailed"  # reason of condition Ready of a RayService that KubeRay makes nothing of
 _SUSPENDED: Final = "its RayCluster is suspended: the Kueue queue has not admitted it"
 
@@ -52,15 +53,25 @@ def said_of(waiting: Sequence[Object]) -> str:
 
 def suspended(clusters: Sequence[Object]) -> Unschedulable | None:
     """Since when a RayCluster has had no quota, which comes to the same as having no node."""
-    held = [one for one in clusters if one["spec"].get("suspend") and not is_terminating(one)]
+    held = [one for one in clusters if _is_suspended(one) and not is_terminating(one)]
     return Unschedulable(min(map(_suspended_at, held)), _SUSPENDED, queued=True) if held else None
+
+
+def admitted_at(cluster: Object) -> float:
+    """When it was made, or KubeRay found that it may have pods; before that, that it may have none."""
+    told = condition_of(cluster, _SUSPENSION).get("lastTransitionTime")
+    return max(unix(cluster["metadata"].get("creationTimestamp")), unix(told))
+
+
+def _is_suspended(cluster: Object) -> bool:
+    """Kueue has taken its quota, or has just given it: KubeRay makes pods once its own condition says so."""
+    return bool(cluster["spec"].get("suspend")) or condition_of(cluster, _SUSPENSION).get("status") == "True"
 
 
 def _suspended_at(cluster: Object) -> float:
     """Since it was made, or since Kueue took its quota back."""
-    said = condition_of(cluster, "RayClusterSuspended")
-    created = unix(cluster["metadata"].get("creationTimestamp"))
-    return max(created, unix(said.get("lastTransitionTime"))) if said.get("status") == "True" else created
+    is_told = condition_of(cluster, _SUSPENSION).get("status") == "True"
+    return admitted_at(cluster) if is_told else unix(cluster["metadata"].get("creationTimestamp"))
 
 
 def _refusal(service: Object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sglang_operator.api import API_VERSION, KIND, Endpoint
@@ -33,6 +33,8 @@ class Facts:
     before: Mapping[str, Any]
     """The status as it is."""
     now: float
+    told: Mapping[str, Endpoint] = field(default_factory=dict)
+    """The endpoint as revisions are told of it in place that are not told all, by their names."""
 
 
 def status_of(facts: Facts) -> Object:
@@ -49,10 +51,15 @@ def status_of(facts: Facts) -> Object:
         "serving": _serving(facts),
         "resolved": _resolved(facts.endpoint),
         "updating": _updating(facts),
-        "adapters": adapter_rows(facts.endpoint, serving.answers.reports if serving else ()),
+        "adapters": _adapters(facts, serving),
         "revisions": [_report(facts, stored) for stored in _newest(facts.records)[:REPORTED]],
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _adapters(facts: Facts, serving: Sight | None) -> list[Object] | None:
+    reports = serving.answers.reports if serving else ()
+    return adapter_rows(facts.endpoint, reports, facts.told.get(facts.view.observed.service.revision))
 
 
 def _desired(endpoint: Endpoint, serving: Sight | None) -> int:
@@ -61,8 +68,12 @@ def _desired(endpoint: Endpoint, serving: Sight | None) -> int:
 
 
 def _sleep(facts: Facts, serving: Sight | None) -> Object:
-    """Since when there is no replica, and how long the last wake-up took. That it slept only its status remembers."""
-    if serving is None or not facts.endpoint.spec.holds_requests:
+    """Since when there is no replica, and how long the last wake-up took. That it slept only its status remembers, also
+    while its head holds requests until it has the replica that the spec wants by now."""
+    if serving is None:
+        return {}
+    live = serving.revision.live
+    if not (facts.endpoint.spec.holds_requests or live.holds or live.may_hold):
         return {}
     since, woke = facts.before.get("atZeroSince"), facts.before.get("lastWakeSeconds")
     if serving.revision.asleep:
@@ -186,14 +197,18 @@ def _updating(facts: Facts) -> Object | None:
     sight = facts.view.sights.get(facts.wanted)
     if sight is None or not sight.revision.present:
         return None
+    if any(one.name == facts.wanted and one.record.failure for one in facts.records):
+        return None  # what is left of it is kept for reading
     # One that serves is on its way, too, while it wakes up, grows or recovers.
     if facts.wanted == observed.service.revision and not _lacks_replicas(facts.endpoint, sight):
         return None
     serving = next((one for one in facts.records if one.name == observed.service.revision), None)
+    counts = {} if sight.revision.is_excused else {"countsFrom": stamp(observed.counts_from)}
     return {
         "revision": facts.wanted,
         "step": sight.said.step or "Pending",
         "progress": sight.said.message,
+        **counts,
         "changed": list(changes(facts.endpoint, serving)) if serving else [],
     }
 

@@ -37,13 +37,24 @@ Object = dict[str, Any]
 class Writer:
     """The writes of one pass over one endpoint."""
 
-    def __init__(self, api: Api, owner: Owner, snapshot: Snapshot, rendered: tuple[Object, ...], values: InPlace):
+    def __init__(
+        self,
+        api: Api,
+        owner: Owner,
+        snapshot: Snapshot,
+        rendered: tuple[Object, ...],
+        values: InPlace,
+        *,
+        apart: Mapping[str, InPlace] | None = None,
+    ) -> None:
+        """`values` go to every revision but those of `apart`."""
         self._api = api
         self._owner = owner
         self._namespace = owner.key.namespace
         self._snapshot = snapshot
         self._rendered = rendered
         self._values = values
+        self._apart = apart or {}
         self._newest = ""  # the revision that this very pass has recorded: it needs no look whether another is newer
         self._written: dict[str, InPlace] = {}  # by this very pass, so that its repair does not undo it
         self._recorded = {stored.name: stored.ray_service for stored in snapshot.records}
@@ -79,8 +90,8 @@ class Writer:
             case do.CreateRevision() | do.TryRevision():
                 await self._make(action)
             case do.ApplyInPlace():
-                values = self._values.with_floor(action.floor, holding=action.holding).within(action.taken_back)
-                await self._apply(action.revision, values)
+                values = self._values_of(action.revision).with_floor(action.floor, holding=action.holding)
+                await self._apply(action.revision, values.within(action.taken_back))
             case do.SwitchService():
                 await self._switch(action, now)
             case do.FreeAccelerators():
@@ -158,7 +169,7 @@ class Writer:
         if isinstance(action, do.CreateRevision) and action.revision != self._newest:
             await self._check(action.fence)
         self._refuse_foreign_claim(action.revision)
-        body = self._ray_service(action.revision, self._values.with_floor(action.floor))
+        body = self._ray_service(action.revision, self._values_of(action.revision).with_floor(action.floor))
         strict = not self._has_served(action.revision)
         if isinstance(action, do.TryRevision):
             await self._try(action.revision, body, strict=strict)
@@ -215,7 +226,7 @@ class Writer:
     async def _free(self, action: do.FreeAccelerators) -> None:
         """Bounds of zero, on the RayService first, and by name on the RayCluster: the autoscaler obeys bounds."""
         await self._check(action.fence)
-        written = written_values(self._live(action.revision)) or self._values
+        written = written_values(self._live(action.revision)) or self._values_of(action.revision)
         await self._apply(action.revision, replace(written, released=True), action.uid)
 
     async def _retire(self, action: do.Retire) -> None:
@@ -230,6 +241,9 @@ class Writer:
         newest = await self._newest_number()
         if read_selection(service).resource_version != fence.service_version or newest != fence.newest_record:
             raise StalePassError("the Service or the newest record changed since this pass read them")
+
+    def _values_of(self, revision: str) -> InPlace:
+        return self._apart.get(revision, self._values)
 
     def _live(self, revision: str) -> Mapping[str, Any]:
         live = self._snapshot.ray_service(revision)
@@ -256,7 +270,7 @@ class Writer:
     async def _repair(self, live: Mapping[str, Any]) -> tuple[Refusal, ...]:
         """What was refused of it."""
         revision = name_of(live)
-        values = self._written.get(revision) or written_values(live) or self._values
+        values = self._written.get(revision) or written_values(live) or self._values_of(revision)
         wanted = self._ray_service(revision, values)
         is_right = revision in self._written or covers(live, wanted)
         refused = () if is_right else await attempt(self._apply(revision, values))

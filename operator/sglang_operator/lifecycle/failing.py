@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from sglang_operator.lifecycle.observed import Failure, Probe, Revision
+from dataclasses import replace
+
+from sglang_operator.lifecycle.observed import Failure, Revision
 from sglang_operator.lifecycle.plan import RememberFailure
 from sglang_operator.lifecycle.reasons import Reason
 from sglang_operator.lifecycle.retire import drain_limit
-from sglang_operator.lifecycle.scene import Scene, answers, has_enough, is_lost, number
+from sglang_operator.lifecycle.scene import LOST_SECONDS, Scene, answers, has_enough, is_lost, number
 
 
 def remember_failure(scene: Scene) -> tuple[RememberFailure, ...]:
     """Write down why the wanted revision failed. Nothing of it is taken down before a later pass reads that record."""
     failure = _judge(scene)
-    return (RememberFailure(scene.wanted.revision, number(scene.wanted_revision), failure),) if failure else ()
+    if failure is None:
+        return ()
+    # spec.upgrade.keepFailedSeconds begins now: what the log tells may be of long ago, when there was no way back.
+    given_up = replace(failure, at=scene.now)
+    return (RememberFailure(scene.wanted.revision, number(scene.wanted_revision), given_up),)
 
 
 def is_overdue(scene: Scene, revision: Revision) -> bool:
     """No progress for the whole deadline. Time without a node is not counted, nor time that nobody watched."""
-    live = revision.live
-    if live.progress is None or live.unschedulable or scene.observed.kuberay_silent or scene.wanted.stopped:
+    if revision.live.progress is None or scene.observed.kuberay_silent or scene.wanted.stopped:
         return False
-    if revision.asleep:  # nothing was asked of it until now
-        return False
-    if live.probe is Probe.UNREACHABLE:  # the pods are fine; a network policy is no reason to roll back
-        return False
-    return idle_seconds(scene, revision) >= scene.policy.progress_deadline
+    return not revision.is_excused and idle_seconds(scene, revision) >= scene.policy.progress_deadline
 
 
 def idle_seconds(scene: Scene, revision: Revision) -> float:
     """Counted seconds since the last progress of a revision that has `progress`."""
-    progress = revision.live.progress
-    return 0.0 if progress is None else scene.now - counts_from(scene, progress)
+    return 0.0 if revision.live.progress is None else scene.now - counts_from(scene, revision)
 
 
 def gives_up_at(scene: Scene, revision: Revision) -> float | None:
@@ -45,12 +45,17 @@ def gives_up_at(scene: Scene, revision: Revision) -> float | None:
     if not back.gone or back.draining_since is None or not can_fall_back(scene):
         return None
     room = waiting.since if waiting.since > back.draining_since else drain_limit(scene, back.draining_since)
-    return counts_from(scene, max(room, revision.live.progress or 0.0)) + scene.policy.capacity_timeout
+    begins = max(room, revision.live.progress or 0.0, scene.observed.resumed_at)
+    return begins + scene.policy.capacity_timeout
 
 
-def counts_from(scene: Scene, progress: float) -> float:
-    """When a deadline begins. While nobody acted nothing could go on, so it begins anew after that."""
-    return max(progress, scene.observed.resumed_at)
+def counts_from(scene: Scene, revision: Revision) -> float:
+    """When the progress deadline begins: with the last progress, or anew after time in which there could be none.
+
+    Time without a node and the like is not only passed over: all of it would fall due at once when it ends.
+    """
+    excused = scene.observed.counts_from if revision.name == scene.wanted.revision else 0.0
+    return max(revision.live.progress or 0.0, scene.observed.resumed_at, excused)
 
 
 def can_fall_back(scene: Scene) -> bool:
@@ -58,8 +63,15 @@ def can_fall_back(scene: Scene) -> bool:
     back = scene.fallback
     if not back.record or back.name == scene.wanted.revision:
         return False
-    made_room = back.name == scene.selected.name and not back.present and back.draining_since is not None
-    return answers(scene, back) or made_room
+    return answers(scene, back) or _made_room(scene, back)
+
+
+def _made_room(scene: Scene, back: Revision) -> bool:
+    """It answered until it was told to go, as far as single looks that miss it and whole seconds in status can tell."""
+    if back.name != scene.selected.name or back.present or back.draining_since is None:
+        return False
+    since = scene.observed.unanswered_since
+    return since is None or since > back.draining_since - LOST_SECONDS
 
 
 def _judge(scene: Scene) -> Failure | None:

@@ -34,7 +34,7 @@ def has_half_only(scene: Scene, revision: Revision) -> bool:
 
 def _holds_half_for_long(scene: Scene, revision: Revision) -> bool:
     """Of what serves. Another number that somebody has just written is tried first."""
-    is_as_asked = scene.wanted.settings == revision.live.settings
+    is_as_asked = scene.wanted.settings_of(revision.name) == revision.live.settings
     return revision.name == scene.serving.name and is_as_asked and scene.may_delete and gives_back(scene, revision)
 
 
@@ -63,7 +63,7 @@ def held_to(scene: Scene, revision: Revision) -> TakenBack | None:
     Not where traffic is to go: that needs as many replicas as what serves.
     """
     live, is_next = revision.live, revision.name == scene.aim.name != scene.serving.name
-    if live.taken_back is None or is_next or live.settings != scene.wanted.settings:
+    if live.taken_back is None or is_next or live.settings != scene.wanted.settings_of(revision.name):
         return None
     again = tries_again_at(scene, revision)
     return live.taken_back if again is None or scene.now < again else None

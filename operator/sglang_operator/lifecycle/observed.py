@@ -167,6 +167,11 @@ class Revision:
         return self.present and live.holds and not live.ready_replicas and live.target_replicas == 0
 
     @property
+    def is_excused(self) -> bool:
+        """It makes no progress and is not to blame: no node, no way to its pods, or nothing asked of it until now."""
+        return self.asleep or self.live.unschedulable is not None or self.live.probe is Probe.UNREACHABLE
+
+    @property
     def draining_since(self) -> float | None:
         """When it was told to end, or None."""
         return self.record.draining_since if self.record else None
@@ -195,7 +200,8 @@ class Observed:
     kuberay_silent: bool = False  # KubeRay has not acted for so long that what it reports may be old
     kuberay_said: str = ""  # what is known of why it does not act
     paused: bool = False
-    resumed_at: float = 0.0  # when the endpoint was last paused no more, or KubeRay silent no more
+    resumed_at: float = 0.0  # when the endpoint was last paused no more, KubeRay silent no more, or all was done
+    counts_from: float = 0.0  # since when the wanted revision is not `is_excused`, as far as passes have looked
 
     def get(self, name: str) -> Revision:
         """The revision of that name; one that never existed when there is none."""

@@ -7,7 +7,7 @@ from typing import Final
 from sglang_operator.lifecycle.growth import gives_back, has_half_only
 from sglang_operator.lifecycle.observed import Front, Revision
 from sglang_operator.lifecycle.plan import Action, CancelDrain, FreeAccelerators, Retire, StartDrain, TryRevision
-from sglang_operator.lifecycle.scene import Scene, answers, drains_since, floor_of, is_dead
+from sglang_operator.lifecycle.scene import Scene, answers, drains_since, floor_of, is_dead, is_lost
 from sglang_operator.lifecycle.wanted import WhenNoCapacity
 
 # Seconds until every node's proxy rules have followed a switch; before that a new connection may still arrive.
@@ -53,11 +53,9 @@ def make_room(scene: Scene) -> tuple[Action, ...]:
     serving, aim = scene.serving, scene.aim
     if not serving.present or not scene.may_delete or not _must_make_room(scene):
         return ()
-    if serving.draining_since is not None:
-        return (_retire(scene, serving),)
-    if aim.present or not answers(scene, serving):  # where nothing answers there is nothing to lose by a refusal
-        return (StartDrain(serving.name),)
-    return TryRevision(aim.name, floor_of(scene, aim)), StartDrain(serving.name)
+    # Also after the mark, which does not say for what it was set. Where nothing answers a refusal costs nothing.
+    tried = () if aim.present or is_lost(scene, serving) else (TryRevision(aim.name, floor_of(scene, aim)),)
+    return *tried, StartDrain(serving.name) if serving.draining_since is None else _retire(scene, serving)
 
 
 def _gives_all_back(scene: Scene, revision: Revision) -> bool:

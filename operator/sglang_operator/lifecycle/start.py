@@ -58,10 +58,8 @@ def _comes_back(scene: Scene, revision: Revision) -> bool:
 
 
 def _in_place(scene: Scene, revision: Revision) -> ApplyInPlace:
-    holding = _goes_on_holding(scene, revision)
-    return ApplyInPlace(
-        revision.name, scene.wanted.settings, floor_of(scene, revision), holding, taken_back(scene, revision)
-    )
+    settings, holding = scene.wanted.settings_of(revision.name), _goes_on_holding(scene, revision)
+    return ApplyInPlace(revision.name, settings, floor_of(scene, revision), holding, taken_back(scene, revision))
 
 
 def _written(revision: Revision) -> ApplyInPlace:

@@ -44,7 +44,7 @@ def _aim_timers(scene: Scene) -> Iterator[WaitUntil]:
         if (gives_up := gives_up_at(scene, scene.aim)) is not None:
             yield WaitUntil(gives_up, "capacityTimeoutSeconds, after room was made")
     elif aim.progress and scene.aim.name != scene.selected.name and can_fall_back(scene):
-        yield WaitUntil(counts_from(scene, aim.progress) + scene.policy.progress_deadline, "progressDeadlineSeconds")
+        yield WaitUntil(counts_from(scene, scene.aim) + scene.policy.progress_deadline, "progressDeadlineSeconds")
 
 
 def _growth_timers(scene: Scene) -> Iterator[WaitUntil]:

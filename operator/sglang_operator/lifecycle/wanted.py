@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sglang_operator.api import Endpoint
@@ -60,6 +61,11 @@ class Wanted:
     replicas: Bounds = Bounds()
     policy: UpgradePolicy = UpgradePolicy()
     hold: float = 0  # seconds that a request may wait for a replica, where there may be none or was none
+    settings_apart: Mapping[str, str] = field(default_factory=dict)  # of revisions that are told otherwise, by name
+
+    def settings_of(self, revision: str) -> str:
+        """`settings` of what it shall be told."""
+        return self.settings_apart.get(revision, self.settings)
 
     @property
     def stopped(self) -> bool:
@@ -81,9 +87,10 @@ def policy_of(upgrade: Upgrade) -> UpgradePolicy:
     )
 
 
-def wanted_of(endpoint: Endpoint, revision: str = "") -> Wanted:
+def wanted_of(endpoint: Endpoint, revision: str = "", told: Mapping[str, Endpoint] | None = None) -> Wanted:
     """What a valid endpoint asks for. `revision`: the name that its rollout fields are recorded under; without it the
-    one that a first record of them would get."""
+    one that a first record of them would get. `told`: the endpoint as revisions are told of it in place that are not
+    told all."""
     spec = endpoint.spec
     return Wanted(
         revision=revision or revision_name(endpoint),
@@ -91,6 +98,7 @@ def wanted_of(endpoint: Endpoint, revision: str = "") -> Wanted:
         replicas=Bounds(spec.fewest, spec.most),
         policy=policy_of(spec.upgrade),
         hold=spec.scaling.hold_seconds if spec.scaling else HOLD_SECONDS,
+        settings_apart={name: settings_digest(one) for name, one in (told or {}).items()},
     )
 
 

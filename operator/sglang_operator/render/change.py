@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from sglang_operator.api import Endpoint
-from sglang_operator.render.revision import IN_PLACE, changed_fields, recorded_fields, written_fields
+from sglang_operator.render.revision import IN_PLACE, changed_fields, is_of_other_model, recorded_fields, written_fields
 
 
 class Effect(Enum):
@@ -45,6 +45,8 @@ def field_changes(before: Endpoint, after: Endpoint) -> tuple[FieldChange, ...]:
 
 def _effect(path: str, rolls: tuple[str, ...]) -> Effect:
     if any(_is_below(path, changed) or _is_below(changed, path) for changed in rolls):
+        return Effect.NEW_REVISION
+    if _is_below(path, "model.adapters") and is_of_other_model(rolls):
         return Effect.NEW_REVISION
     return Effect.IN_PLACE if any(_is_below(path, live) for live in IN_PLACE) else Effect.NONE
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,8 @@ IN_PLACE = frozenset(
         "api.limits",
     }
 )
+# An adapter is trained for one model, and loaded into room that is reserved at the start.
+_OF_ADAPTERS = ("model.uri", "model.revision", "model.lora")
 HASH_LENGTH = 8  # the longest endpoint name (38) + "-" + 8 = 47, the longest name of a RayService
 
 
@@ -143,6 +145,11 @@ def changed_fields(endpoint: Endpoint, recorded: Mapping[str, Any], written: Col
             | ((now.keys() - recorded.keys()) & used)
         )
     )
+
+
+def is_of_other_model(changed: Iterable[str]) -> bool:
+    """Whether a spec with these changed fields has its adapters for another model, or other room, than was recorded."""
+    return any(path == one or path.startswith(f"{one}.") for path in changed for one in _OF_ADAPTERS)
 
 
 def _same(now: Any, then: Any, is_written: bool, was_written: bool) -> bool:

@@ -51,6 +51,7 @@ SHOWN_ELSEWHERE = {
     "body-limit": "test_access.py::test_a_body_over_the_limit_is_413",
     "websocket-keys": "test_access.py::test_a_websocket_needs_a_key",
     "unknown-model": "test_access.py::test_a_model_that_is_not_served_is_openais_404",
+    "path-labels": "test_sglang_private.py::test_paths_that_no_route_has_make_one_series",
 }
 # Asked in one mode, at its end, for it costs the replica.
 FRONT = Difference(

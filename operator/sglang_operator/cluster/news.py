@@ -1,0 +1,50 @@
+"""Status as a pass has found it: written if it differs from what is there, with an Event for each transition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.cause import explained
+from sglang_operator.cluster.events import event_of, transitions
+from sglang_operator.cluster.metadata import Owner
+from sglang_operator.cluster.paths import ENDPOINT, EVENT
+from sglang_operator.cluster.status import conditions, status_patch
+from sglang_operator.cluster.types import Key
+from sglang_operator.lifecycle.reasons import Condition
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class News:
+    """The whole status of now, and the conditions of now and of before."""
+
+    status: Object
+    made: Sequence[Object]
+    known: Sequence[Object]
+
+
+def news_of(live: Object, said: Mapping[str, Any], found: Sequence[Condition], now: float, *, partly: bool) -> News:
+    """`said`: all of status but conditions, or with `partly` what changes of it, while the rest stays as it is."""
+    before = live.get("status") or {}
+    known = before.get("conditions") or []
+    reason, told = explained(found, known)
+    generation = live["metadata"]["generation"]
+    made = conditions(now, generation, told, known)
+    kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if partly else []
+    rest = {**before, **said} if partly else said
+    status = {**rest, "reason": reason, "observedGeneration": generation, "conditions": [*made, *kept]}
+    return News(status, made, known)
+
+
+async def write_news(api: Api, key: Key, live: Object, news: News, now: float) -> None:
+    """Nothing where status says it already."""
+    if news.status == (live.get("status") or {}):
+        return
+    await api.apply(ENDPOINT.of(*key, "status"), status_patch(live, news.status))
+    owner = Owner(key, live["metadata"]["uid"])
+    for one in transitions(news.known, news.made):
+        await api.create(EVENT.of(key.namespace), event_of(owner, one, now))
