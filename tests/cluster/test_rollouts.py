@@ -103,7 +103,7 @@ def test_bounds_change_in_place(serving: User, cluster: LocalCluster) -> None:
 
 def test_autoscaling_comes_and_goes_in_place(serving: User) -> None:
     """The replica itself stays: Ray Serve would restart it in its pod for what it takes for other code (ADR 0020)."""
-    before = report(serving)
+    before = wait_until(lambda: report_but(serving), 60, "a report")
     with load(serving.url()) as working:
         serving.edit("scaling", {"min": 1, "max": 1})
         scaled = wait_until(lambda: report_but(serving, before["config_id"]), 180, "the replica to hear of it")
@@ -114,16 +114,12 @@ def test_autoscaling_comes_and_goes_in_place(serving: User) -> None:
     assert before["replica"] == scaled["replica"] == after["replica"]
 
 
-def report(user: User) -> dict[str, Any]:
-    """What the replica says of itself."""
-    found: dict[str, Any] = httpx.get(f"{user.url()}/-/replica", timeout=60).raise_for_status().json()
-    return found
-
-
-def report_but(user: User, config_id: str) -> dict[str, Any] | None:
-    """The report, once it is of another configuration."""
-    found = report(user)
-    return found if found["config_id"] != config_id else None
+def report_but(user: User, config_id: str = "") -> dict[str, Any] | None:
+    """What the replica says of itself, once that is of another configuration. While it takes one a front may know of no
+    replica: requests wait then, this question does not."""
+    reply = httpx.get(f"{user.url()}/-/replica", timeout=60)
+    found: dict[str, Any] = reply.json() if reply.status_code == httpx.codes.OK else {}
+    return found if found.get("config_id", config_id) != config_id else None
 
 
 @pytest.mark.parametrize(
