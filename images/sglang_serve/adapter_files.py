@@ -65,9 +65,9 @@ def _config(adapter: Path) -> Mapping[str, Any]:
 def _other_scale(config: Mapping[str, Any]) -> str:
     """What scales it otherwise than by `lora_alpha / r`, the only scale that SGLang 0.5.23 has (srt/lora/lora.py): it
     would load, and answer as a weaker or stronger adapter than was trained. Rank-stabilised ones, arXiv:2312.03732."""
-    if config.get("alpha_pattern"):
+    if set((config.get("alpha_pattern") or {}).values()) - {config["lora_alpha"]}:
         return f"SGLang has one lora_alpha for all of it: train without alpha_pattern, which its {CONFIG} has"
-    if not config.get("use_rslora"):
+    if not config.get("use_rslora") or config["r"] == 1:
         return ""
     alpha = f"{config['lora_alpha'] * config['r'] ** 0.5:g}"
     what = f"SGLang scales by lora_alpha / r, not by its root as use_rslora in {CONFIG} asks for"

@@ -5,6 +5,8 @@ for the model takes nothing for seconds. So the outermost middleware hands on no
 app, and the one next to the app says what that takes. Both are in the replica's process, on its one event loop
 (RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0), and Serve hands the same scope from one to the other.
 
+While there is no room nobody sees that the client has left, as natively: the engine works on until the app reads again.
+
 A websocket that woke the endpoint stays on the way through the head, whose proxy sends messages to the replica as they
 come: it has no credit, and no bound.
 """
@@ -22,7 +24,7 @@ from sglang_serve import hold
 KEY: Final = "sglang_serve.credit"  # of the scope
 # A minute of speech as OpenAI's clients send it. While uvicorn waits it hears no answer to its pings, and ends the
 # connection after 40 s.
-MOST_BYTES: Final = 4 * 2**20
+MOST_BYTES: Final = 4 * 2**20  # of text: characters, which speech in base64 has one of for each byte
 MESSAGE_BYTES: Final = 1024  # what Python keeps with each, however short
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from localcluster.node import Node
 from sglang_operator.cluster.metadata import name_of
 
 GIVEN_UP_SECONDS = 5  # from the node's taint to the eviction of its pods; Kubernetes' own is 300
+NUMBERS = count()
 TOLD_SECONDS = 120  # a node counts as unreachable after 50 s
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
@@ -50,7 +52,7 @@ def without_power(cluster: LocalCluster, node: Node) -> Iterator[None]:
 @pytest.fixture
 def user(cluster: LocalCluster, operator: Operator) -> Iterator[User]:
     del operator  # it runs
-    with somebody(cluster, "lost-node") as made:
+    with somebody(cluster, f"lost-node-{next(NUMBERS)}") as made:  # the one before may still be on its way out
         made.make_admin_key()
         yield made
 

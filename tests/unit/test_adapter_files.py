@@ -100,7 +100,8 @@ def test_what_sglang_would_scale_otherwise_is_refused(
     """It loads those, and answers as if they were weaker or stronger."""
     with pytest.raises(NotAnAdapterError, match=message):
         require_fit(adapter(tmp_path, config=config), model, max_rank=16)
-    require_fit(adapter(tmp_path, config={"use_rslora": False, "alpha_pattern": {}}), model, max_rank=16)
+    same = {"use_rslora": False, "alpha_pattern": {"q_proj": 16}}
+    require_fit(adapter(tmp_path, config=same), model, max_rank=16)
 
 
 @pytest.mark.parametrize(

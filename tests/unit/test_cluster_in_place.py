@@ -200,6 +200,21 @@ def test_a_record_with_a_fixed_count_keeps_its_form_until_it_scales() -> None:
         assert "num_replicas" not in deployment(live_ray_service(OWNER, recorded, moved))
 
 
+@pytest.mark.parametrize("recorded", [{"scaling": {"min": 1, "max": 4}}, {"replicas": 0}])
+def test_what_runs_decides_the_form_and_not_its_record(recorded: dict[str, Any]) -> None:
+    """An earlier operator wrote `num_replicas` over either record; another form would restart what runs."""
+    record = rendered(**recorded)
+    live = live_ray_service(OWNER, record, values(replicas=2))
+    bounds = "    autoscaling_config:\n      min_replicas: 2\n      max_replicas: 2\n"
+    assert bounds in live["spec"]["serveConfigV2"]
+    live["spec"]["serveConfigV2"] = live["spec"]["serveConfigV2"].replace(bounds, "    num_replicas: 2\n")
+    kept = live_ray_service(OWNER, record, values(replicas=2), live=live)
+    assert deployment(kept)["num_replicas"] == 2
+    for spoilt in ("", "[]", "applications: 3", ":"):
+        live["spec"]["serveConfigV2"] = spoilt
+        assert "num_replicas" not in deployment(live_ray_service(OWNER, record, values(replicas=2), live=live))
+
+
 def test_bounds_count_the_pods_of_all_nodes() -> None:
     recorded = rendered(replicas=1, parallelism={"nodes": 2}, accelerator={"count": 8})
     made = live_ray_service(OWNER, recorded, values(replicas=3))

@@ -24,6 +24,7 @@ def pod(
 ) -> dict[str, Any]:
     """`asked`: seconds since somebody wants it to go, None if nobody does."""
     metadata: dict[str, Any] = {"namespace": "n", "name": "p", "uid": "u", "resourceVersion": "7"}
+    metadata["labels"] = {"ray.io/node-type": "worker", "ray.io/cluster": "c"}
     if asked is not None:
         metadata |= {"deletionTimestamp": stamp(NOW - asked + GRACE), "deletionGracePeriodSeconds": GRACE}
     statuses = RUNS if containers is None else containers
@@ -35,7 +36,10 @@ LOST = {
     "placed there after the loss": pod(TAINTED, asked=LEFT_SECONDS + 1, containers=[]),
     "its time is over, and its node silent": pod(*CUT_OFF, asked=GRACE + LEFT_SECONDS + 1),
 }
+ENDED_BY_FORCE = pod(TAINTED, *CUT_OFF)
+ENDED_BY_FORCE["metadata"]["deletionGracePeriodSeconds"] = 0
 NOT_LOST = {
+    "somebody has ended it by force, and a finalizer keeps it": ENDED_BY_FORCE,
     "nobody has given it up": pod(*CUT_OFF, asked=None),
     "drained by hand, and it ends": pod(TAINTED, *ENDING),
     "drained by hand, and it has just heard of it": pod(TAINTED, *READY),
@@ -66,6 +70,8 @@ class Deletions:
 
 
 def test_they_are_deleted_by_force_and_only_as_they_were_read() -> None:
-    api = Deletions()
-    asyncio.run(end_given_up(api, [*NOT_LOST.values(), LOST["evicted from a lost node"]], NOW))  # type: ignore[arg-type]
+    api, labelled_by_hand = Deletions(), pod(TAINTED, *CUT_OFF)
+    labelled_by_hand["metadata"]["labels"] = {}
+    pods = [*NOT_LOST.values(), labelled_by_hand, LOST["evicted from a lost node"]]
+    asyncio.run(end_given_up(api, pods, NOW))  # type: ignore[arg-type]
     assert api.made == [("/api/v1/namespaces/n/pods/p", {"uid": "u", "version": "7", "by_force": True})]

@@ -36,7 +36,7 @@ def counts_from(snapshot: Snapshot, wanted: Revision, now: float) -> float:
     """Since when time counts for what is wanted: status.updating says so in every pass in which it does."""
     known = _status(snapshot).get("updating") or {}
     stamped = known.get("countsFrom") if known.get("revision") == wanted.name else None
-    return now if stamped is None or wanted.is_excused else unix(stamped)
+    return now if stamped is None or wanted.begins_anew else unix(stamped)
 
 
 def _status(snapshot: Snapshot) -> dict[str, Any]:

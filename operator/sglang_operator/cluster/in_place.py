@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -120,14 +121,21 @@ def in_place_of(endpoint: Endpoint, settings: str) -> InPlace:
     return InPlace(spec.replicas, to_wire(live_args(endpoint)), settings, scaling=scaling)
 
 
-def live_ray_service(owner: Owner, recorded: Mapping[str, Any], values: InPlace, commit: str = "") -> Object:
-    """The RayService of a record with these values in place, and what its model's branch is held to be."""
+def live_ray_service(
+    owner: Owner,
+    recorded: Mapping[str, Any],
+    values: InPlace,
+    commit: str = "",
+    live: Mapping[str, Any] | None = None,
+) -> Object:
+    """The RayService of a record with these values in place, and what its model's branch is held to be. `live`: as it
+    is now, if it is."""
     fewest, most = worker_bounds(recorded, values)
     spec, cluster = recorded["spec"], recorded["spec"]["rayClusterConfig"]
     groups = [{**group, "minReplicas": fewest, "maxReplicas": most} for group in cluster["workerGroupSpecs"]]
     made = {
         **spec,
-        "serveConfigV2": _serve_config(spec["serveConfigV2"], values, commit),
+        "serveConfigV2": _serve_config(spec["serveConfigV2"], values, commit, is_fixed=_is_fixed(live, recorded)),
         "excludeHeadPodFromServeSvc": not values.holds,  # KubeRay obeys it at once
         "rayClusterConfig": {**cluster, "workerGroupSpecs": groups},
     }
@@ -176,13 +184,13 @@ def _parse(text: str) -> Object:
     return config
 
 
-def _serve_config(text: str, values: InPlace, commit: str) -> str:
+def _serve_config(text: str, values: InPlace, commit: str, *, is_fixed: bool) -> str:
     """The recorded text itself while it says what is wanted, which it nearly always does."""
     config = _parse(text)
     (application,) = config["applications"]
     (deployment,) = application["deployments"]
     kept = {key: value for key, value in deployment.items() if key not in _COUNTS}
-    counted = {"name": kept.pop("name"), **_count(values, "num_replicas" in deployment), **kept}
+    counted = {"name": kept.pop("name"), **_count(values, is_fixed=is_fixed), **kept}
     told = {**values.user_config, **({MODEL_COMMIT: commit} if _has_place_for_commit(deployment) else {})}
     wanted = {**counted, "user_config": _in_order(_known(application["args"], told))}
     if wanted == deployment:
@@ -190,11 +198,21 @@ def _serve_config(text: str, values: InPlace, commit: str) -> str:
     return to_yaml({**config, "applications": [{**application, "deployments": [wanted]}]})
 
 
-def _count(values: InPlace, is_old: bool) -> Object:
-    """How many replicas. A record from before a fixed count was written as equal bounds keeps what it has: the change
-    restarts its replicas, which is left to spec.scaling or to the next revision."""
+def _is_fixed(live: Mapping[str, Any] | None, recorded: Mapping[str, Any]) -> bool:
+    """Whether Serve knows its replicas by `num_replicas`, as all did before a fixed count was written as equal bounds.
+    What runs says so; the record, where nothing does or somebody has spoilt it."""
+    for one in filter(None, (live, recorded)):
+        with suppress(yaml.YAMLError, LookupError, TypeError, ValueError):
+            (deployment,) = _parse(one["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+            return "num_replicas" in deployment
+    return False
+
+
+def _count(values: InPlace, *, is_fixed: bool) -> Object:
+    """How many replicas. What has `num_replicas` keeps it: the change restarts all of them, which is left to
+    spec.scaling or to the next revision."""
     replicas, scaling = values.counts
-    if is_old and replicas > 0 and not scaling:
+    if is_fixed and replicas > 0 and not scaling:
         return {"num_replicas": replicas}
     return replica_count(replicas, scaling, values.floor)
 

@@ -224,6 +224,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         clusters=len(clusters),
         pods=len(seen.all),
         worker_pods=len(seen.workers),
+        ends_again=seen.ended.again is not None,
         released=bool(written and written.released),
         ready_replicas=len(seen.ready) if probe is Probe.UNREACHABLE else len(reports),
         target_replicas=_target(written, clusters, seen) if written else None,

@@ -109,13 +109,14 @@ def is_given_up(pod: Pod, now: float) -> bool:
     One that the scheduler has placed there after the loss has no container, and no condition that could tell; a kubelet
     would end such a pod at once.
     """
-    if not is_terminating(pod):
+    grace = pod["metadata"].get("deletionGracePeriodSeconds", 0)
+    if not is_terminating(pod) or not grace:  # without grace somebody has ended it by force, and a finalizer keeps it
         return False
     if is_left_behind(pod, now):
         return is_cut_off(pod)
     if condition_of(pod, "DisruptionTarget").get("reason") != _TAINTED:
         return False
-    asked = unix(pod["metadata"]["deletionTimestamp"]) - pod["metadata"].get("deletionGracePeriodSeconds", 0)
+    asked = unix(pod["metadata"]["deletionTimestamp"]) - grace
     is_unknown = not any(_containers(pod)) and now > asked + LEFT_SECONDS
     return is_cut_off(pod) or is_unknown
 

@@ -268,7 +268,8 @@ class Reconciler:
         children = self._children(this)
         refused = await attempt(writer.freeze(found_commits(this.snapshot, this.view)))
         refused += await attempt(writer.repair())
-        refused += await attempt(end_given_up(self.api, this.snapshot.pods, this.now))
+        if not this.view.observed.kuberay_silent:  # nobody would make others
+            refused += await attempt(end_given_up(self.api, this.snapshot.pods, this.now))
         raise_first([*refused, *await attempt(children.sync(this.rendered))])
         return AGAIN_SECONDS if children.changed_claim else None
 

@@ -203,7 +203,7 @@ def _updating(facts: Facts) -> Object | None:
     if facts.wanted == observed.service.revision and not _lacks_replicas(facts.endpoint, sight):
         return None
     serving = next((one for one in facts.records if one.name == observed.service.revision), None)
-    counts = {} if sight.revision.is_excused else {"countsFrom": stamp(observed.counts_from)}
+    counts = {} if sight.revision.begins_anew else {"countsFrom": stamp(observed.counts_from)}
     return {
         "revision": facts.wanted,
         "step": sight.said.step or "Pending",

@@ -45,13 +45,17 @@ def _adapters(stored: StoredRevision, live: Mapping[str, Any] | None) -> tuple[A
     written = written_values(live) if live else None
     if recorded is None:
         return None
-    with suppress(ValueError, TypeError):
+    with suppress(LookupError, TypeError, AttributeError):
         return _parsed(written.user_config.get("adapters", recorded) if written else recorded)
     return _parsed(recorded)
 
 
 def _parsed(adapters: Sequence[Any]) -> tuple[Adapter, ...]:
-    return tuple(map(Adapter.model_validate, adapters))
+    """Without the rules of today: they were valid when they were written."""
+    return tuple(
+        Adapter.model_construct(name=one["name"], uri=one["uri"], revision=one.get("revision", "main"))
+        for one in adapters
+    )
 
 
 def _with_adapters(endpoint: Endpoint, adapters: tuple[Adapter, ...] | None) -> Endpoint:

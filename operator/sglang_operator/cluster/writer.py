@@ -246,13 +246,13 @@ class Writer:
         return self._apart.get(revision, self._values)
 
     def _live(self, revision: str) -> Mapping[str, Any]:
-        live = self._snapshot.ray_service(revision)
-        if live is None:
+        if (live := self._snapshot.ray_service(revision)) is None:
             raise StalePassError(f"{revision} is gone")
         return live
 
     def _ray_service(self, revision: str, values: InPlace) -> Object:
-        return live_ray_service(self._owner, self._recorded[revision], values, self._commits.get(revision, ""))
+        live, commit = self._snapshot.ray_service(revision), self._commits.get(revision, "")
+        return live_ray_service(self._owner, self._recorded[revision], values, commit, live)
 
     async def freeze(self, commits: Mapping[str, str]) -> None:
         """Keep what the branches of revisions have turned out to be. Raises StalePassError, ApiError."""

@@ -94,6 +94,7 @@ class Live:
     probe: Probe = Probe.NOT_ASKED
     answered: int = 0  # ready replicas whose engine generated for the probe; 0 when they were only looked at
     answered_since: tuple[float, ...] = ()  # when each of them first did, the earliest first
+    ends_again: bool = False  # its workers end again and again, however slowly
     progress: float | None = None  # the last sign of it: a cluster or pod made, a node got, pull, bytes, load
     unschedulable: Unschedulable | None = None
     placed: int = 0  # replicas all of whose pods have nodes
@@ -172,6 +173,12 @@ class Revision:
         return self.asleep or self.live.unschedulable is not None or self.live.probe is Probe.UNREACHABLE
 
     @property
+    def begins_anew(self) -> bool:
+        """Its time begins when it is excused no more. Not of one that ends again and again: each new pod waits a moment
+        for its node."""
+        return self.is_excused and not self.live.ends_again
+
+    @property
     def draining_since(self) -> float | None:
         """When it was told to end, or None."""
         return self.record.draining_since if self.record else None
@@ -201,7 +208,7 @@ class Observed:
     kuberay_said: str = ""  # what is known of why it does not act
     paused: bool = False
     resumed_at: float = 0.0  # when the endpoint was last paused no more, KubeRay silent no more, or all was done
-    counts_from: float = 0.0  # since when the wanted revision is not `is_excused`, as far as passes have looked
+    counts_from: float = 0.0  # since when the wanted revision does not `begins_anew`, as far as passes have looked
 
     def get(self, name: str) -> Revision:
         """The revision of that name; one that never existed when there is none."""

@@ -47,9 +47,15 @@ def apply_in_place(scene: Scene) -> tuple[ApplyInPlace, ...]:
         and revision.present
         and revision.record  # without one nobody knows what to put the values into
         and (_comes_back(scene, revision) if revision.live.released else not has_half_only(scene, revision))
-        and revision.draining_since is None
+        and not _is_going(scene, revision)
         and ((wanted := _in_place(scene, revision)) != _written(revision) or revision.live.released)
     )
+
+
+def _is_going(scene: Scene, revision: Revision) -> bool:
+    """It has its mark, and what shall follow it is there: one that serves until that is not refused any more stays."""
+    stays = revision.name == scene.serving.name and not scene.aim.present
+    return revision.draining_since is not None and not stays
 
 
 def _comes_back(scene: Scene, revision: Revision) -> bool:
