@@ -65,7 +65,7 @@ def _config(adapter: Path) -> Mapping[str, Any]:
 def _other_scale(config: Mapping[str, Any]) -> str:
     """What scales it otherwise than by `lora_alpha / r`, the only scale that SGLang 0.5.23 has (srt/lora/lora.py): it
     would load, and answer as a weaker or stronger adapter than was trained. Rank-stabilised ones, arXiv:2312.03732."""
-    if set((config.get("alpha_pattern") or {}).values()) - {config["lora_alpha"]}:
+    if any(alpha != config["lora_alpha"] for alpha in dict(config.get("alpha_pattern") or {}).values()):
         return f"SGLang has one lora_alpha for all of it: train without alpha_pattern, which its {CONFIG} has"
     if not config.get("use_rslora") or config["r"] == 1:
         return ""

@@ -124,7 +124,7 @@ async def _read(receive: Receive, limit: float = math.inf, too_large: str = "") 
 
 
 async def _joined(receive: Receive, limit: float, too_large: str) -> deque[Message]:
-    """Not the messages as they come: one of a single byte takes 250 of them. A whole one is handed on without a copy."""
+    """Not the messages as they come: one of a single byte takes 250 of them. A whole one is handed on as it is."""
     body = bytearray()
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
