@@ -65,8 +65,9 @@ class UpdatingRevision(Model):
     step: str = reported("What it does now: Pending, model, load, warmup, adapters, ready.")
     progress: str = reported("The latest line of its log about that.")
     counts_from: str = reported(
-        "Since when time without progress counts against spec.upgrade.progressDeadlineSeconds (RFC 3339). Absent while "
-        "none does: it has no node, nobody asks for a replica, or the operator has no way to its pods.",
+        "Since when time without progress counts against spec.upgrade.progressDeadlineSeconds (RFC 3339), or since "
+        "condition Progressing changed after a pause or KubeRay's silence, if that is later. Absent while none does: "
+        "it has no node, nobody asks for a replica, or the operator has no way to its pods.",
         format="date-time",
     )
     changed: Items[str] = items("Fields of the spec that differ from the serving revision; none if it is that one.")
