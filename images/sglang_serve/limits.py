@@ -126,18 +126,15 @@ async def _read(receive: Receive, limit: float = math.inf, too_large: str = "") 
 async def _joined(receive: Receive, limit: float, too_large: str) -> deque[Message]:
     """Not the messages as they come: one of a single byte takes 250 of them. A whole one is handed on as it is."""
     body = bytearray()
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        if len(message.get("body", b"")) > limit:
+    while (message := await receive())["type"] == "http.request":
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        if len(body) + len(piece) > limit:
             raise _RefusedError(413, too_large)
-        return deque([message])
-    while message["type"] == "http.request":
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise _RefusedError(413, too_large)
-        if not message.get("more_body", False):
+        if not body and not more:
+            return deque([message])
+        body += piece
+        if not more:
             return deque([_part(body, more=False)])
-        message = await receive()
     return deque([_part(body, more=True), message])
 
 

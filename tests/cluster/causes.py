@@ -54,8 +54,7 @@ def ended(container: str) -> Cause:
     """A worker's container has ended."""
 
     def when(user: User) -> float:
-        found = (one for pod in user.read("pods", WORKERS)["items"] for one in _containers(pod))
-        return _first(_end(one) for one in found if one["name"] == container)
+        return _first(map(_end, _named(user, container)))
 
     return when
 
@@ -64,8 +63,7 @@ def crashed(container: str) -> Cause:
     """A worker's container has ended so often that the next start waits."""
 
     def when(user: User) -> float:
-        found = (one for pod in user.read("pods", WORKERS)["items"] for one in _containers(pod))
-        return _first(_end(one) for one in found if one["name"] == container and one["restartCount"] >= CRASHES)
+        return _first(_end(one) for one in _named(user, container) if one["restartCount"] >= CRASHES)
 
     return when
 
@@ -79,9 +77,11 @@ def failed_to_start(user: User) -> float:
     return _first(unix(line.partition(" ")[0]) for line in log.splitlines() if FAILED in line)
 
 
-def _containers(pod: Object) -> list[Object]:
-    found: list[Object] = pod["status"].get("containerStatuses", [])
-    return found
+def _named(user: User, container: str) -> list[Object]:
+    """What the kubelets say of the workers' containers of that name."""
+    pods = user.read("pods", WORKERS)["items"]
+    statuses = (one for pod in pods for one in pod["status"].get("containerStatuses", ()))
+    return [one for one in statuses if one["name"] == container]
 
 
 def _end(container: Object) -> float:

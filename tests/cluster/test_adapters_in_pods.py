@@ -45,8 +45,8 @@ def serving(cluster: LocalCluster, operator: Operator, mirrored: None) -> Iterat
         yield user
 
 
-def row(name: str, source: str = "") -> dict[str, str]:
-    return {"name": name, "uri": f"hf://{OWNER}/{source or name}"}
+def row(name: str) -> dict[str, str]:
+    return {"name": name, "uri": f"hf://{OWNER}/{name}"}
 
 
 def endpoint(*adapters: dict[str, str]) -> dict[str, Any]:

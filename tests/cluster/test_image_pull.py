@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -97,13 +98,9 @@ def endpoint(name: str) -> dict[str, Any]:
     return made
 
 
-def conditions(user: User, name: str) -> dict[str, Any]:
-    return {one["type"]: one for one in user.read("sgl", name).get("status", {}).get("conditions", ())}
-
-
-def pulls(user: User, name: str) -> list[str]:
+def pulls(user: User) -> list[str]:
     """What the kubelet says of the endpoint's containers."""
-    pods = user.read("pods", f"--selector=serve.sglang.io/endpoint={name}")["items"]
+    pods = user.read("pods", f"--selector=serve.sglang.io/endpoint={user.name}")["items"]
     states = (one["state"] for pod in pods for one in pod["status"].get("containerStatuses", ()))
     return [
         state["waiting"].get("message", "") for state in states if "Pull" in state.get("waiting", {}).get("reason", "")
@@ -112,20 +109,20 @@ def pulls(user: User, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", FINAL)
 def test_what_the_registry_refuses_has_failed(user: User, name: str) -> None:
-    def failed() -> bool:
-        return "ImagePullFailed" in conditions(user, name).get("Degraded", {}).get("message", "")
-
+    one = replace(user, name=name)
     wait_until(
-        failed, PULL_SECONDS, lambda: json.dumps([pulls(user, name), user.read("sgl", name)["status"]], indent=1)
+        lambda: "ImagePullFailed" in one.condition("Degraded").get("message", ""),
+        PULL_SECONDS,
+        lambda: json.dumps([pulls(one), one.status], indent=1),
     )
-    assert f"{REGISTRY}/{name}/sglang:1" in conditions(user, name)["Degraded"]["message"]
+    assert f"{REGISTRY}/{name}/sglang:1" in one.condition("Degraded")["message"]
 
 
 @pytest.mark.parametrize("name", LATER)
 def test_a_registry_that_does_not_answer_is_waited_for(user: User, name: str) -> None:
-    said = wait_until(lambda: pulls(user, name), PULL_SECONDS, "a pull that failed")
-    print(*said, sep="\n")
+    one = replace(user, name=name)
+    print(*wait_until(lambda: pulls(one), PULL_SECONDS, "a pull that failed"), sep="\n")
     time.sleep(STILL_SECONDS)  # what shall not happen has no moment
-    found = conditions(user, name)
-    assert found["Degraded"]["reason"] == "PodsBlocked", json.dumps(found, indent=1)
-    assert all(one["state"] != "Failed" for one in user.read("sgl", name)["status"].get("revisions", ()))
+    status = one.status
+    assert one.condition("Degraded")["reason"] == "PodsBlocked", json.dumps(status, indent=1)
+    assert all(revision["state"] != "Failed" for revision in status.get("revisions", ()))

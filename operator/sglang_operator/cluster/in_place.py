@@ -144,14 +144,12 @@ def live_ray_service(
 
 def pods_per_replica(ray_service: Mapping[str, Any]) -> int:
     """Worker pods that each replica of a RayService takes: one for each bundle of its placement."""
-    (deployment,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
-    return len(deployment.get("placement_group_bundles") or ()) or 1
+    return len(_deployment(ray_service).get("placement_group_bundles") or ()) or 1
 
 
 def recorded_user_config(ray_service: Mapping[str, Any]) -> Mapping[str, Any]:
     """What replicas were told at first."""
-    (deployment,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
-    return deployment.get("user_config") or {}
+    return _deployment(ray_service).get("user_config") or {}
 
 
 def asked_for(ray_clusters: Sequence[Mapping[str, Any]], each: int) -> int | None:
@@ -184,6 +182,13 @@ def _parse(text: str) -> Object:
     return config
 
 
+def _deployment(ray_service: Mapping[str, Any]) -> Object:
+    """The only one of its application; shared, as what `_parse` gives."""
+    (found,) = _parse(ray_service["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    deployment: Object = found
+    return deployment
+
+
 def _serve_config(text: str, values: InPlace, commit: str, *, is_fixed: bool) -> str:
     """The recorded text itself while it says what is wanted, which it nearly always does."""
     config = _parse(text)
@@ -203,8 +208,7 @@ def _is_fixed(live: Mapping[str, Any] | None, recorded: Mapping[str, Any]) -> bo
     What runs says so; the record, where nothing does or somebody has spoilt it."""
     for one in filter(None, (live, recorded)):
         with suppress(yaml.YAMLError, LookupError, TypeError, ValueError):
-            (deployment,) = _parse(one["spec"]["serveConfigV2"])["applications"][0]["deployments"]
-            return "num_replicas" in deployment
+            return "num_replicas" in _deployment(one)
     return False
 
 
@@ -225,8 +229,7 @@ def _in_order(user_config: Object) -> Object:
 
 def takes_commit(recorded: Mapping[str, Any]) -> bool:
     """Its model is a branch of the hub, and its image is none of those from before replicas were told of a commit."""
-    (deployment,) = _parse(recorded["spec"]["serveConfigV2"])["applications"][0]["deployments"]
-    return _has_place_for_commit(deployment)
+    return _has_place_for_commit(_deployment(recorded))
 
 
 def _has_place_for_commit(deployment: Mapping[str, Any]) -> bool:

@@ -65,13 +65,17 @@ def admitted_at(cluster: Object) -> float:
 
 def _is_suspended(cluster: Object) -> bool:
     """Kueue has taken its quota, or has just given it: KubeRay makes pods once its own condition says so."""
-    return bool(cluster["spec"].get("suspend")) or condition_of(cluster, _SUSPENSION).get("status") == "True"
+    return bool(cluster["spec"].get("suspend")) or _is_told(cluster)
 
 
 def _suspended_at(cluster: Object) -> float:
     """Since it was made, or since Kueue took its quota back."""
-    is_told = condition_of(cluster, _SUSPENSION).get("status") == "True"
-    return admitted_at(cluster) if is_told else unix(cluster["metadata"].get("creationTimestamp"))
+    return admitted_at(cluster) if _is_told(cluster) else unix(cluster["metadata"].get("creationTimestamp"))
+
+
+def _is_told(cluster: Object) -> bool:
+    """By KubeRay."""
+    return condition_of(cluster, _SUSPENSION).get("status") == "True"
 
 
 def _refusal(service: Object) -> str:
