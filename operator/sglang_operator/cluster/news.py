@@ -10,7 +10,8 @@ from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.cause import explained
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.metadata import Owner
-from sglang_operator.cluster.paths import ENDPOINT, EVENT
+from sglang_operator.cluster.older_crd import Room
+from sglang_operator.cluster.paths import EVENT
 from sglang_operator.cluster.status import conditions, status_patch
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
@@ -20,8 +21,10 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class News:
-    """The whole status of now, and the conditions of now and of before."""
+    """Of an endpoint as it was read, and of a time: the whole status, and the conditions of now and of before."""
 
+    live: Object
+    now: float
     status: Object
     made: Sequence[Object]
     known: Sequence[Object]
@@ -37,14 +40,15 @@ def news_of(live: Object, said: Mapping[str, Any], found: Sequence[Condition], n
     kept = [one for one in known if one["type"] not in {new["type"] for new in made}] if partly else []
     rest = {**before, **said} if partly else said
     status = {**rest, "reason": reason, "observedGeneration": generation, "conditions": [*made, *kept]}
-    return News(status, made, known)
+    return News(live, now, status, made, known)
 
 
-async def write_news(api: Api, key: Key, live: Object, news: News, now: float) -> None:
+async def write_news(api: Api, room: Room, news: News) -> None:
     """Nothing where status says it already."""
-    if news.status == (live.get("status") or {}):
+    metadata = news.live["metadata"]
+    owner = Owner(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
+    if room.holds(news.live.get("status") or {}, news.status):
         return
-    await api.apply(ENDPOINT.of(*key, "status"), status_patch(live, news.status))
-    owner = Owner(key, live["metadata"]["uid"])
+    await room.apply(api, owner.key, status_patch(news.live, news.status))
     for one in transitions(news.known, news.made):
-        await api.create(EVENT.of(key.namespace), event_of(owner, one, now))
+        await api.create(EVENT.of(owner.key.namespace), event_of(owner, one, news.now))

@@ -24,6 +24,7 @@ from sglang_operator.cluster.lost import end_given_up
 from sglang_operator.cluster.metadata import Owner, is_terminating
 from sglang_operator.cluster.news import news_of, write_news
 from sglang_operator.cluster.observe import View, observe
+from sglang_operator.cluster.older_crd import Room
 from sglang_operator.cluster.pace import Seen, look_again, soonest
 from sglang_operator.cluster.paths import ENDPOINT, RAY_SERVICE
 from sglang_operator.cluster.probe import Prober
@@ -137,6 +138,7 @@ class Reconciler:
     understood: OrderedDict[tuple[str, int], Understood] = field(default_factory=OrderedDict)
     """What specs mean, while they are as they were: reading and rendering one takes more than the rest of a pass."""
     absences: Absences = field(default_factory=Absences)
+    room: Room = field(default_factory=Room)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring `key` one step nearer to its spec. Raises ApiError if the cluster cannot be asked."""
@@ -280,10 +282,9 @@ class Reconciler:
         self, key: Key, live: Object, said: Object, found: Sequence[Condition], *, partly: bool = False
     ) -> None:
         """Apply it if it differs, and tell of transitions. `partly`: the rest stays as it is."""
-        now = self.clock()
-        news = news_of(live, said, found, now, partly=partly)
+        news = news_of(live, said, found, self.clock(), partly=partly)
         self.report(key, news.status)
-        await write_news(self.api, key, live, news, now)
+        await write_news(self.api, self.room, news)
 
 
 def _name(action: object) -> str:
