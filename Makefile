@@ -120,7 +120,7 @@ test-apiserver: venv ## A real API server with real KubeRay; built from source t
 	$(BIN)/pytest -m apiserver $(TWO_AT_A_TIME) $(PYTEST_ARGS)
 
 .PHONY: test-cluster
-test-cluster: venv cluster-tools model ## All tests with pods of the real CPU image on a node of this machine (root, Debian or Ubuntu)
+test-cluster: venv cluster-tools model ## All tests with pods of the real CPU image on two nodes of this machine (root, Debian or Ubuntu)
 	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
 
 .PHONY: test-engine
