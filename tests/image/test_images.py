@@ -92,6 +92,12 @@ def test_gpu_image_brings_no_stub_of_sgl_kernel(builder: Builder, gpu: str) -> N
     assert builder.config(gpu)["User"] == "1000:1000"
 
 
+def test_rocm_image_lets_its_user_compile_kernels_of_aiter(builder: Builder, sglang_base: str) -> None:
+    image = builder.build("rocm", ROOT / "Dockerfile.rocm", base=sglang_base)
+    compile_one = 'touch "$(python -c "import aiter; print(*aiter.__path__)")/jit/build/module.so"'
+    assert "ok" in builder.run(image, "bash", "-c", f"{compile_one} && test ! -e /tmp/aiter_configs && echo ok")
+
+
 def test_build_ends_when_torch_would_be_replaced(builder: Builder, sglang_base: str) -> None:
     """Another torch, asked for by name: pip refuses, and so does the build."""
     script = ROOT / "images" / "setup" / "add_serve.py"
