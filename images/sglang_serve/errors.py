@@ -39,6 +39,10 @@ NO_DRIVER = (
     "the node gives the pod no driver: check its driver, its device plugin and the runtime class of its containers "
     "(spec.podTemplate.worker)"
 )
+NO_KFD = (
+    "no AMD GPU can be opened: the number of the node's group that owns /dev/kfd (getent group render) has to be among "
+    "the supplementalGroups of spec.podTemplate.worker; else check the node's driver and its device plugin"
+)
 NO_GRAPH = (
     "set spec.engine.args cuda_graph_backend_decode and cuda_graph_backend_prefill to disabled, which is slower, to "
     "see whether the model runs at all; then lower mem_fraction_static or cuda_graph_max_bs_decode, or choose the "
@@ -104,7 +108,20 @@ _SIGNS = (
         r"is not a registered model",  # neither SGLang nor transformers has the class
         r"has no \w+ implementation",
     ),
-    _sign("EngineFailed", r"lib(cuda|nvidia-ml|amdhip64|hsa-runtime64)\S*: cannot open shared", remedy=NO_DRIVER),
+    _sign(
+        "EngineFailed",
+        r"lib(cuda|nvidia-ml|amdhip64|hsa-runtime64)\S*: cannot open shared",
+        r"Found no NVIDIA driver",
+        remedy=NO_DRIVER,
+    ),
+    # The library is in the ROCm image, so it is missed nowhere. By source, not provoked.
+    _sign(
+        "EngineFailed",
+        r"GPU arch from rocminfo failed|No gfx arch found in rocminfo",  # AITER, when it is imported
+        r"No HIP GPUs are available|no ROCm-capable device",  # torch
+        r"could not convert string to float: ''",  # SGLang, which adds up the memory that rocminfo lists
+        remedy=NO_KFD,
+    ),
     _sign("EngineFailed", r"No space left on device", remedy=DISK_FULL),
     _sign("AccessDenied", r"GatedRepoError", r"Permission denied" + _FILE, r"403 Forbidden", r"gated repo"),
     _sign(

@@ -108,12 +108,26 @@ def test_an_exception_of_the_replica_is_classified(reason: str, error: Exception
     ("text", "remedy"),
     [
         ("ImportError: libcuda.so.1: cannot open shared object file", "device plugin"),
+        (
+            "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+            "device plugin",
+        ),
+        # AITER when it is imported, torch, SGLang 0.5.23 without AITER: /dev/kfd belongs to a group that the pod lacks.
+        ("RuntimeError: Get GPU arch from rocminfo failed: Command '['/opt/rocm/bin/rocminfo']' returned", "render"),
+        ("RuntimeError: No HIP GPUs are available", "render"),
+        ("RuntimeError: HIP error: no ROCm-capable device is detected", "render"),
+        ("ValueError: could not convert string to float: ''", "render"),
         ("OSError: [Errno 28] No space left on device", "ephemeralStorage"),
         ("OSError: [Errno 28] No space left on device: '/dev/shm/x'", "spec.accelerator.count"),
     ],
 )
 def test_what_is_not_of_the_model_has_a_remedy_of_its_own(text: str, remedy: str) -> None:
     assert remedy in classify(RuntimeError(text)).remedy
+
+
+def test_a_gpu_that_may_not_be_opened_is_no_mistake_in_arguments() -> None:
+    """SGLang adds up what rocminfo lists; of nothing it makes a ValueError in the replica itself."""
+    assert classify(ValueError("could not convert string to float: ''")).reason == "EngineFailed"
 
 
 # SGLang 0.5.23; a process that the kernel kills writes nothing, and the others write what they see of it.
