@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from sglang_serve.conformance import report
-from sglang_serve.conformance.machine import Machine, _hash_of_sources
+from sglang_serve.conformance import main, report
+from sglang_serve.conformance.machine import PACKAGES, Machine, _hash_of_sources
+from sglang_serve.conformance.options import Options
 from sglang_serve.conformance.outcome import Failed, Outcome, Skipped, run
 from sglang_serve.conformance.session import tensor_ranks
 
@@ -70,6 +72,21 @@ def test_it_names_the_code_and_the_image() -> None:
     text = report.to_markdown(make())
     assert "| sglang_serve | 0.1.0, sources sha256:0123456789ab |" in text
     assert "| serving image | built from revision abcdef0 |" in text
+
+
+def test_versions_are_asked_for_by_the_names_of_distributions() -> None:
+    assert "amd-aiter" in PACKAGES  # `aiter` is the module
+
+
+def test_a_rocm_image_that_can_open_no_gpu_is_not_checked_as_one_for_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = dataclasses.replace(MACHINE, vendor="cpu", accelerators=(), free_bytes=())
+    monkeypatch.setattr("sglang_serve.conformance.machine.look", lambda: found)
+    with pytest.raises(SystemExit) as ended:
+        main.run(Options(), tmp_path)
+    assert ended.value.code == 2
+    assert "getent group render" in capsys.readouterr().err
 
 
 def test_the_hash_is_of_all_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

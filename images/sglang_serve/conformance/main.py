@@ -34,6 +34,9 @@ def run(options: Options, scratch: Path) -> report.Report:
     """Run all checks and write the report."""
     began, date = time.monotonic(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     here = machine.look()
+    if here.lacks and not options.vendor:
+        sys.stderr.write(f"{here.lacks}\n")
+        sys.exit(2)
     keys = Secrets(scratch)
     session = Session(options, here, subject(options, here, scratch), keys, say)
     session.run()
