@@ -28,7 +28,9 @@ ACCELERATOR_NODE_LABELS = (
     "nvidia.com/gpu.present",
     "nvidia.com/gpu.product",
     "amd.com/gpu.product-name",
+    "amd.com/gpu.device-id",  # AMD's Helm chart has its node labeller set no product
     "feature.node.kubernetes.io/amd-gpu",
+    "feature.node.kubernetes.io/amd-vgpu",
     "cloud.google.com/gke-accelerator",
 )
 _SPREAD_KEY = {"None": "", "Node": "kubernetes.io/hostname", "Zone": "topology.kubernetes.io/zone"}
