@@ -17,6 +17,7 @@ examples:
   python -m sglang_serve.conformance --quick               one engine start, no comparison with the native server
   python -m sglang_serve.conformance --model hf://Qwen/Qwen3-8B --engine-arg mem_fraction_static=0.8
   docker run --rm --gpus all --shm-size 16g IMAGE python -m sglang_serve.conformance
+(AMD, instead of --gpus all: --device /dev/kfd --device /dev/dri and --group-add NUMBER of the groups render and video)
 
 The last lines name the report. It holds versions, hardware and results, and no key, token, prompt or host name.
 """
