@@ -49,6 +49,6 @@ class Platform:
     """Where KubeRay's operator runs; "": pods that call themselves so may be anywhere."""
     operator_namespace: str = ""
     """Where the operator itself runs; "": as for KubeRay."""
-    amd_groups: tuple[int, ...] = (44, 109, 110)
-    """Groups that own /dev/kfd and /dev/dri/renderD* on AMD nodes: video is 44, render is 109 or 110 on Ubuntu 22.04.
-    A host with other ids needs its own here, or supplementalGroups in spec.podTemplate.worker."""
+    amd_groups: tuple[int, ...] = (44, 109, 110, 992, 993)
+    """Groups that own /dev/kfd and /dev/dri/renderD* on AMD nodes: video is 44, render mostly 109 or 110 on
+    Ubuntu 22.04, 992 or 993 on 24.04. A host with other ids needs supplementalGroups in spec.podTemplate.worker."""
