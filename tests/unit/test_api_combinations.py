@@ -235,7 +235,7 @@ class TestEnvironment:
     @pytest.mark.parametrize("vendor", ["nvidia", "amd", "cpu"])
     def test_the_list_is_what_the_renderer_sets(self, vendor: str) -> None:
         parsed = parse_endpoint(endpoint(accelerator={"vendor": vendor}))
-        assert set(worker_environment(parsed)) == ALWAYS | BY_VENDOR[vendor]
+        assert set(worker_environment(parsed)) - {"MAX_JOBS"} == ALWAYS | BY_VENDOR[vendor]  # the user's counts
 
 
 def warned(*names: str, **spec: Any) -> tuple[FieldError, ...]:

@@ -141,6 +141,15 @@ class TestEnvironment:
         listed = [one["name"] for one in template["spec"]["containers"][0]["env"]]
         assert len(listed) == len(set(listed))
 
+    @pytest.mark.parametrize(("vendor", "jobs"), [("nvidia", None), ("amd", "12"), ("cpu", None)])
+    def test_aiter_compiles_with_the_cores_of_the_pod(self, vendor: str, jobs: str | None) -> None:
+        spec: Json = {"accelerator": {"vendor": vendor}, "resources": {"cpu": "12"}}
+        assert env(worker(render(**spec))).get("MAX_JOBS") == jobs
+
+    def test_the_users_number_of_compilers_counts(self) -> None:
+        mine = {"env": [{"name": "MAX_JOBS", "value": "2"}]}
+        assert env(worker(render(accelerator={"vendor": "amd"}, engine=mine)))["MAX_JOBS"] == "2"
+
     @pytest.mark.parametrize("vendor", ["nvidia", "amd", "cpu"])
     def test_ray_chooses_the_devices(self, vendor: str) -> None:
         """In-process ranks see what Ray gives their replica: no NOSET flag, and nothing set by hand."""

@@ -47,9 +47,10 @@ def head_environment(endpoint: Endpoint) -> Env:
 
 
 def worker_environment(endpoint: Endpoint) -> Env:
-    """Environment of the workers. What the platform sets wins over `spec.engine.env`."""
+    """Environment of the workers. What the platform sets wins over `spec.engine.env`, but for a number of compilers."""
     user = {variable.name: _user_value(variable) for variable in endpoint.spec.engine.env}
     return {
+        **_compilers(endpoint),
         **user,
         **head_environment(endpoint),
         args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.resources.cpu)),
@@ -66,6 +67,13 @@ def env_list(env: Env) -> list[dict[str, Any]]:
         {"name": name, "value": value} if isinstance(value, str) else {"name": name, "valueFrom": value}
         for name, value in env.items()
     ]
+
+
+def _compilers(endpoint: Endpoint) -> Env:
+    """How many at a time. AITER, which compiles kernels in AMD's pods, starts 0.8 for each core of the node."""
+    if endpoint.spec.accelerator.vendor != "amd":
+        return {}
+    return {"MAX_JOBS": str(whole_cores(endpoint.spec.resources.cpu))}
 
 
 def _serve_environment(drain_seconds: int) -> Env:
