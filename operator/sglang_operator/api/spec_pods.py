@@ -30,8 +30,9 @@ class Accelerator(Model):
 
     vendor: Literal["nvidia", "amd", "cpu"] = Field(
         default="nvidia",
-        description="[R] Selects image, resource name, environment and tolerations. Default nvidia. amd: built from "
-        "the official ROCm image, not yet run on hardware by the project. cpu: laptops and tests; requests no device.",
+        description="[R] Selects image, resource name, environment and tolerations. Default nvidia. amd: for an image "
+        "built FROM SGLang's for ROCm; not yet run on hardware by the project, which has made no such build either. "
+        "cpu: laptops and tests; requests no device.",
     )
     count: Ranks = Field(
         default=1,
