@@ -103,6 +103,7 @@ def test_a_model_called_gguf(uri: str) -> None:
         "docker.io/lmsysorg/sglang:v0.5.23-rocm724-mi30x",
         "index.docker.io/lmsysorg/sglang",
         "lmsysorg/sglang@sha256:1",
+        "rocm/sgl-dev:v0.5.23-rocm724-mi35x",
         "debian:bookworm-slim",
     ],
 )

@@ -6,11 +6,15 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from typing import Final
 
 from sglang_operator.api import engine_ranges
 from sglang_operator.api.errors import FieldError
 from sglang_operator.api.secrets import names_secret
 from sglang_operator.api.spec import EndpointSpec
+
+# SGLang without Ray Serve under other names: nightly ROCm builds, and AMD's own.
+_OTHER_BASES: Final = frozenset({"lmsysorg/sglang-rocm", "rocm/sgl-dev"})
 
 
 def mistakes(spec: EndpointSpec) -> tuple[FieldError, ...]:
@@ -45,9 +49,9 @@ def _readable_secrets(spec: EndpointSpec) -> Iterator[FieldError]:
 
 @cache
 def _bases() -> frozenset[str]:
-    """The repositories that the Dockerfiles build FROM."""
+    """The repositories that the Dockerfiles build FROM, or could."""
     versions = tomllib.loads((resources.files("sglang_operator") / "versions.toml").read_text(encoding="utf-8"))
-    return frozenset(map(_repository, versions["bases"].values()))
+    return frozenset(map(_repository, versions["bases"].values())) | _OTHER_BASES
 
 
 def _repository(image: str) -> str:

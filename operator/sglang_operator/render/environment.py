@@ -27,8 +27,21 @@ SGLANG_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
 }
 
 
+HEAD_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
+    # CUDA bases say `all`: a head on a GPU node would see the GPUs of others, where NVIDIA's runtime goes by this alone.
+    "nvidia": {"NVIDIA_VISIBLE_DEVICES": "void"},
+    "amd": {},
+    "cpu": {},
+}
+
+
 def head_environment(endpoint: Endpoint) -> Env:
-    """Literal environment of the head: the Serve controller reads the same settings as the workers' HAProxy.
+    """Literal environment of the head, which uses no accelerator."""
+    return {**_ray_environment(endpoint), **HEAD_BY_VENDOR[endpoint.spec.accelerator.vendor]}
+
+
+def _ray_environment(endpoint: Endpoint) -> Env:
+    """Of heads and workers: the Serve controller reads the same settings as the workers' HAProxy.
 
     All but its threads, which are those of each pod's own cores."""
     return {
@@ -52,7 +65,7 @@ def worker_environment(endpoint: Endpoint) -> Env:
     return {
         **_compilers(endpoint),
         **user,
-        **head_environment(endpoint),
+        **_ray_environment(endpoint),
         args.HAPROXY_THREADS: args.haproxy_threads(whole_cores(endpoint.spec.resources.cpu)),
         **SGLANG_BY_VENDOR[endpoint.spec.accelerator.vendor],
         **_places(endpoint),
