@@ -98,6 +98,30 @@ class TestMessages:
                 "write 600 (seconds)",
             ),
             (
+                {"scaling": {"max": 2, "idleSecondsBeforeZero": "10m"}},
+                "spec.scaling.idleSecondsBeforeZero",
+                "must be a whole number",
+                "write 600 (seconds)",
+            ),
+            (
+                {"scheduling": {"tolerations": [{"key": "gpu"}, {"key": "gpu", "efect": "NoSchedule"}]}},
+                "spec.scheduling.tolerations[1].efect",
+                "unknown field",
+                "did you mean spec.scheduling.tolerations[1].effect?",
+            ),
+            (
+                {"api": {"route": {"parentRefs": [{"name": "g", "port": 443}]}, "allowAnonymous": True}},
+                "spec.api.route.parentRefs[0].port",
+                "unknown field",
+                "use one of: name, namespace, sectionName",
+            ),
+            (
+                {"model": {"uri": "hf://a/b", "lora": {"targetModules": ["q"]}}},
+                "spec.model.lora.targetModules[0]",
+                "must be one of all",
+                "use one of them",
+            ),
+            (
                 {"api": {"limits": {"maxBodyBytes": "16Mi"}}},
                 "spec.api.limits.maxBodyBytes",
                 "must be a whole number",

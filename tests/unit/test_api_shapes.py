@@ -41,6 +41,7 @@ from sglang_operator.api import InvalidEndpoint, parse_endpoint
         ({"engine": {"imagePullSecrets": ["registry"]}}, "write {name: registry}"),
         ({"engine": {"imagePullSecrets": "registry"}}, "write imagePullSecrets: [{name: registry}]"),
         ({"engine": {"env": {"FOO": "bar"}}}, "write env: [{name: FOO, value: …}]"),
+        ({"engine": {"env": {"FOO": 1, "BAR": True}}}, "write env: [{name: FOO, value: …}, {name: BAR, value: …}]"),
         ({"engine": {"env": {"name": "FOO", "value": "no"}}}, "write env: [{name: FOO, value: …}]"),
         ({"engine": {"env": ["FOO=bar"]}}, "write {name: FOO, value: …}"),
         ({"engine": {"env": dict.fromkeys("ABCDE", "x")}}, "write env: [{name: A, value: …}, {name: B"),

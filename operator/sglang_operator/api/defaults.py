@@ -21,7 +21,7 @@ from sglang_operator.api.endpoint import Endpoint
 from sglang_operator.api.engine_args import doubtful_args, owned_args
 from sglang_operator.api.errors import FieldError, InvalidEndpoint
 from sglang_operator.api.fields import fields_of, part_of
-from sglang_operator.api.findings import findings
+from sglang_operator.api.findings import details_of, findings
 from sglang_operator.api.parse import parse_endpoint
 from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
 from sglang_operator.api.yaml_loader import Loader
@@ -103,8 +103,7 @@ def _wrong_fields(defaults: Json) -> Iterator[FieldError]:
     try:
         SGLangEndpoint.model_validate(whole)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        for detail, finding in zip(details, findings(error), strict=True):
+        for detail, finding in zip(details_of(error), findings(error), strict=True):
             if detail["type"] != "missing" or any(isinstance(part, int) for part in detail["loc"]):
                 yield of_defaults(finding)
 

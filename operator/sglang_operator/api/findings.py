@@ -27,7 +27,13 @@ _ENVIRONMENT: Final = ("spec", "engine", "env")
 
 def findings(error: ValidationError) -> tuple[FieldError, ...]:
     """Every error of a validation of SGLangEndpoint, in document order."""
-    return tuple(map(_finding, error.errors(include_url=False)))
+    return tuple(map(_finding, details_of(error)))
+
+
+def details_of(error: ValidationError) -> list[ErrorDetails]:
+    """What each finding is made from. Pydantic counts valid items alone: a list that is long enough is not short."""
+    errors = error.errors(include_url=False)
+    return [one for one in errors if one["type"] != "too_short" or len(one["input"]) < one["ctx"]["min_length"]]
 
 
 def path_of(loc: Loc) -> str:
@@ -82,7 +88,7 @@ def _field_at(loc: Loc) -> FieldInfo | None:
 def _known(loc: Loc) -> Loc:
     """`loc` down to the entry of a free mapping: below it pydantic adds the names of its own types."""
     way = [*_way(loc)]
-    return loc[: way[-1][0] + 2] if way else loc
+    return loc[: way[-1][0] + 2] if way and part_of(way[-1][1]) is None else loc
 
 
 def _way(loc: Loc) -> Iterator[tuple[int, FieldInfo]]:

@@ -107,6 +107,8 @@ def _of_required(field: str, info: FieldInfo, name: str, found: Any) -> str:
 
 def _named(part: type[Model], name: str, value: Any) -> str:
     """The entry of a list that was written as `name: value`; "" if it is no such list."""
+    if _is_of_variable(part, "value") and isinstance(value, bool | int | float):
+        value = json.dumps(value)  # it takes text alone, and is not shown
     first, *others = [*_required(part), *(one for one in fields_of(part) if one not in _required(part))]
     second = next((one for one in others if _fits(part, one, value, secret=True)), "")
     if not second or not _fits(part, first, name):

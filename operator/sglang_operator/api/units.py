@@ -16,7 +16,7 @@ _BYTES: Final = re.compile(r"(?P<digits>\d+(\.\d+)?) *(?P<unit>[kmgtpe])(?P<i>i?
 
 def plain_number(name: str, text: str) -> str:
     """The remedy for a text where the field `name` takes a whole number; "" if nothing is known."""
-    if name.endswith("Seconds") and (seconds := _seconds(text)) is not None:
+    if "Seconds" in name and (seconds := _seconds(text)) is not None:
         return f"write {seconds} (seconds)"
     if name.endswith("Bytes") and (size := _bytes(text)) is not None:
         return f"write {size} (bytes)"
