@@ -86,6 +86,7 @@ LORA_OWNED: Final[Mapping[str, str]] = {
 }
 # What SGLang's command line takes for the longer name.
 _ABBREVIATED: Final[Mapping[str, str]] = {"dp": "dp_size", "pp": "pp_size", "tp": "tp_size"}
+_HUB: Final = "hf://"
 _BOOLS: Final = ("true", "false", "True", "False")
 _SECRET: Final = frozenset({"admin_api_key", "api_key", "ssl_keyfile_password"})  # values that no message repeats
 
@@ -151,6 +152,8 @@ def _doubts(args: Mapping[str, Any]) -> Iterator[FieldError]:
             yield _finding(name, value, f"must be {type_words(argument)}", _explain(argument, value))
         elif wrong := _not_a_choice(argument, value):
             yield _finding(name, wrong[0], "is none of the values that SGLang takes", _offer(argument, wrong[0]))
+        elif isinstance(value, str) and value.startswith(_HUB):  # as spec.model.uri has it
+            yield _finding(name, value, f"SGLang knows no {_HUB} addresses", f"write {value.removeprefix(_HUB)}")
         elif outside := engine_ranges.refused(name, value):
             yield _finding(name, value, *outside)
 
@@ -218,9 +221,16 @@ def _not_a_choice(argument: Argument, value: Any) -> list[Any]:
 
 
 def _offer(argument: Argument, value: Any) -> str:
-    choices = list(map(str, argument.choices))
-    begin_so = [choice for choice in choices if choice.startswith(str(value))]
-    meant = begin_so or list(filter(None, [closest(str(value), choices)]))
-    if meant:
-        return f"did you mean {' or '.join(map(show, meant))}?"
-    return f"use one of: {', '.join(choices)}"
+    """The value that was meant; beside the others, unless it is clear."""
+    found, choices = str(value), list(map(str, argument.choices))
+    every = f"one of: {', '.join(choices)}"
+    if begin_so := [choice for choice in choices if choice.startswith(found)]:
+        return f"did you mean {' or '.join(map(show, begin_so))}?"
+    meant = closest(found, choices)
+    if not meant:
+        return f"use {every}"
+    return f"did you mean {show(meant)}?" + ("" if _letters(meant) == _letters(found) else f" Or {every}")
+
+
+def _letters(word: str) -> str:
+    return word.replace("_", "").replace("-", "").lower()
