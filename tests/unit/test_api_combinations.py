@@ -171,7 +171,14 @@ def test_shared_memory_is_a_part_of_memory(resources: dict[str, Any], shared: st
 @pytest.mark.parametrize("image", ["registry/own:1 ", "registry/own: 1", "registry/own:1\n"])
 def test_white_space_in_an_image(image: str) -> None:
     (error,) = refused(endpoint(engine={"image": image}))
-    assert (error.path, error.message) == ("spec.engine.image", "must be an image without white space")
+    assert (error.path, error.message) == ("spec.engine.image", "must be an image without white space and scheme")
+
+
+@pytest.mark.parametrize("scheme", ["https", "docker"])
+def test_a_scheme_before_an_image(scheme: str) -> None:
+    """The kubelet calls it InvalidImageName."""
+    (error,) = refused(endpoint(engine={"image": f"{scheme}://registry:5000/own:1"}))
+    assert (error.path, error.remedy) == ("spec.engine.image", "write registry:5000/own:1")
 
 
 DECOMPRESSION = "SGLANG_ENABLE_REQUEST_DECOMPRESSION"

@@ -34,7 +34,7 @@ RESOURCE_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-
 HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 DATA_KEY = r"^[-._A-Za-z0-9]+$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-IMAGE = r"^\S*$"
+IMAGE = r"^([^\s/]+(/[^\s/]+)*)?$"
 REVISION = r"^[A-Za-z0-9_][-A-Za-z0-9_./]*$"
 SERVED_NAME = r"^[!-9;-~]+$"  # printable ASCII but the colon: SGLang reads `model:adapter` as an adapter of a model
 ADAPTER_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -52,7 +52,7 @@ _WORDS = {
     HOSTNAME: "a host name in lower case",
     DATA_KEY: "letters, digits, '-', '_' and '.'",
     ENV_NAME: "letters, digits and '_'",
-    IMAGE: "an image without white space",
+    IMAGE: "an image without white space and scheme",
     REVISION: "a branch, tag or commit",
     SERVED_NAME: "printable ASCII without spaces and colons",
     ADAPTER_NAME: "letters, digits, '-', '_' and '.'",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sglang_operator.api.base import HOSTNAME, PATTERN_WORDS, QUANTITY, Model
+from sglang_operator.api.base import HOSTNAME, IMAGE, PATTERN_WORDS, QUANTITY, Model
 from sglang_operator.api.errors import IN_QUOTES, FieldError, show
 from sglang_operator.api.fields import fields_of, part_of
 from sglang_operator.api.other_tools import FIELDS, VALUES
@@ -164,9 +164,16 @@ def _explain_choice(details: ErrorDetails) -> Explained:
 def _explain_pattern(details: ErrorDetails) -> Explained:
     pattern = details["ctx"]["pattern"]
     words = PATTERN_WORDS.get(pattern, f"text that matches {pattern}")
-    found = str(details["input"])
-    meant = meant_bytes(found) if pattern == QUANTITY else _meant_host(found) if pattern.endswith(HOSTNAME) else ""
-    return f"must be {words}", meant or _described(details["loc"])
+    return f"must be {words}", _meant(pattern, str(details["input"])) or _described(details["loc"])
+
+
+def _meant(pattern: str, found: str) -> str:
+    """The remedy for a text that is near what the pattern asks for; "" for any other."""
+    if pattern == QUANTITY:
+        return meant_bytes(found)
+    if pattern == IMAGE and "://" in found:
+        return f"write {found.partition('://')[2]}"
+    return _meant_host(found) if pattern.endswith(HOSTNAME) else ""
 
 
 def _meant_host(text: str) -> str:
