@@ -181,6 +181,14 @@ def test_a_scheme_before_an_image(scheme: str) -> None:
     assert (error.path, error.remedy) == ("spec.engine.image", "write registry:5000/own:1")
 
 
+def test_adapters_need_an_accelerator() -> None:
+    model = {"uri": "hf://a/b", "lora": {}}
+    (warning,) = parse_endpoint(endpoint(model=model, accelerator={"vendor": "cpu"})).warnings
+    assert warning.path == "spec.model.lora"
+    assert "page-locked memory" in warning.message
+    assert parse_endpoint(endpoint(model=model)).warnings == ()
+
+
 DECOMPRESSION = "SGLANG_ENABLE_REQUEST_DECOMPRESSION"
 
 

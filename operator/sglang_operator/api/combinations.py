@@ -29,7 +29,13 @@ def hopeless(spec: EndpointSpec) -> tuple[FieldError, ...]:
 
 def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
     """What works, and otherwise than its user may expect. `spec` has its computed defaults."""
-    return (*_slow_nodes(spec), *_large_shared_memory(spec), *_addresses_of_nodes(spec), *overridden(spec))
+    return (
+        *_adapters_on_cpu(spec),
+        *_slow_nodes(spec),
+        *_large_shared_memory(spec),
+        *_addresses_of_nodes(spec),
+        *overridden(spec),
+    )
 
 
 def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:
@@ -81,6 +87,15 @@ def _refused(spec: EndpointSpec) -> Iterator[FieldError]:
 
 def _finding(name: str, value: Any, message: str, remedy: str) -> FieldError:
     return FieldError(f"spec.engine.args.{name}", value, message, remedy)
+
+
+def _adapters_on_cpu(spec: EndpointSpec) -> Iterator[FieldError]:
+    if spec.model.lora and spec.accelerator.vendor == "cpu":
+        message = (
+            "the engine does not start: SGLang's LoRA asks for page-locked memory, which PyTorch has only beside an "
+            "accelerator"
+        )
+        yield FieldError("spec.model.lora", None, message, "use vendor nvidia or amd, or remove lora and adapters")
 
 
 def _slow_nodes(spec: EndpointSpec) -> Iterator[FieldError]:
