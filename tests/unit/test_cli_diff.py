@@ -92,6 +92,24 @@ def test_what_cannot_be_compared(arguments: tuple[str, ...], code: int, says: st
     assert says in done.stderr
 
 
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_a_secret_in_a_variable_is_not_repeated(form: str, smollm2: dict[str, Any], tmp_path: Path) -> None:
+    """What it prints ends in the logs of pipelines and in comments on pull requests."""
+    env = [{"name": "HF_TOKEN", "value": "hunter2"}, {"name": "HF_HUB_OFFLINE", "value": "1"}]
+    patch = {"spec": {"containers": [{"name": "ray-worker", "env": [{"name": "DB_PASSWORD", "value": "hunter2"}]}]}}
+    new = edited(tmp_path / "new.yaml", smollm2, engine={"env": env}, podTemplate={"worker": patch})
+    done = diff("--from", str(SMOLLM2), "-f", new, "-o", form)
+    assert done.exit_code == 1
+    assert "spec.engine.env" in done.stdout
+    assert "hunter2" not in done.stdout
+    assert form == "text" or "HF_HUB_OFFLINE" in done.stdout
+
+
+def test_an_empty_text_is_shown(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    new = edited(tmp_path / "new.yaml", smollm2, restartToken="a")
+    assert '"" -> a' in diff("--from", str(SMOLLM2), "-f", new).stdout
+
+
 EDITS: list[dict[str, Any]] = [
     {"replicas": 3},
     {"api": {"keysSecret": {"name": "k"}}},

@@ -55,6 +55,17 @@ def without_secrets(found: Mapping[Any, Any]) -> dict[Any, Any]:
     }
 
 
+def without_variables(value: Any) -> Any:
+    """`value` with what it has as secrets of environment variables hidden, however deep they are."""
+    if isinstance(value, list | tuple):
+        return [without_variables(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    of_variable = bool(value.get("value")) and names_secret(str(value.get("name", "")))
+    shown = {name: without_variables(part) for name, part in value.items()}
+    return {**shown, "value": HIDDEN} if of_variable else shown
+
+
 def _is_hidden(name: str, value: Any) -> bool:
     """`key` alone is the entry of a Secret, or the key of a taint."""
     return name != "key" and is_secret(name, value)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 import click
 
 from sglang_operator.api import Endpoint, InvalidEndpoint
+from sglang_operator.api.secrets import without_variables
 from sglang_operator.cli.installed import read_installed
 from sglang_operator.cli.manifests import STDIN, read_endpoints, warn
 from sglang_operator.render import render_endpoint, to_yaml
@@ -61,8 +62,8 @@ class Edit:
 
     @cached_property
     def fields(self) -> tuple[FieldChange, ...]:
-        """What differs."""
-        return field_changes(self.before, self.after) if self.before else ()
+        """What differs, without secrets."""
+        return tuple(map(_shown, field_changes(self.before, self.after))) if self.before else ()
 
     @property
     def effect(self) -> str:
@@ -71,6 +72,11 @@ class Edit:
             return "New"
         found = {field.effect for field in self.fields}
         return next((one for one in (Effect.NEW_REVISION, Effect.IN_PLACE) if one in found), Effect.NONE).value
+
+
+def _shown(change: FieldChange) -> FieldChange:
+    """What is printed ends in the logs of pipelines, and in comments on pull requests."""
+    return replace(change, before=without_variables(change.before), after=without_variables(change.after))
 
 
 @click.command(help=HELP, short_help="Print what an edit of endpoints does to what serves.")
@@ -151,5 +157,5 @@ def _lines(edit: Edit) -> Iterator[str]:
 def _short(value: Any) -> str:
     if value is None:
         return "(not set)"
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if value and isinstance(value, str) else json.dumps(value)
     return text if len(text) <= WIDTH else f"{text[:WIDTH]}…"
