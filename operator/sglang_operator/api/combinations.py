@@ -12,6 +12,7 @@ from typing import Any, Final
 from sglang_operator.api.environment import overridden
 from sglang_operator.api.errors import FieldError
 from sglang_operator.api.quantity import digits_of, number
+from sglang_operator.api.replaced import replaced
 from sglang_operator.api.spec import EndpointSpec
 
 LEAST_BYTES: Final = 64 * 2**20  # neither Ray alone nor any model fits into less: a unit is missing
@@ -34,6 +35,7 @@ def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
         *_slow_nodes(spec),
         *_large_shared_memory(spec),
         *_addresses_of_nodes(spec),
+        *replaced(spec),
         *overridden(spec),
     )
 
