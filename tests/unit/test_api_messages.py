@@ -240,6 +240,23 @@ class TestMessages:
         assert "docs/how-to/migrate.md" in only_error({"kind": kind}).remedy
         assert only_error({"kind": "Deployment"}).remedy == "write kind: SGLangEndpoint"
 
+    @pytest.mark.parametrize(
+        ("field", "remedy"),
+        [
+            ("replicas", "did you mean spec.replicas?"),
+            ("podTemplate", "did you mean spec.podTemplate?"),
+            ("specs", "did you mean spec?"),
+            ("data", "remove it, or use one of: apiVersion, kind, metadata, spec"),
+        ],
+    )
+    def test_a_field_beside_spec(self, field: str, remedy: str) -> None:
+        """Out by one indentation: an API server refuses it, or leaves it out without a word."""
+        error = only_error({**endpoint(), field: 2})
+        assert (error.path, error.message, error.remedy) == (field, "unknown field", remedy)
+
+    def test_status_is_the_operators(self) -> None:
+        assert parse_endpoint({**endpoint(), "status": {"conditions": []}}) == parse_endpoint(endpoint())
+
     def test_text_has_field_value_and_remedy(self) -> None:
         text = str(InvalidEndpoint(refused(endpoint(replicas=-1))))
         assert text.splitlines() == [

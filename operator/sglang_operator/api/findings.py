@@ -127,6 +127,8 @@ def _instead(loc: Loc) -> str:
     beside = closest(str(name), siblings)
     if beside:
         return f"did you mean {path_of((*parents, beside))}?"
+    if not parents and name in fields_of(EndpointSpec):
+        return f"did you mean spec.{name}?"
     elsewhere = [path for known, path in _all_paths(EndpointSpec, "spec") if known == name]
     if len(elsewhere) == 1 and parents == ["spec"]:  # below an object the same name is likely to mean something else
         return f"did you mean {elsewhere[0]}?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,6 +19,8 @@ from sglang_operator.api.rule import Rule
 from sglang_operator.api.rules import rules_of
 from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
 
+_STATUS: Final = "status"  # the operator's own
+
 
 def parse_endpoint(obj: Mapping[str, Any]) -> Endpoint:
     """Check one `SGLangEndpoint` and fill in its defaults. Raises InvalidEndpoint with every finding, nothing else."""
@@ -32,7 +34,7 @@ def parse_endpoint(obj: Mapping[str, Any]) -> Endpoint:
 def _parse(obj: Mapping[str, Any]) -> Endpoint:
     _check_kind(obj)
     try:
-        parsed = SGLangEndpoint.model_validate(obj)
+        parsed = SGLangEndpoint.model_validate({name: part for name, part in obj.items() if name != _STATUS})
     except ValidationError as error:
         raise InvalidEndpoint(findings(error)) from None
     engine_errors, warnings = _check_engine(parsed.spec)

@@ -143,8 +143,6 @@ class Metadata(Model):
 class SGLangEndpoint(Model):
     """SGLangEndpoint serves one model with SGLang behind an OpenAI-compatible URL."""
 
-    model_config = ConfigDict(extra="ignore")  # status is the operator's own
-
     api_version: Literal["serve.sglang.io/v1alpha1"] = Field(description="Version of the API.")
     kind: Literal["SGLangEndpoint"] = Field(description="Kind of the object.")
     metadata: Metadata = Field(description="Standard object metadata.")
