@@ -180,6 +180,12 @@ class TestRefused:
     def test_labels_are_text(self) -> None:
         assert findings({"metadata": {"labels": {"b": 1}}}) == ['spec.podTemplate.worker.metadata.labels["b"]']
 
+    @pytest.mark.parametrize("labels", [{"team": "ml/llm"}, {"owner": "a@example.com"}, {"b": "x" * 64}, {"a b": "c"}])
+    def test_labels_that_no_pod_can_have(self, labels: dict[str, str]) -> None:
+        ((name, _),) = labels.items()
+        assert findings({"metadata": {"labels": labels}}) == [f'spec.podTemplate.worker.metadata.labels["{name}"]']
+        assert patch_pod(BASE, {"metadata": {"labels": {"a.b/c": "", "d": "e_f.1-G"}}}, "worker")
+
     @pytest.mark.parametrize("key", ["name", "namespace", "ownerReferences"])
     def test_other_metadata(self, key: str) -> None:
         assert findings({"metadata": {key: "x"}}) == [f"spec.podTemplate.worker.metadata.{key}"]
@@ -233,6 +239,45 @@ class TestRefused:
     def test_the_known_fields_are_those_of_kubernetes(self) -> None:
         assert frozenset(schemas.fields_of_kind("io.k8s.api.core.v1.PodSpec")) == pod_fields.POD
         assert frozenset(schemas.fields_of_kind("io.k8s.api.core.v1.Container")) == pod_fields.CONTAINER
+
+    @pytest.mark.parametrize(
+        ("patch", "path", "message"),
+        [
+            ({"spec": {"initContainers": {"name": "x", "image": "y"}}}, "spec.initContainers", "must be a list"),
+            ({"spec": {"initContainers": "x"}}, "spec.initContainers", "must be a list"),
+            ({"spec": {"$patch": "replace", "containers": {"a": "b"}}}, "spec.containers", "must be a list"),
+            ({"metadata": {"$patch": "replace", "labels": ["a"]}}, "metadata.labels", "must be an object"),
+            ({"$patch": "replace", "spec": []}, "spec", "must be an object"),
+        ],
+    )
+    def test_another_shape_where_nothing_was(self, patch: Json, path: str, message: str) -> None:
+        """It ended the pass of the operator, which said nothing in status, and the CLI with a traceback."""
+        with pytest.raises(InvalidEndpoint) as error:
+            patch_pod(BASE, patch, "worker")
+        (finding,) = error.value.errors
+        assert (finding.path, finding.message) == (f"spec.podTemplate.worker.{path}", message)
+
+    @given(
+        patch=st.recursive(
+            st.none() | st.booleans() | st.sampled_from(["replace", "delete", "ray-worker"]),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["metadata", "labels", "annotations", "spec", "initContainers", "containers", "name", "$patch"]
+                    ),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=8,
+        ).filter(lambda patch: isinstance(patch, dict))
+    )
+    def test_any_patch_is_applied_or_refused(self, patch: Json) -> None:
+        try:
+            assert patch_pod(BASE, patch, "worker")["spec"]["containers"]
+        except InvalidEndpoint as refusal:
+            event(f"refused: {refusal.errors[0].message}")
 
     def test_a_patch_that_does_not_fit_names_field_and_remedy(self) -> None:
         with pytest.raises(InvalidEndpoint, match=r"spec\.podTemplate\.worker\.spec: must be an object(?s:.*)remedy: "):

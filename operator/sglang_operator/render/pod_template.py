@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sglang_operator.api import FieldError, InvalidEndpoint
+from sglang_operator.api.base import LABEL_VALUE, PATTERN_WORDS, QUALIFIED_NAME
 from sglang_operator.api.errors import show
 from sglang_operator.api.findings import closest
 from sglang_operator.render.pod_fields import CONTAINER, POD
@@ -14,6 +16,15 @@ from sglang_operator.render.strategic_merge import BadPatch, merge
 # A pod label of KubeRay's own that is set here breaks the selector of its head Service.
 FOREIGN_PREFIXES: Final = ("ray.io/", "serve.sglang.io/")
 FOREIGN_LABELS: Final = ("app.kubernetes.io/name", "app.kubernetes.io/created-by")
+_SHAPES: Final = {  # of what is looked into here
+    "metadata": Mapping,
+    "metadata.labels": Mapping,
+    "metadata.annotations": Mapping,
+    "spec": Mapping,
+    "spec.containers": list,
+    "spec.initContainers": list,
+}
+_LABEL_LENGTH: Final = 63
 
 
 def patch_pod(template: Mapping[str, Any], patch: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -22,10 +33,21 @@ def patch_pod(template: Mapping[str, Any], patch: Mapping[str, Any], group: str)
         merged = merge(template, patch)
     except BadPatch as bad:
         raise InvalidEndpoint((_error(group, bad.path, bad.value, bad.message, bad.remedy),)) from None
-    errors = tuple(_findings(template, merged, patch, group))
+    errors = tuple(_misshapen(merged, group)) or tuple(_findings(template, merged, patch, group))
     if errors:
         raise InvalidEndpoint(errors)
     return merged
+
+
+def _misshapen(merged: Mapping[str, Any], group: str) -> Iterator[FieldError]:
+    """What stands where nothing was before, so that the merge took it as it is, and is no object or no list."""
+    for path, kind in _SHAPES.items():
+        found: Any = merged
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None and not isinstance(found, kind):
+            message = f"must be {'a list' if kind is list else 'an object'}"
+            yield _error(group, path, found, message, "write it as in a Kubernetes pod template")
 
 
 def _findings(
@@ -90,6 +112,18 @@ def _foreign_metadata(metadata: Any, group: str) -> Iterator[FieldError]:
                 yield _error(group, path, value, "belongs to Ray, KubeRay or this operator", "remove it")
             elif not isinstance(value, str | None):
                 yield _error(group, path, value, "must be text", "put it in quotes")
+            elif part == "labels" and (wanted := _label_words(name, value)):
+                yield _error(group, path, value, f"is no label: {wanted}", "change it, or make it an annotation")
+
+
+def _label_words(name: str, value: str | None) -> str:
+    """What a label must be, where this is none; a directive and what is to be removed are none of the pod's labels."""
+    if value is None or name.startswith("$"):
+        return ""
+    if not re.fullmatch(QUALIFIED_NAME, name):
+        return f"its name must be {PATTERN_WORDS[QUALIFIED_NAME]}"
+    is_value = re.fullmatch(LABEL_VALUE, value) and len(value) <= _LABEL_LENGTH
+    return "" if is_value else f"it must be {PATTERN_WORDS[LABEL_VALUE]}, {_LABEL_LENGTH} of them at most"
 
 
 def _error(group: str, path: str, value: Any, message: str, remedy: str) -> FieldError:
