@@ -103,6 +103,19 @@ class TestMachine:
         with pytest.raises(NotLocal, match=r"no engine environment(?s:.*)make engine"):
             machine.engine_python(tmp_path / "python")
 
+    def test_what_is_no_interpreter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(machine.ENV_PYTHON, str(tmp_path))  # the environment, not its Python
+        with pytest.raises(NotLocal, match=r"no engine environment(?s:.*)make engine"):
+            machine.engine_python(None)
+
+    def test_an_interpreter_in_this_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not one of its name in PATH."""
+        python = tmp_path / "python"
+        python.write_text("#!/bin/sh\n")
+        python.chmod(0o755)
+        monkeypatch.chdir(tmp_path)
+        assert machine.engine_python(Path("python")) == python
+
     def test_engine_environment_without_ray(self, tmp_path: Path) -> None:
         python = tmp_path / "python"
         python.write_text("#!/bin/sh\necho ray sglang\n")

@@ -33,8 +33,9 @@ def _xdg(variable: str, default: str) -> Path:
 
 def engine_python(given: Path | None) -> Path:
     """The interpreter of the engine environment; raises NotLocal unless it can import all that serving needs."""
-    python = given or Path(os.environ.get(ENV_PYTHON) or cache_dir() / "engine" / "bin" / "python")
-    if not os.access(python, os.X_OK):
+    # Absolute: a bare name would be looked for in PATH.
+    python = (given or Path(os.environ.get(ENV_PYTHON) or cache_dir() / "engine" / "bin" / "python")).absolute()
+    if not python.is_file() or not os.access(python, os.X_OK):
         raise NotLocal(f"no engine environment: {python} is no Python interpreter", _ENGINE_REMEDY)
     found = subprocess.run(
         [python, "-c", _FIND, *NEEDED], capture_output=True, text=True, check=False, env={**os.environ, **import_path()}
