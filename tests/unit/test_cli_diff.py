@@ -105,6 +105,18 @@ def test_a_secret_in_a_variable_is_not_repeated(form: str, smollm2: dict[str, An
     assert form == "text" or "HF_HUB_OFFLINE" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("cache", "is_said"),
+    [({"storageClassName": "fast"}, True), ({"size": "50Gi"}, True), ({"reclaim": "Delete"}, False), ({}, False)],
+)
+def test_what_kubernetes_does_not_change_of_a_claim(cache: dict[str, Any], is_said: bool, tmp_path: Path) -> None:
+    files = [tmp_path / "old.json", tmp_path / "new.json"]
+    for file, part in zip(files, ({}, cache), strict=True):
+        file.write_text(json.dumps(endpoint(model={"uri": "hf://org/model", "cache": part})))
+    said = diff("--from", str(files[0]), "-f", str(files[1])).stdout
+    assert ("a claim that exists" in said) == is_said
+
+
 def test_an_empty_text_is_shown(smollm2: dict[str, Any], tmp_path: Path) -> None:
     new = edited(tmp_path / "new.yaml", smollm2, restartToken="a")
     assert '"" -> a' in diff("--from", str(SMOLLM2), "-f", new).stdout

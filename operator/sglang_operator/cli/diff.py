@@ -50,6 +50,8 @@ ROLLOUTS: Final = {
     "Recreate": "the revision that serves ends first, then the new one starts: requests are refused meanwhile",
 }
 PAUSED: Final = "spec.paused: nothing of it happens before that is false"
+CLAIM: Final = "spec.model.cache: of a claim that exists Kubernetes changes the size alone, and to a larger one alone"
+_OF_CLAIM: Final = {"model.cache.accessMode", "model.cache.size", "model.cache.storageClassName"}
 TITLES: Final = {"New": "a new endpoint", "NewRevision": "new pods", "InPlace": "in place", "None": "nothing changes"}
 
 
@@ -72,6 +74,12 @@ class Edit:
             return "New"
         found = {field.effect for field in self.fields}
         return next((one for one in (Effect.NEW_REVISION, Effect.IN_PLACE) if one in found), Effect.NONE).value
+
+    @property
+    def is_of_claim(self) -> bool:
+        """It asks for another claim than the one that is there and stays."""
+        stays = all(one and one.spec.model.cache for one in (self.before, self.after))
+        return stays and bool(_OF_CLAIM & {field.path for field in self.fields})
 
 
 def _shown(change: FieldChange) -> FieldChange:
@@ -150,6 +158,8 @@ def _lines(edit: Edit) -> Iterator[str]:
         yield f"  {path:<{paths}}  {value:<{values}}  {EFFECTS[field.effect]}"
     if edit.effect == Effect.NEW_REVISION.value:
         yield f"  {edit.after.spec.upgrade.strategy}: {ROLLOUTS[edit.after.spec.upgrade.strategy]}"
+    if edit.is_of_claim:
+        yield f"  {CLAIM}"
     if edit.after.spec.paused and rows:
         yield f"  {PAUSED}"
 
