@@ -22,6 +22,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z/<][\w./:@+<>*-]*")  # text that YAML takes 
 _NO_TEXT: Final = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 _PAIR: Final = re.compile(r"(?P<name>[\w./-]+)=(?P<value>.*)", re.DOTALL)
 _OPTION: Final = re.compile(r"--(?P<name>[\w-]+)(?:[= ](?P<value>(?!--)[^ ]+))?")  # of a command line
+_OPTION_ALONE: Final = re.compile(r"--[\w-]+")
 _REFERENCE: Final = "valueFrom: {secretKeyRef: {name: …, key: …}}"
 _LONG: Final = 80  # most characters of a text that are repeated
 _NOTHING: Final = "{}"
@@ -132,10 +133,21 @@ def _pairs(found: Any) -> Sequence[tuple[str, Any]]:
 def _mapping(found: Any) -> Mapping[Any, Any]:
     if isinstance(found, Mapping):
         return found
-    texts = [found] if isinstance(found, str) else found if isinstance(found, list | tuple) else []
+    texts = [found] if isinstance(found, str) else _joined(found) if isinstance(found, list | tuple) else []
     if options := _matches(_OPTION, texts):
         return {one["name"].replace("-", "_"): _read(one["value"]) for one in options}
     return {one["name"]: one["value"] for one in _matches(_PAIR, texts)}
+
+
+def _joined(words: Sequence[Any]) -> list[Any]:
+    """The words of a command line, an option and its value in one."""
+    joined: list[Any] = []
+    for one in words:
+        if joined and _OPTION_ALONE.fullmatch(str(joined[-1])) and not str(one).startswith("--"):
+            joined[-1] = f"{joined[-1]}={one}"
+        else:
+            joined.append(one)
+    return joined
 
 
 def _matches(pattern: re.Pattern[str], texts: Sequence[Any]) -> list[re.Match[str]]:
