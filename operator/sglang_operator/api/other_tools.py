@@ -43,6 +43,7 @@ _RESOURCES: Final = (
     "use spec.resources.cpu and spec.resources.memory, which are request and limit; accelerators are "
     "spec.accelerator.count"
 )
+_ARGS: Final = "use spec.engine.args"
 _ENV: Final = "use spec.engine.env"
 _MIGRATE: Final = "docs/how-to/migrate.md"
 _PART_OF_SERVER: Final = "leave it out: an endpoint is a whole server, and prefill and decode are not split"
@@ -59,22 +60,34 @@ _HEAD: Final = "use spec.podTemplate.head.spec"
 _WORKER: Final = "use spec.podTemplate.worker.spec"
 # Fields of a pod that the API leaves to podTemplate, wherever somebody looks for them.
 _OF_A_POD: Final[Mapping[str, str]] = {
-    name: f"{_WORKER}.{name}" for name in ("affinity", "runtimeClassName", "schedulerName", "topologySpreadConstraints")
+    name: f"{_WORKER}.{name}"
+    for name in (
+        *("affinity", "hostNetwork", "initContainers", "runtimeClassName", "schedulerName", "securityContext"),
+        "topologySpreadConstraints",
+    )
+}
+# And of its container.
+_OF_A_CONTAINER: Final[Mapping[str, str]] = {
+    name: f"{_WORKER}.containers: [{{name: ray-worker, {name}: …}}]"
+    for name in ("envFrom", "imagePullPolicy", "volumeMounts")
 }
 
 # Fields of Kubernetes, KServe, KubeAI and others by the object they are written in.
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "spec": {
         **_OF_A_POD,
+        **_OF_A_CONTAINER,
         "annotations": "use spec.podTemplate.worker.metadata.annotations",
         "apiKey": _KEYS,
         "apiKeys": _KEYS,
-        "args": "use spec.engine.args",
+        "args": _ARGS,
         "containers": f"{_WORKER}.containers",
         "decode": _PART_OF_SERVER,
         "decoder": _PART_OF_SERVER,
+        "extraArgs": _ARGS,
         "features": "use spec.task, one of generate, embed, rerank, score, classify and transcribe",
         "gpu": "use spec.accelerator.count",
+        "gpuCount": "use spec.accelerator.count",
         "gpus": "use spec.accelerator.count",
         "hfToken": _OF_HUB,
         "labels": "use spec.podTemplate.worker.metadata.labels",
@@ -91,10 +104,14 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "resourceProfile": "use spec.accelerator.count, spec.accelerator.products and spec.resources",
         "router": _ROUTER,
         "runtime": _RUNTIME,
+        "servedModelName": "use spec.model.servedName",
+        "sidecars": f"{_WORKER}.containers",
         "startupProbe": _PROBES,
         "storageUri": "use spec.model.uri",
+        "suspend": "use spec.replicas: 0 to stop it, or spec.paused: true to have nothing written",
         "targetRequests": "use spec.scaling.targetOngoingRequests",
         "tensorParallelSize": "use spec.parallelism.tensor",
+        "terminationGracePeriodSeconds": "use spec.upgrade.drainSeconds, which it follows from",
         "url": "use spec.model.uri",
         "volumes": f"{_WORKER}.volumes",
     },
@@ -112,10 +129,13 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "keys": _KEYS,
     },
     "spec.engine": {
+        **_OF_A_CONTAINER,
         "command": "leave it out: the platform starts SGLang; its arguments are spec.engine.args",
+        "extraArgs": _ARGS,
         "livenessProbe": _PROBES,
         "readinessProbe": _PROBES,
         "runtime": _RUNTIME,
+        "volumes": f"{_WORKER}.volumes",
     },
     "spec.head": {
         "affinity": f"{_HEAD}.affinity",
@@ -124,18 +144,24 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "spec.highAvailability.redis": {"password": _OF_REDIS},
     "spec.model": {
-        "args": "use spec.engine.args",
+        "args": _ARGS,
+        "contextLength": f"{_ARGS}.context_length",
+        "dtype": f"{_ARGS}.dtype",
         "env": _ENV,
         "hfToken": _OF_HUB,
         "id": "use spec.model.uri",
+        "maxModelLen": f"{_ARGS}.context_length",
         "modelFormat": "leave it out: the files of the model say it",
         "modelUri": "use spec.model.uri",
         "name": "use spec.model.servedName; what is loaded is spec.model.uri",
         "path": "use spec.model.uri",
+        "quantization": f"{_ARGS}.quantization",
         "runtime": _RUNTIME,
         "storageUri": "use spec.model.uri",
         "token": _OF_HUB,
+        "trustRemoteCode": f"{_ARGS}.trust_remote_code",
     },
+    "spec.network": {"hostNetwork": _OF_A_POD["hostNetwork"]},
     "spec.resources": {"gpu": _RESOURCES, "limits": _RESOURCES, "nvidia.com/gpu": _RESOURCES, "requests": _RESOURCES},
     "spec.scaling": {
         "maxReplicas": "use spec.scaling.max",
