@@ -67,6 +67,12 @@ class TestMessages:
                 "unknown field",
                 WORKER + "runtimeClassName",
             ),
+            (
+                {"scaling": {"max": 2, "cooldownSeconds": 60}},
+                "spec.scaling.cooldownSeconds",
+                "unknown field",
+                "use spec.scaling.downscaleDelaySeconds, and",
+            ),
             ({"initContainers": []}, "spec.initContainers", "unknown field", WORKER + "initContainers"),
             ({"hostNetwork": True}, "spec.hostNetwork", "unknown field", WORKER + "hostNetwork"),
             ({"network": {"hostNetwork": True}}, "spec.network.hostNetwork", "unknown", WORKER + "hostNetwork"),

@@ -44,6 +44,7 @@ _RESOURCES: Final = (
     "spec.accelerator.count"
 )
 _ARGS: Final = "use spec.engine.args"
+_COOLDOWN: Final = "use spec.scaling.downscaleDelaySeconds, and spec.scaling.idleSecondsBeforeZero for the last replica"
 _ENV: Final = "use spec.engine.env"
 _MIGRATE: Final = "docs/how-to/migrate.md"
 _PART_OF_SERVER: Final = "leave it out: an endpoint is a whole server, and prefill and decode are not split"
@@ -164,9 +165,12 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "spec.network": {"hostNetwork": _OF_A_POD["hostNetwork"]},
     "spec.resources": {"gpu": _RESOURCES, "limits": _RESOURCES, "nvidia.com/gpu": _RESOURCES, "requests": _RESOURCES},
     "spec.scaling": {
+        "cooldownPeriod": _COOLDOWN,
+        "cooldownSeconds": _COOLDOWN,
         "maxReplicas": "use spec.scaling.max",
         "minReplicas": "use spec.scaling.min",
         "scaleTarget": "use spec.scaling.targetOngoingRequests",
+        "target": "use spec.scaling.targetOngoingRequests",
     },
     "spec.scheduling": _OF_A_POD,
     "spec.upgrade": {"rollingUpdate": _UPGRADE, "type": _UPGRADE},
