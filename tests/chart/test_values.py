@@ -26,6 +26,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"image": {"digest": "abc"}}, "digest"),
     ({"images": {"intel": "r/i:1"}}, "intel"),
     ({"images": {"cpu": "r/i:1 "}}, "cpu"),
+    ({"images": {"cpu": "https://r/i:1"}}, "cpu"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"replicas": "2"}, "replicas"),
     ({"replicas": -1}, "replicas"),

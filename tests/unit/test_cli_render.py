@@ -113,6 +113,12 @@ class TestOutput:
         assert images["amd.yaml"] == {"registry.example.com/rocm:1"}
         assert images["nvidia.yaml"] == {default_images()["nvidia"]}
 
+    @pytest.mark.parametrize("image", ["cpu=https://registry.example.com/serve:1", "intel=a:1", "cpu=a b", "cpu"])
+    def test_what_is_no_image_of_a_vendor(self, image: str) -> None:
+        done = render("-f", SMOLLM2, "--image", image)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "is no VENDOR=IMAGE" in done.stderr
+
     def test_an_image_of_the_endpoint_wins(self) -> None:
         text = Path(SMOLLM2).read_text(encoding="utf-8") + "  engine: {image: mine:1}\n"
         assert (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
+
+from sglang_operator.api.base import IMAGE
 
 
 @functools.cache
@@ -31,8 +34,9 @@ def images_with(given: Iterable[str]) -> dict[str, str]:
     images = default_images()
     for text in given:
         vendor, _, image = (part.strip() for part in text.partition("="))
-        if vendor not in images or not image or len(image.split()) > 1:
-            raise ValueError(f"{text!r} is no VENDOR=IMAGE: write {', '.join(images)} before =, and one image after it")
+        if vendor not in images or not image or not re.fullmatch(IMAGE, image):
+            wanted = f"write {', '.join(images)} before =, and one image after it, without a scheme"
+            raise ValueError(f"{text!r} is no VENDOR=IMAGE: {wanted}")
         images[vendor] = image
     return images
 
