@@ -73,6 +73,12 @@ class TestMessages:
                 "unknown field",
                 "use spec.scaling.downscaleDelaySeconds, and",
             ),
+            (
+                {"podTemplate": {"spec": {}}},
+                "spec.podTemplate.spec",
+                "unknown field",
+                "use spec.podTemplate.worker.spec",
+            ),
             ({"initContainers": []}, "spec.initContainers", "unknown field", WORKER + "initContainers"),
             ({"hostNetwork": True}, "spec.hostNetwork", "unknown field", WORKER + "hostNetwork"),
             ({"network": {"hostNetwork": True}}, "spec.network.hostNetwork", "unknown", WORKER + "hostNetwork"),

@@ -163,6 +163,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "trustRemoteCode": f"{_ARGS}.trust_remote_code",
     },
     "spec.network": {"hostNetwork": _OF_A_POD["hostNetwork"]},
+    "spec.podTemplate": {"metadata": "use spec.podTemplate.worker.metadata", "spec": _WORKER},
     "spec.resources": {"gpu": _RESOURCES, "limits": _RESOURCES, "nvidia.com/gpu": _RESOURCES, "requests": _RESOURCES},
     "spec.scaling": {
         "cooldownPeriod": _COOLDOWN,
