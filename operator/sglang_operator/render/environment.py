@@ -28,7 +28,7 @@ SGLANG_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
 
 
 HEAD_BY_VENDOR: Mapping[str, Mapping[str, str]] = {
-    # CUDA bases say `all`: a head on a GPU node would see the GPUs of others, where NVIDIA's runtime goes by this alone.
+    # CUDA bases say `all`: a head on a GPU node would see others' GPUs, where NVIDIA's runtime goes by this alone.
     "nvidia": {"NVIDIA_VISIBLE_DEVICES": "void"},
     "amd": {},
     "cpu": {},
