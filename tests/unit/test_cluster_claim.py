@@ -82,7 +82,11 @@ def test_what_it_has_or_is_about_to_get_is_no_warning(live: Any, cache: dict[str
 
 
 @pytest.mark.parametrize(
-    "spoilt", ["", "x", "[]", "7", '{"size": "200Gi"}', '{"size": "200Gi", "at": "noon", "message": "m"}']
+    "spoilt",
+    [
+        *("", "x", "[]", "7", '{"size": "200Gi"}', '{"size": "200Gi", "at": "noon", "message": "m"}'),
+        pytest.param("[" * 100_000, id="deep"),
+    ],
 )
 def test_a_spoilt_memory_of_a_refusal_is_none(spoilt: str) -> None:
     """The cluster is asked again, and refuses again if it must."""

@@ -241,6 +241,10 @@ def test_what_is_changed_is_tested_first_as_it_was_read() -> None:
         {"user_config": 1},
         {"at_most": -1},
         {"at_most_since": "noon"},
+        {"at_most_since": -1},
+        {"at_most_since": 1e300},
+        {"at_most_since": float("inf")},
+        {"at_most_since": float("nan")},
     ],
 )
 def test_values_that_somebody_has_spoilt_are_none(edit: dict[str, Any]) -> None:
@@ -249,6 +253,10 @@ def test_values_that_somebody_has_spoilt_are_none(edit: dict[str, Any]) -> None:
     notes = made["metadata"]["annotations"]
     notes[IN_PLACE] = json.dumps({**json.loads(notes[IN_PLACE]), **edit})
     assert written_values(made) is None
+
+
+def test_brackets_without_an_end_are_no_values() -> None:
+    assert written_values({"metadata": {"annotations": {IN_PLACE: "[" * 100_000}}}) is None
 
 
 def test_requests_that_a_head_goes_on_holding_do_not_wait_for_ever() -> None:

@@ -165,7 +165,10 @@ def test_what_another_owns_is_not_ours(foreign: list[dict[str, str]]) -> None:
 HAND_MADE = ["soon", "", "nan", "inf", "-1", "1e300"]
 
 
-@pytest.mark.parametrize("text", [*HAND_MADE, "{}", "[]", "7", '{"reason": "r", "message": "m", "at": 1e300}'])
+ODD = ["{}", "[]", "7", '{"reason": "r", "message": "m", "at": 1e300}', pytest.param("[" * 100_000, id="deep")]
+
+
+@pytest.mark.parametrize("text", [*HAND_MADE, *ODD])
 def test_a_failure_that_nobody_can_read_is_none(text: str) -> None:
     assert stored(2, {FAILURE: text}).record == Record(2)
 

@@ -15,6 +15,7 @@ from sglang_operator.api.quantity import number
 from sglang_operator.api.spec_model import Cache
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.metadata import (
+    SPOILT,
     Owner,
     is_terminating,
     labels_of,
@@ -115,7 +116,7 @@ def refusal(live: Live, size: str) -> Mapping[str, str] | None:
         said = json.loads(notes_of(live).get(REFUSED, ""))
         unix(said["at"])
         return {"size": size, "at": said["at"], "message": str(said["message"])} if said["size"] == size else None
-    except (ValueError, TypeError, KeyError):
+    except SPOILT:
         return None
 
 

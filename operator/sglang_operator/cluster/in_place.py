@@ -17,7 +17,7 @@ import yaml
 
 from sglang_operator.api import Endpoint
 from sglang_operator.api.spec_scaling import HOLD_SECONDS, Scaling
-from sglang_operator.cluster.metadata import Owner, notes_of, with_owner
+from sglang_operator.cluster.metadata import SPOILT, Owner, notes_of, read_seconds, with_owner
 from sglang_operator.lifecycle.observed import TakenBack
 from sglang_operator.render.serve_config import live_args, replica_count
 from sglang_operator.render.yaml_text import to_yaml
@@ -88,7 +88,7 @@ class InPlace:
     def check(self) -> None:
         """Raises TypeError or ValueError for what nobody but a person's hand can have written."""
         whole = all(type(number) is int and number >= 0 for number in (self.replicas, self.floor, self.at_most))
-        is_time = type(self.at_most_since) in (int, float)
+        is_time = type(self.at_most_since) in (int, float) and read_seconds(self.at_most_since) is not None
         if not (whole and is_time and isinstance(self.user_config, Mapping) and isinstance(self.settings, str)):
             raise TypeError("not the values of an endpoint")
         _ = self.parsed_scaling
@@ -170,7 +170,7 @@ def written_values(live: Mapping[str, Any]) -> InPlace | None:
     try:
         found = InPlace(**json.loads(notes_of(live).get(IN_PLACE, "")))
         found.check()
-    except (ValueError, TypeError):
+    except SPOILT:
         return None
     return found
 

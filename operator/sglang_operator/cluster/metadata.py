@@ -12,6 +12,8 @@ from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
 
 LATEST: Final = 253402300799.0  # the last second of the year 9999, beyond which there is no RFC 3339
+# Reading JSON of an annotation may raise these, as people edit annotations: another shape, brackets without an end.
+SPOILT: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sglang_operator.api import Endpoint
-from sglang_operator.cluster.metadata import Owner, owned, read_seconds
+from sglang_operator.cluster.metadata import SPOILT, Owner, owned, read_seconds
 from sglang_operator.cluster.paths import RECORD
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import names
@@ -131,5 +131,5 @@ def _read_failure(text: str) -> Failure | None:
         at = read_seconds(said["at"])
         tail = tuple(map(str, said.get("log_tail") or ()))
         return None if at is None else Failure(str(said["reason"]), str(said["message"]), at, tail)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except SPOILT:
         return None
