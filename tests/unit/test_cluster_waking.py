@@ -12,6 +12,7 @@ from unit.test_cluster_scaling import AT, HEAD, NAME, NOON, OWNER, RAY_SERVICE, 
 
 from sglang_operator.api import Endpoint, parse_endpoint
 from sglang_operator.cluster import observe as observing
+from sglang_operator.cluster.as_it_is import newest_wanted
 from sglang_operator.cluster.ends import Ends
 from sglang_operator.cluster.in_place import InPlace, in_place_of, live_ray_service
 from sglang_operator.cluster.logs import Said
@@ -149,6 +150,18 @@ def test_an_edit_that_wakes_it_is_no_outage(read: list[str], change: Json) -> No
     _, plan, status = look(100, ready, asked=Asked(1, target=1), status=status, spec=spec, written=written)
     assert "atZeroSince" not in status
     assert [type(one) for one in plan.actions] == [ApplyInPlace], "its head holds nothing any more"
+
+
+def test_nor_is_an_edit_after_it_that_is_not_understood() -> None:
+    """Its number of replicas is fixed by now: that requests are held, and for how long, is known all the same."""
+    one = parse_endpoint(endpoint(replicas=1))
+    written = in_place_of(one, wanted_of(one).settings).with_floor(0, holding=True)
+    asked = Asked(held=3, target=1, wished_seconds=8.0)
+    view, plan, _ = look(60, loading(52), asked=asked, spec=one, written=written)
+    known = newest_wanted(Snapshot({}, (RECORD,), ray_services=(live_ray_service(OWNER, RAY_SERVICE, written),)))
+    assert known
+    assert reasons(decide(known, view.observed, NOON + 60))[ConditionType.READY] is Reason.WAKING
+    assert reasons(plan)[ConditionType.READY] is Reason.WAKING
 
 
 def test_a_stopped_endpoint_that_is_started_is_not_overdue() -> None:

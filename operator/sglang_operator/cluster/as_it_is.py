@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from sglang_operator.api.spec_scaling import HOLD_SECONDS
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.in_place import written_values
 from sglang_operator.cluster.observe import observe
@@ -43,4 +44,4 @@ def newest_wanted(snapshot: Snapshot) -> Wanted | None:
     scaling = values.parsed_scaling if values else None
     bounds = Bounds(*values.within(None).bounds) if values else Bounds()
     settings = values.settings if values else ""
-    return Wanted(newest.name, settings, bounds, hold=scaling.hold_seconds if scaling else 0)
+    return Wanted(newest.name, settings, bounds, hold=scaling.hold_seconds if scaling else HOLD_SECONDS)
