@@ -49,7 +49,7 @@ Observe = Callable[[str, str, int, float], None]
 
 
 class ApiError(Exception):
-    """The API server refused, or could not be asked: `status` is the HTTP status, 0 without an answer."""
+    """The API server refused, or could not be asked: `status` is the HTTP status, 0 without an answer to be read."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -255,7 +255,11 @@ def _needs_proxy(url: str) -> bool:
 
 
 def _object(answer: bytes) -> Object:
-    parsed: Object = json.loads(answer)
+    try:
+        parsed: Object = json.loads(answer)
+    except ValueError:  # of a proxy in front of it, say
+        said = answer[:200].decode(errors="replace")
+        raise ApiError(0, "NoJson", f"the API server's answer is no JSON: {said!r}") from None
     return parsed
 
 
