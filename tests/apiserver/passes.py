@@ -160,7 +160,7 @@ async def passes(kubeconfig: Path, **options: Any) -> AsyncIterator[Passes]:
                 raise KilledError
             kill_after[0] -= 1
 
-    def observe(verb: str, path: str, status: int, _seconds: float) -> None:
+    def observe(verb: str, path: str, status: int) -> None:
         asked.append(f"{verb} {path}")
         if verb in WRITES and not path.startswith("/api/v1/namespaces/own") and status < 400:
             written.append(f"{verb} {path}")

@@ -62,7 +62,7 @@ class Metrics:
         if result in (CONFLICT, ERROR):
             self._retries.inc()
 
-    def asked(self, verb: str, path: str, status: int, _seconds: float) -> None:
+    def asked(self, verb: str, path: str, status: int) -> None:
         """A request to the API server has ended; `status` 0: without an answer."""
         self._requests.labels(verb, kind_of(path), str(status)).inc()
 

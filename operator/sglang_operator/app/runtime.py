@@ -25,7 +25,7 @@ from sglang_operator.app.metrics import Metrics
 from sglang_operator.app.options import Options, identity
 from sglang_operator.app.server import HttpServer
 from sglang_operator.app.watches import Watches
-from sglang_operator.cluster.api import Api, ApiError
+from sglang_operator.cluster.api import Api, ApiError, no_guard
 from sglang_operator.cluster.discovery import wait_for_endpoints, wait_for_late_kinds
 from sglang_operator.cluster.lease import Lease, LeaseLostError
 from sglang_operator.cluster.paths import ENDPOINT
@@ -97,7 +97,7 @@ class Operator:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._open_api = self._api(configuration)
         self._lease = self._own_lease() if options.leader_election else None
-        self._guarded_api = self._api(configuration, self._lease.guard if self._lease else _no_guard)
+        self._guarded_api = self._api(configuration, self._lease.guard if self._lease else no_guard)
         platform = Platform(
             images=images_with(options.images),
             kuberay_namespace=options.kuberay_namespace,
@@ -174,7 +174,7 @@ class Operator:
         namespace = self._options.lease_namespace or own_namespace()
         return Lease(self._open_api, namespace, self._options.lease_name, identity())
 
-    def _api(self, configuration: Configuration, guard: Callable[[], None] = lambda: None) -> Api:
+    def _api(self, configuration: Configuration, guard: Callable[[], None] = no_guard) -> Api:
         api = Api(configuration, guard=guard, observe=self._metrics.asked)
         self._stack.push_async_callback(api.close)
         return api
@@ -223,7 +223,3 @@ def _exit_at_last() -> None:
     timer = threading.Timer(EXIT_SECONDS, os._exit, [1])
     timer.daemon = True
     timer.start()
-
-
-def _no_guard() -> None:
-    """One process, by the word of whoever started it."""

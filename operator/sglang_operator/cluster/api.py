@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -45,7 +44,7 @@ GRANT: Final = (
 
 Object = dict[str, Any]
 Objects = list[Object]
-Observe = Callable[[str, str, int, float], None]
+Observe = Callable[[str, str, int], None]
 
 
 class ApiError(Exception):
@@ -111,11 +110,11 @@ class ApiError(Exception):
         return self.status in (0, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def _no_guard() -> None:
+def no_guard() -> None:
     """Writes are always allowed."""
 
 
-def _no_observer(_verb: str, _path: str, _status: int, _seconds: float) -> None:
+def _no_observer(_verb: str, _path: str, _status: int) -> None:
     """Nobody counts."""
 
 
@@ -126,10 +125,10 @@ def _whole(item: Object) -> Object:
 
 class Api:
     """Requests with the credentials of `configuration`. `guard` is called right before the bytes of a write leave
-    and raises to refuse it; `observe(verb, path, status, seconds)` after each request. Every method raises ApiError."""
+    and raises to refuse it; `observe(verb, path, status)` after each request. Every method raises ApiError."""
 
     def __init__(
-        self, configuration: Configuration, guard: Callable[[], None] = _no_guard, observe: Observe = _no_observer
+        self, configuration: Configuration, guard: Callable[[], None] = no_guard, observe: Observe = _no_observer
     ) -> None:
         self._client = ApiClient(configuration)  # for its credentials, which it renews
         self._session: aiohttp.ClientSession | None = None
@@ -211,13 +210,13 @@ class Api:
         return _object(await self._send(verb, path, json.dumps(body, separators=(",", ":")).encode(), content_type))
 
     async def _send(self, verb: str, path: str, body: bytes | None = None, content_type: str = "") -> bytes:
-        began, status = time.monotonic(), 0
+        status = 0
         try:
             status, answer = await self._request(verb, path, body, content_type)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, type(error).__name__, f"the API server cannot be asked: {error}") from error
         finally:
-            self._observe(verb, path.partition("?")[0], status, time.monotonic() - began)
+            self._observe(verb, path.partition("?")[0], status)
         if status >= HTTPStatus.BAD_REQUEST:
             raise _error(status, answer)
         return answer
