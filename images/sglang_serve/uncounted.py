@@ -10,8 +10,6 @@ The HTTP server that a replica ends with is Serve's all the same: it stops when 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sglang_serve.report import UNCOUNTED
@@ -32,11 +30,10 @@ class UncountedMiddleware:
     """Around Serve's handling. A process without an app, such as the head's proxy, has only that. Innermost, so that
     what others drop of a request is dropped here too."""
 
-    def __init__(self, app: ASGIApp, direct: Callable[[], ASGIApp | None] = _own_app) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        direct = self._direct() if scope["type"] == "http" and scope["path"] in UNCOUNTED else None
+        direct = _own_app() if scope["type"] == "http" and scope["path"] in UNCOUNTED else None
         await (direct or self._app)(scope, receive, send)

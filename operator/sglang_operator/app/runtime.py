@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class Operator:
 
     async def listen(self) -> None:
         """Answer probes and scrapes, before anything can take long. Raises OSError if the port is taken."""
-        self._metrics.watch(lambda: self._queue.depth, self._longest_pass, lambda: self._lag.seconds)
+        self._metrics.watch(lambda: self._queue.depth, lambda: self._queue.longest_running, lambda: self._lag.seconds)
         server = HttpServer(self._options.http_port, trouble=self._trouble, metrics=self._metrics.text)
         self._stack.push_async_callback(server.stop)
         await server.start()
@@ -179,11 +178,8 @@ class Operator:
         self._stack.push_async_callback(api.close)
         return api
 
-    def _longest_pass(self) -> float:
-        return self._queue.longest_running(time.monotonic())
-
     def _trouble(self) -> str:
-        return health.trouble(self._longest_pass(), self._lag.seconds)
+        return health.trouble(self._queue.longest_running, self._lag.seconds)
 
 
 async def keys_in(api: Api, namespace: str) -> list[Key] | None:

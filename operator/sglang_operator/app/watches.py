@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -18,8 +17,6 @@ import kopf
 from sglang_operator.cluster.paths import ENDPOINT, KINDS
 from sglang_operator.cluster.types import Key
 from sglang_operator.render import names
-
-log: Final = logging.getLogger(__name__)
 
 REQUEST_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 10.0

@@ -45,23 +45,19 @@ def _loop_call_later(seconds: float, callback: Callable[[], None]) -> Timer:
 class WorkQueue(Generic[K]):
     """For one event loop. `clock` is monotonic seconds, `draw` a number in [0, 1), `call_later` the loop's.
 
-    A key that is noted waits until `rest_seconds` after its last pass; one that is added does not. Where more looks are
-    wished for than `looks_per_second`, all of them and the rests are longer, by the same factor and up to a limit.
+    A key that is noted waits until REST_SECONDS after its last pass; one that is added does not. Where more looks are
+    wished for than LOOKS_PER_SECOND, all of them and the rests are longer, by the same factor and up to a limit.
     """
 
     def __init__(
         self,
         *,
         base_seconds: float = BASE_SECONDS,
-        cap_seconds: float = CAP_SECONDS,
-        rest_seconds: float = REST_SECONDS,
-        looks_per_second: float = LOOKS_PER_SECOND,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
         call_later: CallLater = _loop_call_later,
     ) -> None:
-        self._base, self._cap, self._rest = base_seconds, cap_seconds, rest_seconds
-        self._most_looks = looks_per_second
+        self._base = base_seconds
         self._clock, self._draw, self._call_later = clock, draw, call_later
         self._ready: deque[K] = deque()
         self._dirty: set[K] = set()  # wanted: in _ready, or in flight and to be run again
@@ -81,8 +77,10 @@ class WorkQueue(Generic[K]):
         """Keys that wait for a worker now."""
         return len(self._ready)
 
-    def longest_running(self, now: float) -> float:
+    @property
+    def longest_running(self) -> float:
         """Seconds since the oldest key in flight was handed out; 0 if none is."""
+        now = self._clock()
         return now - min(self._in_flight.values(), default=now)
 
     def add(self, key: K) -> None:
@@ -121,7 +119,7 @@ class WorkQueue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         base = self._base if base_seconds is None else base_seconds
-        full = min(self._cap, base * 2.0 ** min(failures, DOUBLINGS))
+        full = min(CAP_SECONDS, base * 2.0 ** min(failures, DOUBLINGS))
         seconds = full * (1 - JITTER * self._draw())
         self.add_after(key, seconds)
         return seconds
@@ -146,7 +144,7 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The pass of `key` is over; if it was added meanwhile, it waits again. Raises KeyError if not in flight."""
         del self._in_flight[key]
-        rest = self._among_many(self._rest, LONGEST_REST_SECONDS)
+        rest = self._among_many(REST_SECONDS, LONGEST_REST_SECONDS)
         self._rest_from_now(key, rest)
         if key in self._noted:
             self._noted.discard(key)
@@ -163,7 +161,7 @@ class WorkQueue(Generic[K]):
 
     def _among_many(self, seconds: float, longest: float) -> float:
         """So much longer that all looks come to what they may, but not beyond `longest`, unless that was the wish."""
-        crowd = sum(1 / wished for wished in self._looks.values()) / self._most_looks
+        crowd = sum(1 / wished for wished in self._looks.values()) / LOOKS_PER_SECOND
         return max(seconds, min(seconds * crowd, longest))
 
     def _rest_from_now(self, key: K, seconds: float) -> None:
