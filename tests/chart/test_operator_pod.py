@@ -9,8 +9,8 @@ import yaml
 from chart.conftest import ROOT, Chart
 from chart.rendered import DIGEST, EVERYTHING, Json, container, one, pod
 
-from sglang_operator.api.defaults import parse_defaults
 from sglang_operator.app.main import run
+from sglang_operator.render.defaults import read_defaults
 
 pytestmark = pytest.mark.chart
 
@@ -80,7 +80,7 @@ def test_the_operator_understands_it(chart: Chart, tmp_path: Path) -> None:
 
 def test_defaults_that_the_chart_takes_are_read_by_the_operator(chart: Chart) -> None:
     (read,) = (made["data"] for made in chart.render(EVERYTHING) if "defaults.yaml" in made.get("data", {}))
-    assert parse_defaults(read["defaults.yaml"]) == EVERYTHING["defaults"]
+    assert read_defaults(read["defaults.yaml"]) == EVERYTHING["defaults"]
 
 
 def test_probes_and_metrics_have_one_port(chart: Chart) -> None:

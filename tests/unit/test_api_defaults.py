@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from unit.api_objects import endpoint, well_formed_specs
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
-from sglang_operator.api.defaults import NONE, merge, parse_defaults, parse_with_defaults
+from sglang_operator.api.defaults import NONE, merge, parse_with_defaults
 from sglang_operator.render import revision_name
+from sglang_operator.render.defaults import read_defaults
 
 Json = dict[str, Any]
 
@@ -84,7 +85,7 @@ def test_lists_are_replaced_and_null_leaves_out() -> None:
 
 
 def test_a_null_of_the_platform_is_nothing() -> None:
-    assert parse_defaults("api:\nupgrade: {drainSeconds: null}\n") == {"api": None, "upgrade": {"drainSeconds": None}}
+    assert read_defaults("api:\nupgrade: {drainSeconds: null}\n") == {"api": None, "upgrade": {"drainSeconds": None}}
     assert parsed({}, {"api": None, "upgrade": {"drainSeconds": None}}).upgrade.drain_seconds == 900
 
 
@@ -147,8 +148,8 @@ def problems(manifest: Json) -> str:
 
 
 def test_a_good_file_of_defaults() -> None:
-    assert parse_defaults("") == {}
-    assert parse_defaults("model: {cache: {size: 5Gi}}\napi: {adminKeySecret: {key: k}}\n") == {
+    assert read_defaults("") == {}
+    assert read_defaults("model: {cache: {size: 5Gi}}\napi: {adminKeySecret: {key: k}}\n") == {
         "model": {"cache": {"size": "5Gi"}},
         "api": {"adminKeySecret": {"key": "k"}},
     }
@@ -177,17 +178,17 @@ def test_a_good_file_of_defaults() -> None:
 )
 def test_a_bad_file_of_defaults_names_the_field(text: str, said: str) -> None:
     with pytest.raises(InvalidEndpoint) as found:
-        parse_defaults(text)
+        read_defaults(text)
     assert said in str(found.value)
 
 
 def test_arguments_of_another_sglang_are_taken_where_they_are_not_checked() -> None:
-    assert parse_defaults("engine: {argsCheck: Warn, image: mine, args: {new_argument: 1}}")
+    assert read_defaults("engine: {argsCheck: Warn, image: mine, args: {new_argument: 1}}")
 
 
 def test_words_are_what_helm_takes_them_for() -> None:
     with pytest.raises(InvalidEndpoint, match="must be text"):
-        parse_defaults("scheduling: {nodeSelector: {gpu: y}}")
-    assert parse_defaults("scheduling: {nodeSelector: {slot: '1e3'}}") == {
+        read_defaults("scheduling: {nodeSelector: {gpu: y}}")
+    assert read_defaults("scheduling: {nodeSelector: {slot: '1e3'}}") == {
         "scheduling": {"nodeSelector": {"slot": "1e3"}}
     }

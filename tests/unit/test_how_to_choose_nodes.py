@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from unit.test_how_to_install import pods
 
-from sglang_operator.api.defaults import parse_defaults
+from sglang_operator.render.defaults import read_defaults
 
 DOCS = Path(__file__).parents[2] / "docs/how-to"
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ def blocks(text: str) -> list[Json]:
 
 
 def defaults_of(values: Json) -> Json:
-    return parse_defaults(yaml.safe_dump(values["defaults"]))
+    return read_defaults(yaml.safe_dump(values["defaults"]))
 
 
 class TestTwoArchitectures:

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from unit.api_objects import endpoint
 
-from sglang_operator.api.defaults import parse_defaults, parse_with_defaults
+from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.render import render_endpoint
+from sglang_operator.render.defaults import read_defaults
 
 PAGE = "\n" + (Path(__file__).parents[2] / "docs/how-to/install.md").read_text()
 MINE = {"engine": {"env": [{"name": "MINE", "value": "1"}]}}
@@ -23,7 +24,7 @@ def defaults_under(heading: str) -> Json:
     """The `defaults:` of the first YAML block below `heading`, as the operator reads them."""
     block = re.search(r"```yaml\n(.*?)```", PAGE.split(f"\n{heading}\n")[1], re.DOTALL)
     assert block
-    return parse_defaults(yaml.safe_dump(yaml.safe_load(block[1])["defaults"]))
+    return read_defaults(yaml.safe_dump(yaml.safe_load(block[1])["defaults"]))
 
 
 def ray_cluster(defaults: Json, **spec: Any) -> Json:

@@ -53,11 +53,6 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
     return dataclasses.replace(merged, written=own.written, warnings=(*merged.warnings, *left_out))
 
 
-def parse_defaults(text: str) -> dict[str, Any]:
-    """The defaults in a YAML document, an empty one being none. Raises InvalidEndpoint with every finding."""
-    return check_defaults(load_yaml(text))
-
-
 def load_yaml(text: str) -> Any:
     """What is in a file of defaults, or of values that have them. Raises InvalidEndpoint if it is no YAML."""
     try:

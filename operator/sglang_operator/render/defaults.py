@@ -19,7 +19,7 @@ _SAMPLE: Final[Mapping[str, Any]] = {
 
 
 def read_defaults(text: str) -> dict[str, Any]:
-    """The defaults in a YAML document. Raises InvalidEndpoint with every finding."""
+    """The defaults in a YAML document, an empty one being none. Raises InvalidEndpoint with every finding."""
     return require_defaults(load_yaml(text))
 
 
