@@ -81,7 +81,7 @@ class HeadPod:
     env: list[dict[str, Any]]
     volumes: tuple[Volume, ...]
     serves: bool
-    """It holds requests at zero replicas, by an HAProxy of its own."""
+    """It holds requests at zero replicas, by an HAProxy of its own: in the Service while KubeRay finds that healthy."""
     drain_seconds: int
     """How long preStop may wait for workers that drain: until their pods are gone."""
     grace_seconds: int
@@ -142,8 +142,6 @@ class RayService:
     """Where Ray's control store is kept, None for the memory of the head."""
     head: HeadPod
     worker: WorkerPod
-    head_serves: bool
-    """The head is in the Service, as long as KubeRay finds its front healthy: it holds requests at zero replicas."""
     head_template: Mapping[str, Any]
     worker_template: Mapping[str, Any]
 

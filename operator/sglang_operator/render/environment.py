@@ -7,6 +7,7 @@ from typing import Any
 
 from sglang_operator.api import Endpoint
 from sglang_operator.api.rules_address import BUCKETS
+from sglang_operator.api.spec_model import EnvVar
 from sglang_operator.render import names
 from sglang_operator.render.quantity import whole_cores
 from sglang_serve import args
@@ -127,7 +128,6 @@ def _places(endpoint: Endpoint) -> Env:
     places: Env = {"HF_HOME": f"{names.CACHE_DIR}/huggingface", args.ENV_PVC_ROOT: names.PVC_ROOT}
     if model.uri.startswith(BUCKETS) or model.lora:
         places[args.ENV_OBJECTS_DIR] = names.OBJECTS_DIR
-    places |= _keys(endpoint)
     if model.token_secret:
         places["HF_TOKEN"] = {"secretKeyRef": {"name": model.token_secret.name, "key": model.token_secret.key}}
     return places
@@ -143,7 +143,7 @@ def _keys(endpoint: Endpoint) -> Env:
     return places
 
 
-def _user_value(variable: Any) -> Any:
+def _user_value(variable: EnvVar) -> str | dict[str, Any]:
     if variable.value_from is None:
         return variable.value
     return variable.value_from.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -91,7 +91,6 @@ def _ray_service(endpoint: Endpoint, platform: Platform, of: context.Names) -> O
             redis=endpoint.spec.high_availability.redis,
             head=head,
             worker=worker,
-            head_serves=endpoint.spec.holds_requests,
             head_template=patch_pod(render_template("head-pod.yaml.j2", head), patch.head, "head"),
             worker_template=patch_pod(render_template("worker-pod.yaml.j2", worker), patch.worker, "worker"),
         ),
