@@ -1,5 +1,5 @@
-"""Puts our middleware around SGLang's app: report, request log, keys, body limit, fan-out, known models, endings, from
-the outside in.
+"""Puts our middleware around SGLang's app: credit, report, request log, keys, body limit, fan-out, known models,
+endings, from the outside in.
 
 Pure ASGI throughout: Starlette's BaseHTTPMiddleware hides a client's disconnect from the app, and its generation would
 run on. The replica calls `install` as the last step before Serve runs the app's lifespan: Starlette builds its stack

@@ -38,7 +38,7 @@ class Replica:
 
 
 class ReportMiddleware:
-    """Counts requests, and answers for the replica. The outermost: what others refuse is in flight too."""
+    """Counts requests, and answers for the replica. Outside of all that refuse: what they do is in flight too."""
 
     def __init__(self, app: ASGIApp, replica: Replica, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app

@@ -7,10 +7,12 @@ it is but for the address it listens on, and the literal environment of the rend
 
 **Out**, on stdout, one JSON object per line:
 
-    {"event": "progress", "step": "model", "message": "…", "replica": "…"}  steps: ray, model, load, warmup, ready, stop
+    {"event": "progress", "step": "model", "message": "…", "replica": "…"}  steps below
     {"event": "ready", "url": "http://127.0.0.1:8000"}
     {"event": "status", "status": "UNHEALTHY", "message": "…"}              a change after it was ready
     {"event": "failed", "reason": "PortInUse", "message": "…", "remedy": "…"}
+
+Steps are `ray`, those of a replica (`sglang_serve.progress`) and `stop`.
 
 The log of everything (Ray, Serve, engine) goes to stderr. It ends on SIGINT, on SIGTERM, or when stdin closes (whoever
 started it died): running streams may finish within `grace_seconds`, a second signal ends at once. It leaves no process
