@@ -138,6 +138,11 @@ class ServeArgs:
     drain_seconds: int = 900
     lora: LoraArgs | None = None  # None: no adapters
 
+    @property
+    def load_format(self) -> str:
+        """SGLang's: which files of the model it reads."""
+        return str(self.engine.get("load_format", "auto"))
+
 
 @dataclass(frozen=True)
 class LiveArgs:

@@ -65,7 +65,7 @@ def _defaults(args: ServeArgs) -> dict[str, Any]:
 def _owned(args: ServeArgs, model_path: Path, place: Place, found: tuple[str, ...]) -> dict[str, Any]:
     """What other fields of the spec, or the way we run the engine, decide."""
     return {
-        "model_path": args.model.uri if _streams(args) else str(model_path),
+        "model_path": args.model.uri if streams(args.model.uri, args.load_format) else str(model_path),
         "served_model_name": args.model.served_name or args.endpoint,
         "device": "cpu" if args.vendor == "cpu" else "cuda",  # PyTorch's name for AMD's too
         **task_args(args.task, found),
@@ -74,10 +74,6 @@ def _owned(args: ServeArgs, model_path: Path, place: Place, found: tuple[str, ..
         **place.server_args(),
         **_admin_key(args),
     }
-
-
-def _streams(args: ServeArgs) -> bool:
-    return streams(args.model.uri, str(args.engine.get("load_format", "auto")))
 
 
 def _lora(args: ServeArgs) -> dict[str, Any]:

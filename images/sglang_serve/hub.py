@@ -26,8 +26,8 @@ from sglang_serve.args import COMMIT
 from sglang_serve.errors import StartError, without_queries
 from sglang_serve.hub_cache import File, HubCache
 from sglang_serve.hub_others import looks_whole
-from sglang_serve.progress import Say, following
-from sglang_serve.weights import Bytes, unneeded
+from sglang_serve.progress import Bytes, Say, following
+from sglang_serve.weights import unneeded
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from obstore.store import GCSStore, S3Store
 from sglang_serve import volume_lock
 from sglang_serve.errors import StartError
 from sglang_serve.object_errors import NobodyToAskError, named, on_volume
-from sglang_serve.progress import Say, following
-from sglang_serve.weights import READ, STREAMED, Bytes, unneeded, without_weights
+from sglang_serve.progress import Bytes, Say, following
+from sglang_serve.weights import READ, STREAMED, unneeded, without_weights
 
 if TYPE_CHECKING:
     from obstore import GetOptions

@@ -81,8 +81,8 @@ class Part:
 
     @property
     def _wanted(self) -> models.Wanted:
-        load_format = str(self._args.engine.get("load_format", "auto"))
-        return models.Wanted(self._args.model.uri, self._args.model.revision, self.commit, load_format)
+        model = self._args.model
+        return models.Wanted(model.uri, model.revision, self.commit, self._args.load_format)
 
     def fetch_adapter(self, adapter: args.AdapterArgs) -> Path:
         """The directory of an adapter, once it is here and fits the model. Raises StartError, NotAnAdapterError."""

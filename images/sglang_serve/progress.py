@@ -13,14 +13,24 @@ from typing import Any, Literal
 
 import psutil
 
-from sglang_serve.weights import Bytes
-
 Step = Literal["backoff", "model", "load", "warmup", "adapters", "ready", "failed"]
 Say = Callable[[str], None]
 FILE = "progress.json"
 DOWNLOAD_SECONDS = 2.0
 LOAD_SECONDS = 15.0
 READ_BYTES = 64 * 2**20  # less in that time is not the reading of weights, but of a start that hangs
+
+
+class Bytes(int):
+    """A number of bytes that prints for people."""
+
+    def __str__(self) -> str:
+        value, unit = float(self), "B"
+        for larger in ("KiB", "MiB", "GiB", "TiB"):
+            if value < 1024:  # noqa: PLR2004
+                break
+            value, unit = value / 1024, larger
+        return f"{value:.1f} {unit}" if unit != "B" else f"{int(self)} B"
 
 
 class Progress:

@@ -39,15 +39,3 @@ def unneeded(files: Sequence[str], load_format: str = "auto") -> tuple[str, ...]
 def _has_sharded_weights(files: Sequence[str]) -> bool:
     """Whether the repository has weights as `model*.safetensors` at its top."""
     return any(fnmatch(name, "model*.safetensors") and "/" not in name for name in files)
-
-
-class Bytes(int):
-    """A number of bytes that prints for people."""
-
-    def __str__(self) -> str:
-        value, unit = float(self), "B"
-        for larger in ("KiB", "MiB", "GiB", "TiB"):
-            if value < 1024:  # noqa: PLR2004
-                break
-            value, unit = value / 1024, larger
-        return f"{value:.1f} {unit}" if unit != "B" else f"{int(self)} B"

@@ -13,8 +13,7 @@ import pytest
 from sglang_operator.cluster.logs import TAIL_LINES, parse_log
 from sglang_operator.cluster.tries import latest_gain
 from sglang_serve import progress
-from sglang_serve.progress import following
-from sglang_serve.weights import Bytes
+from sglang_serve.progress import Bytes, following
 
 GIB = 2**30
 TOTAL = Bytes(700 * GIB)

@@ -14,7 +14,8 @@ import pytest
 from sglang_serve import args
 from sglang_serve.errors import StartError
 from sglang_serve.models import Wanted, fetch, resolve
-from sglang_serve.weights import Bytes, unneeded
+from sglang_serve.progress import Bytes
+from sglang_serve.weights import unneeded
 
 
 def model(path: Path) -> Path:

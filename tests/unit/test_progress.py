@@ -15,8 +15,7 @@ import pytest
 from unit import full_disk
 
 from sglang_serve import progress
-from sglang_serve.progress import FILE, READ_BYTES, Progress, bytes_read, following, loading, write_line
-from sglang_serve.weights import Bytes
+from sglang_serve.progress import FILE, READ_BYTES, Bytes, Progress, bytes_read, following, loading, write_line
 
 
 def test_the_file_has_the_latest_step_and_the_log_has_all(tmp_path: Path) -> None:
