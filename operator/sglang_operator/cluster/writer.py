@@ -104,7 +104,7 @@ class Writer:
             case _:
                 await self._note(action, now)
 
-    async def _note(self, action: do.Action, now: float) -> None:
+    async def _note(self, action: do.StartDrain | do.CancelDrain | do.RememberFailure, now: float) -> None:
         """What only the record keeps."""
         match action:
             case do.StartDrain():
