@@ -37,8 +37,18 @@ class Owner:
 
     def owns(self, live: Mapping[str, Any]) -> bool:
         """Whether an object in the cluster is this endpoint's. Others are never touched, whatever their name."""
-        references = live.get("metadata", {}).get("ownerReferences") or []
-        return any(reference.get("uid") == self.uid for reference in references)
+        return is_owned(live, self.uid)
+
+
+def is_owned(live: Mapping[str, Any], uid: str) -> bool:
+    """Whether the object of this uid is among the owners of another one."""
+    references = live.get("metadata", {}).get("ownerReferences") or []
+    return any(reference.get("uid") == uid for reference in references)
+
+
+def selector_of(key: Key) -> str:
+    """Label selector of all that is made for an endpoint; others may have copied the label."""
+    return f"{names.ENDPOINT}={key.name}"
 
 
 def owned(owner: Owner, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:

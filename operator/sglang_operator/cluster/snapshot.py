@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sglang_operator.cluster.api import Api, ApiError
-from sglang_operator.cluster.metadata import labels_of, name_of
+from sglang_operator.cluster.metadata import is_owned, labels_of, name_of, selector_of
 from sglang_operator.cluster.paths import (
     BUDGET,
     CLAIM,
@@ -73,7 +73,7 @@ class Snapshot:
 async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence[Object] = ()) -> Snapshot:
     """Read at once what decisions need: a handful of lists by label. Of `rendered` it takes names. Raises ApiError."""
     stored, claim, lists = await asyncio.gather(
-        api.list(RECORD.of(key.namespace), _labels(key)),
+        api.list(RECORD.of(key.namespace), selector_of(key)),
         _find_claim(api, key, rendered),
         # Also without a record: of an endpoint that was deleted and made again, pods of the same names may still drain.
         _lists(api, key, (RAY_SERVICE, POD, *(kind for kind in TOLD if _of_kind(rendered, kind)))),
@@ -85,8 +85,8 @@ async def take_snapshot(api: Api, key: Key, endpoint: Object, rendered: Sequence
     uid = endpoint["metadata"]["uid"]
     first = Snapshot(
         endpoint=endpoint,
-        records=tuple(read_record(item) for item in stored if _is_owned(item, uid)),
-        service=service if _is_owned(service, uid) else None,
+        records=tuple(read_record(item) for item in stored if is_owned(item, uid)),
+        service=service if service and is_owned(service, uid) else None,
         claim=claim,
     )
     lists |= more
@@ -116,7 +116,7 @@ def _with_lists(snapshot: Snapshot, lists: Lists) -> Snapshot:
     uid = snapshot.endpoint["metadata"]["uid"]
     services, clusters = lists[RAY_SERVICE.name] or (), lists.get(RAY_CLUSTER.name) or ()
     # KubeRay copies labels from a RayService to what it makes of it.
-    own_clusters = _not_of(clusters, [item for item in services if not _is_owned(item, uid)])
+    own_clusters = _not_of(clusters, [item for item in services if not is_owned(item, uid)])
     strange = [item for item in clusters if item not in own_clusters]
     return replace(
         snapshot,
@@ -164,7 +164,7 @@ async def _with_unlabelled(api: Api, key: Key, snapshot: Snapshot) -> Snapshot:
 
 async def _find_own(api: Api, key: Key, kind: Kind, wanted: set[str], uid: str) -> list[Object]:
     found = await asyncio.gather(*(api.find(kind.of(key.namespace, name)) for name in sorted(wanted)))
-    return [item for item in found if item is not None and _is_unlabelled(item, key) and _is_owned(item, uid)]
+    return [item for item in found if item is not None and _is_unlabelled(item, key) and is_owned(item, uid)]
 
 
 def _is_unlabelled(item: Object, key: Key) -> bool:
@@ -182,13 +182,13 @@ def _of_kind(rendered: Sequence[Object], kind: Kind) -> list[Object]:
 
 
 def _own(items: Sequence[Object], uid: str) -> tuple[Object, ...]:
-    return tuple(item for item in items if _is_owned(item, uid))
+    return tuple(item for item in items if is_owned(item, uid))
 
 
 def _not_of(items: tuple[Object, ...], owners: Sequence[Object]) -> tuple[Object, ...]:
     """Those that none of `owners` owns."""
     uids = [owner["metadata"]["uid"] for owner in owners]
-    return tuple(item for item in items if not any(_is_owned(item, uid) for uid in uids))
+    return tuple(item for item in items if not any(is_owned(item, uid) for uid in uids))
 
 
 async def _lists(api: Api, key: Key, kinds: Sequence[Kind]) -> Lists:
@@ -199,19 +199,10 @@ async def _lists(api: Api, key: Key, kinds: Sequence[Kind]) -> Lists:
 async def _list(api: Api, kind: Kind, key: Key) -> tuple[Object, ...] | None:
     """None if the cluster does not have this kind."""
     try:
-        items = await api.list(kind.of(key.namespace), _labels(key))
+        items = await api.list(kind.of(key.namespace), selector_of(key))
         # The items of a list do not say what they are.
         return tuple({**item, "apiVersion": kind.api_version, "kind": kind.name} for item in items)
     except ApiError as error:
         if error.is_absent and kind.is_optional:
             return None
         raise
-
-
-def _labels(key: Key) -> str:
-    return f"{names.ENDPOINT}={key.name}"
-
-
-def _is_owned(item: Object | None, uid: str) -> bool:
-    references = (item or {}).get("metadata", {}).get("ownerReferences") or []
-    return any(reference.get("uid") == uid for reference in references)

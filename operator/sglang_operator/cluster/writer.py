@@ -19,7 +19,7 @@ from sglang_operator.cluster.children import (
 from sglang_operator.cluster.claim import refuse_foreign
 from sglang_operator.cluster.compare import covers
 from sglang_operator.cluster.in_place import InPlace, cluster_patch, live_ray_service, worker_bounds, written_values
-from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of
+from sglang_operator.cluster.metadata import Owner, is_terminating, labels_of, name_of, selector_of
 from sglang_operator.cluster.paths import KINDS, RAY_CLUSTER, RAY_SERVICE, RECORD, SERVICE, Kind
 from sglang_operator.cluster.pods import is_worker, waits_for_node
 from sglang_operator.cluster.put_back import put_back
@@ -161,8 +161,7 @@ class Writer:
         self._stored[name_of(record)] = (metadata["uid"], metadata["resourceVersion"])
 
     async def _newest_number(self) -> int:
-        labels = f"{names.ENDPOINT}={self._owner.key.name}"
-        stored = await self._api.list(RECORD.of(self._namespace), labels)
+        stored = await self._api.list(RECORD.of(self._namespace), selector_of(self._owner.key))
         return max((int(item["revision"]) for item in stored if self._owner.owns(item)), default=0)
 
     async def _make(self, action: do.CreateRevision | do.TryRevision) -> None:
