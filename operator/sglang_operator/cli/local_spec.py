@@ -15,7 +15,8 @@ import yaml
 
 from sglang_serve import args
 
-# Set by the renderer for what a pod alone has: mount points, and a container's output that somebody collects.
+# For what a pod alone has, by the renderer or spec.engine.env: mount points, and a container's output that somebody
+# collects.
 POD_PATHS = frozenset(
     {
         args.ENV_KEYS_DIR,

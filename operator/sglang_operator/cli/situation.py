@@ -101,20 +101,13 @@ def _facts(status: Object) -> Iterator[tuple[str, str]]:
         commit = f" @ {serving['modelCommit']}" if serving.get("modelCommit") else ""
         yield "serving", f"{serving['revision']}: {serving.get('model', '')}{commit}, {serving.get('image', '')}"
     if updating := status.get("updating"):
-        changed = ", ".join(updating.get("changed") or ())
-        yield (
-            "updating",
-            " ".join(
-                filter(
-                    None,
-                    (
-                        f"{updating['revision']}: {updating['step']}",
-                        updating.get("progress"),
-                        changed and f"(changed: {changed})",
-                    ),
-                )
-            ),
-        )
+        yield "updating", _on_its_way(updating)
+
+
+def _on_its_way(updating: Object) -> str:
+    changed = ", ".join(updating.get("changed") or ())
+    step = f"{updating['revision']}: {updating['step']}"
+    return " ".join(filter(None, (step, updating.get("progress"), changed and f"(changed: {changed})")))
 
 
 def _adapters(status: Object) -> Iterator[tuple[str, str]]:

@@ -50,8 +50,8 @@ def event_of(owner: Owner, condition: Mapping[str, Any], now: float) -> Object:
 
 
 async def read_events(api: Api, namespace: str, fields: str) -> Sequence[Mapping[str, Any]]:
-    """Those that a field selector picks. The API server reads all of the namespace for it, so ask for few. None where
-    a role of an earlier chart may not read them: the rest of the status does without."""
+    """Those that a field selector picks. The API server reads all of the namespace for it, so ask for few. () where
+    they cannot be read, as under the role of an earlier chart, or in time: the rest of the status does without."""
     query = urlencode({"fieldSelector": fields, "limit": 50})
     try:
         found: Sequence[Mapping[str, Any]] = (await api.get(f"{EVENT.of(namespace)}?{query}"))["items"]

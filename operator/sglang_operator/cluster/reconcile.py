@@ -175,8 +175,8 @@ class Reconciler:
         try:
             numbers, found = await as_it_is(self.api, self.prober, key, live, self.clock())
             again = REFUSED_SECONDS if found else None  # where nothing serves, nothing changes but the spec
-        except (NewerRecordError, ApiError) as unread:
-            log.warning("%s: %s", key, unread)
+        except (NewerRecordError, ApiError) as obstacle:
+            log.warning("%s: %s", key, obstacle)
         await self._write_status(key, live, numbers, [findings.rejected(error), *found], partly=True)
         return Result(again)
 

@@ -21,7 +21,7 @@ class Effect(Enum):
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One field below spec, by its YAML path, with its JSON values; None where nobody has written it."""
+    """One field below spec, by its YAML path, with its JSON values: as written, or its default; None without either."""
 
     path: str
     before: Any
