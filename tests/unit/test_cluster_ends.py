@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -122,15 +123,17 @@ def test_pressure_of_the_node_counts_when_it_comes_again_and_again() -> None:
 
 
 class Told:
-    """An API server that has one worker's end, and its eviction."""
+    """An API server that has one worker's end, and the evictions of these pods."""
 
-    def __init__(self, pod: str) -> None:
-        self.pod = pod
+    def __init__(self, *pods: str) -> None:
+        self.pods = sorted(pods)  # as events are named
 
     async def get(self, path: str) -> dict[str, Any]:
         if "DeletedWorkerPod" in path:
             return {"items": [{"message": "Deleted worker Pod; Pod status: Failed", "lastTimestamp": stamp(NOW - 10)}]}
-        return {"items": [{"involvedObject": {"name": self.pod}, **evicted(OWN_LIMITS[1])}]}
+        (most,) = parse_qs(urlsplit(path).query)["limit"]
+        first = self.pods[: int(most)]
+        return {"items": [{"involvedObject": {"name": pod}, **evicted(OWN_LIMITS[1])} for pod in first]}
 
 
 @pytest.mark.parametrize("length", [1, 34, 35, 36, 38])
@@ -139,12 +142,15 @@ def test_evictions_are_found_by_the_names_that_kuberay_gives_pods(length: int) -
     name = f"{'q' * length}-abcdefgh-x7k2p"
     one = {**cluster(600), "metadata": {**cluster(600)["metadata"], "name": name, "namespace": "d", "uid": "u"}}
 
-    def told(pod: str) -> Ends:
-        return asyncio.run(read_ends(Told(pod), [], [one], NOW))  # type: ignore[arg-type]
+    def told(*pods: str) -> Ends:
+        return asyncio.run(read_ends(Told(*pods), [], [one], NOW))  # type: ignore[arg-type]
 
-    found = told(f"{f'{name}-worker'[:50]}-worker-vb9xz").failure
-    assert found is not None
-    assert found.reason == "Evicted"
+    ours = f"{f'{name}-worker'[:50]}-worker-vb9xz"
+    others = [f"a-job-{number}" for number in range(200)]
+    for pods in ([ours], [ours, *others]):
+        found = told(*pods).failure
+        assert found is not None
+        assert found.reason == "Evicted"
     assert told("other-worker-worker-vb9xz").failure is None
 
 

@@ -28,6 +28,7 @@ _ENDED: Final = re.compile(r"ContainerStateTerminated\{ExitCode:(\d+),.*?Reason:
 _FAILED: Final = "Pod status: Failed"  # its containers may have no end of their own; one scaled away has no status
 
 EVICTED: Final = "Evicted"
+MOST_EVICTIONS: Final = 500  # of all pods of the namespace, about half a MB: those of others come before ours, too
 LONGEST_PREFIX: Final = 50  # of pods' names, from that of their cluster (KubeRay, PodName): it is cut there
 # Of the kubelet (pkg/kubelet/eviction/helpers.go): the pod's own limits. What it says of a node's pressure may pass.
 _OWN_LIMIT: Final = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit")
@@ -120,6 +121,7 @@ async def _deletions(api: Api, cluster: Object) -> Sequence[Object]:
 
 async def _evictions(api: Api, cluster: Object) -> Sequence[Object]:
     """Of pods by the names that KubeRay gives those of this cluster: they themselves are gone."""
-    found = await read_events(api, cluster["metadata"]["namespace"], f"involvedObject.kind=Pod,reason={EVICTED}")
+    fields = f"involvedObject.kind=Pod,reason={EVICTED}"
+    found = await read_events(api, cluster["metadata"]["namespace"], fields, MOST_EVICTIONS)
     prefix = f"{name_of(cluster)}-"[:LONGEST_PREFIX]
     return [event for event in found if str(event["involvedObject"].get("name", "")).startswith(prefix)]

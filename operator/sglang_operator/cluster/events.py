@@ -14,6 +14,7 @@ from sglang_operator.cluster.paths import EVENT
 
 COMPONENT: Final = "sglang-operator"
 LONGEST: Final = 1024  # of a message, as the API server allows
+FEW: Final = 50  # events about one object: whoever writes them sends 25 at once and then one in five minutes
 # A condition that becomes so is worth a warning; any other transition is news.
 _BAD: Final = {("Ready", "False"), ("Degraded", "True"), ("Accepted", "False")}
 
@@ -49,10 +50,11 @@ def event_of(owner: Owner, condition: Mapping[str, Any], now: float) -> Object:
     }
 
 
-async def read_events(api: Api, namespace: str, fields: str) -> Sequence[Mapping[str, Any]]:
-    """Those that a field selector picks. The API server reads all of the namespace for it, so ask for few. () where
-    they cannot be read, as under the role of an earlier chart, or in time: the rest of the status does without."""
-    query = urlencode({"fieldSelector": fields, "limit": 50})
+async def read_events(api: Api, namespace: str, fields: str, most: int = FEW) -> Sequence[Mapping[str, Any]]:
+    """Those that a field selector picks, the first `most` by name. The API server reads all of the namespace for it, so
+    ask rarely. () where they cannot be read, as under the role of an earlier chart, or in time: the rest of the status
+    does without."""
+    query = urlencode({"fieldSelector": fields, "limit": most})
     try:
         found: Sequence[Mapping[str, Any]] = (await api.get(f"{EVENT.of(namespace)}?{query}"))["items"]
     except ApiError:
