@@ -7,9 +7,11 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
+from sglang_operator.api.status import UpdatingRevision
 from sglang_operator.cluster.logs import TAIL_LINES, parse_log
 from sglang_operator.cluster.tries import latest_gain
 from sglang_serve import progress
@@ -21,6 +23,11 @@ BEGIN = ("model", f"downloading hf://a/b: {TOTAL}")
 FAIL = ("failed", "the hub answered 503")
 WAIT = ("backoff", "trying again in 5 s; 1 starts have failed in a row")
 Said = tuple[str, str]
+
+
+def test_status_says_which_steps_there_are() -> None:
+    described = str(UpdatingRevision.model_fields["step"].description)
+    assert [step for step in get_args(progress.Step) if f" {step}" not in described] == []
 
 
 def arriving(first: int, last: int) -> list[Said]:

@@ -62,7 +62,9 @@ class UpdatingRevision(Model):
     """What is on its way."""
 
     revision: str = reported("Name of the revision.")
-    step: str = reported("What it does now: Pending, model, load, warmup, adapters, ready.")
+    step: str = reported(
+        "What it does now: Pending, model, load, warmup, adapters, ready; failed, and backoff before another try."
+    )
     progress: str = reported("The latest line of its log about that.")
     counts_from: str = reported(
         "Since when time without progress counts against spec.upgrade.progressDeadlineSeconds (RFC 3339), or since "
