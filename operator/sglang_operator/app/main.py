@@ -8,12 +8,12 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from sglang_operator.api import InvalidEndpoint
-from sglang_operator.app.options import HTTP_PORT, LEASE_NAME, Options, parse_namespaces
+from sglang_operator.app.options import LogFormat, Options, parse_namespaces
 from sglang_operator.render.defaults import read_defaults
 from sglang_operator.render.platform import images_with
 
@@ -76,27 +76,27 @@ def group() -> None:
 )
 @_option(
     "--workers",
-    default=4,
+    default=Options.workers,
     type=click.IntRange(1, 64),
     show_default=True,
     help="Endpoints that are reconciled at the same time.",
 )
 @_option(
     "--resync-seconds",
-    default=300.0,
+    default=Options.resync_seconds,
     type=click.FloatRange(10),
     show_default=True,
     help="Look at each endpoint this often although nothing was heard of it.",
 )
 @_option(
     "--leader-election/--no-leader-election",
-    default=True,
+    default=Options.leader_election,
     show_default=True,
     help="Of several operators one writes. Without it run only one.",
 )
 @_option(
     "--lease-name",
-    default=LEASE_NAME,
+    default=Options.lease_name,
     show_default=True,
     help="The Lease that the leader holds. Operators of different namespaces that share its namespace need two.",
 )
@@ -111,27 +111,27 @@ def group() -> None:
 )
 @_option(
     "--read-nodes/--no-read-nodes",
-    default=False,
+    default=Options.read_nodes,
     show_default=True,
     help="Say in status what no node has enough of, before there are pods. Needs the right to list nodes.",
 )
 @_option(
     "--http-port",
-    default=HTTP_PORT,
+    default=Options.http_port,
     type=click.IntRange(0, 65535),
     show_default=True,
     help="Port of /healthz, /readyz and /metrics; 0: any free one, which the log names.",
 )
 @_option(
     "--log-format",
-    default="json",
-    type=click.Choice(["json", "text"]),
+    default=Options.log_format,
+    type=click.Choice(get_args(LogFormat)),
     show_default=True,
     help="json for collectors, text for people.",
 )
 @_option(
     "--log-level",
-    default="info",
+    default=Options.log_level,
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     show_default=True,
     help="debug also shows what kopf and the HTTP client do.",

@@ -8,12 +8,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 LogFormat = Literal["json", "text"]
-
-LEASE_NAME: Final = "sglang-operator"
-HTTP_PORT: Final = 8080
 
 
 @dataclass(frozen=True)
@@ -28,17 +25,17 @@ class Options:
     """VENDOR=IMAGE, in place of the release's serving images."""
     workers: int = 4
     """Endpoints that are reconciled at the same time."""
-    resync_seconds: float = 300
+    resync_seconds: float = 300.0
     """Every so often each endpoint is looked at although nothing was heard of it."""
     leader_election: bool = True
-    lease_name: str = LEASE_NAME
+    lease_name: str = "sglang-operator"
     lease_namespace: str = ""
     """"": the pod's own, or the one of the kubeconfig's context."""
     kuberay_namespace: str = ""
     """Where KubeRay's operator runs; "": unknown."""
     read_nodes: bool = False
     """Look at the cluster's nodes, to say beforehand what none of them can take."""
-    http_port: int = HTTP_PORT
+    http_port: int = 8080
     """Port of health and metrics; 0: any free one, which the log names."""
     log_format: LogFormat = "json"
     log_level: str = "info"
