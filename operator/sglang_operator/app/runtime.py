@@ -29,7 +29,7 @@ from sglang_operator.cluster.discovery import wait_for_endpoints, wait_for_late_
 from sglang_operator.cluster.lease import Lease, LeaseLostError
 from sglang_operator.cluster.paths import ENDPOINT
 from sglang_operator.cluster.queue import WorkQueue
-from sglang_operator.cluster.types import Key
+from sglang_operator.cluster.types import Key, Report
 from sglang_operator.cluster.workers import Reconcile, Workers, resync
 from sglang_operator.render import Platform
 from sglang_operator.render.platform import images_with
@@ -39,8 +39,6 @@ log: Final = logging.getLogger(__name__)
 PASS_GRACE_SECONDS: Final = 3.0  # for the passes that run when the process is told to stop
 WATCH_GRACE_SECONDS: Final = 1.0
 EXIT_SECONDS: Final = 8.0  # after that the process ends whatever hangs, a name look-up for example
-
-Report = Callable[[Key, Mapping[str, Any] | None], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,6 @@ class Surroundings:
     defaults: Mapping[str, Any]
     platform: Platform
     report: Report
-    """Takes the status of an endpoint after each pass, None when it is gone."""
     stack: AsyncExitStack
     """Ends with the process: what must be closed goes there."""
     reads_nodes: bool = False

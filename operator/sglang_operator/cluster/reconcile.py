@@ -41,7 +41,7 @@ from sglang_operator.cluster.refusals import (
 from sglang_operator.cluster.snapshot import Snapshot, take_snapshot
 from sglang_operator.cluster.status import Facts, status_of
 from sglang_operator.cluster.told import told_of, values_of
-from sglang_operator.cluster.types import Key, Result
+from sglang_operator.cluster.types import Key, Report, Result
 from sglang_operator.cluster.writer import Writer
 from sglang_operator.lifecycle import decide, wanted_of
 from sglang_operator.lifecycle.plan import CreateRevision, Plan, RecordRevision
@@ -51,7 +51,6 @@ from sglang_operator.render import Platform, render_endpoint
 
 log = logging.getLogger(__name__)
 Object = dict[str, Any]
-Report = Callable[[Key, Mapping[str, Any] | None], None]
 
 AGAIN_SECONDS: Final = 0.2  # after writes: the next step is most often ready
 REMEMBERED: Final = 512  # specs: about 50 kB each
@@ -125,7 +124,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Reconciler:
-    """What passes need. `clock` gives Unix seconds; `report` hears of each status, None when an endpoint is gone."""
+    """What passes need. `clock` gives Unix seconds."""
 
     api: Api
     prober: Prober

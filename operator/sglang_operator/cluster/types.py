@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Key(NamedTuple):
@@ -14,6 +15,10 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+Report = Callable[[Key, Mapping[str, Any] | None], None]
+"""Takes the status of an endpoint after each pass, None when it is gone."""
 
 
 @dataclass(frozen=True)
