@@ -167,6 +167,7 @@ def test_a_good_file_of_defaults() -> None:
         ("engine: {env: [{value: x}]}", "defaults.engine.env[0].name: "),
         ("engine: {args: {mem_fraction: 0.9}}", "defaults.engine.args.mem_fraction: SGLang "),
         ("engine: {args: {tp_size: 2}}", "defaults.engine.args.tp_size: is set by the platform"),
+        ("engine: {args: {on: true, 8: 1}}", "defaults.engine.args[8]: must be text"),
         ("replicas: 2", "defaults.replicas: has no effect"),
         ("api: 5", "defaults.api: must be a mapping"),
         ("a: &a {b: *a}", "defaults"),

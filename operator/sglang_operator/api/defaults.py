@@ -108,8 +108,9 @@ def _wrong_args(defaults: Json) -> Iterator[FieldError]:
     args = engine.get("args") if isinstance(engine, Mapping) else None
     if not isinstance(engine, Mapping) or not isinstance(args, Mapping):
         return
-    doubtful = () if engine.get("argsCheck") == "Warn" else doubtful_args(args)
-    for finding in (*owned_args(args), *doubtful):
+    named = {name: value for name, value in args.items() if isinstance(name, str)}  # what is no text the models refuse
+    doubtful = () if engine.get("argsCheck") == "Warn" else doubtful_args(named)
+    for finding in (*owned_args(named), *doubtful):
         yield of_defaults(finding)
 
 
