@@ -129,6 +129,7 @@ def test_what_is_text_in_the_cluster_is_text(write: Any) -> None:
         (b"\xff\xfe\x00", "not UTF-8"),
         ("a: " + "9" * 5000, "neither YAML nor JSON"),
         ("[" * 5000, "neither YAML nor JSON"),
+        ("a: !!timestamp x", "neither YAML nor JSON"),
         ("a: &a [*a]", "kind: must be SGLangEndpoint"),
     ],
 )

@@ -24,13 +24,11 @@ from sglang_operator.api.fields import fields_of, part_of
 from sglang_operator.api.findings import details_of, findings
 from sglang_operator.api.parse import parse_endpoint
 from sglang_operator.api.spec import API_VERSION, KIND, EndpointSpec, SGLangEndpoint
-from sglang_operator.api.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import ODD, Loader
 
 Json = Mapping[str, Any]
 
 NONE: Final[Json] = {}
-# Of a number of 5000 digits or `!!int x`, of a document of many levels, of `!!timestamp x`.
-_ODD: Final = (ValueError, RecursionError, AttributeError)
 _ROOT: Final = "defaults"  # what findings call the document, as the chart's values do
 
 
@@ -57,7 +55,7 @@ def load_yaml(text: str) -> Any:
     """What is in a file of defaults, or of values that have them. Raises InvalidEndpoint if it is no YAML."""
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a CSafeLoader
-    except (yaml.YAMLError, *_ODD) as error:
+    except (yaml.YAMLError, *ODD) as error:
         raise InvalidEndpoint((FieldError(_ROOT, None, f"is no YAML: {error}", "mend it"),)) from None
 
 

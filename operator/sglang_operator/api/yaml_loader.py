@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from sglang_operator.api import go_yaml
+
+# Besides YAMLError: of a number of 5000 digits or `!!int x`, of a document of many levels, of `!!timestamp x`.
+ODD: Final = (ValueError, RecursionError, AttributeError)
 
 
 class Loader(yaml.CSafeLoader):

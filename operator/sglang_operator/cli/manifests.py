@@ -15,7 +15,7 @@ import yaml
 from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
 from sglang_operator.api.defaults import NONE, parse_with_defaults
 from sglang_operator.api.spec import GROUP
-from sglang_operator.api.yaml_loader import Loader
+from sglang_operator.api.yaml_loader import ODD, Loader
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")  # what is read of a directory, as kubectl does
@@ -146,7 +146,7 @@ def _parse(name: str, text: str) -> list[Any]:
         return _parse_json(text) or list(yaml.load_all(text, Loader=Loader))
     except yaml.YAMLError as error:
         raise Unreadable(name, *_explain(error)) from None
-    except (RecursionError, ValueError) as error:  # a number of 5000 digits, a document of 1000 levels
+    except ODD as error:
         raise Unreadable(name, f"neither YAML nor JSON: {error}", "mend it") from None
 
 
