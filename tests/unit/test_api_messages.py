@@ -187,6 +187,7 @@ class TestMessages:
             ),
             ({"engine": {"args": {"x": datetime.date(2026, 1, 1)}}}, "spec.engine.args.x", "hold a date", "quotes"),
             ({"podTemplate": {"head": {"x": float("nan")}}}, "spec.podTemplate.head.x", "JSON cannot", "Patch"),
+            ({"podTemplate": {"head": {"x": ["\ud800"]}}}, "spec.podTemplate.head.x", "JSON cannot", "Patch"),
         ],
     )
     def test_shape(self, spec: dict[str, Any], path: str, message: str, remedy: str) -> None:

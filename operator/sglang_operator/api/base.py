@@ -119,8 +119,9 @@ def _whole_number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _no_nan(value: Any) -> Any:
-    json.dumps(value, allow_nan=False)  # raises ValueError
+def _written_as_json(value: Any) -> Any:
+    """Raises ValueError for what YAML, or an escape of JSON, can say and no file holds: .nan, half a surrogate pair."""
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     return value
 
 
@@ -148,5 +149,5 @@ Quantity = Annotated[
 ]
 # The two places without a schema, podTemplate and the values of engine.args: anything that JSON can say.
 AnyJson = Annotated[
-    JsonValue, AfterValidator(_no_nan), Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    JsonValue, AfterValidator(_written_as_json), Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
 ]
