@@ -25,7 +25,7 @@ from sglang_operator.cluster.records import (
     note_failure,
     read_record,
 )
-from sglang_operator.cluster.selection import SERVING, SWITCHED_AT, notes_for, read_selection
+from sglang_operator.cluster.selection import PREVIOUS, SERVING, SWITCHED_AT, notes_for, read_selection
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.observed import Failure, Record
 from sglang_operator.render import render_endpoint, revision_name
@@ -180,6 +180,17 @@ def test_a_time_that_is_none_counts_as_absent(text: str) -> None:
     found = read_selection({"metadata": {"annotations": notes, "resourceVersion": "5"}})
     assert (found.revision, found.switched_at) == ("qwen3-a", 0.0)
     assert notes_for(found)[SWITCHED_AT] == "0.000", "it is written anew, as it differs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["../../../../../../api/v1/pods?limit=0", "../rayservices?watch=true", "qwen3 a", "qwen3-a\n", "Q", "q" * 64],
+)
+def test_what_is_no_name_of_a_revision_is_not_looked_for(text: str) -> None:
+    """Whoever may edit the Service may not make the operator read what it may read, nor write a selector in vain."""
+    service = {"metadata": {"annotations": {SERVING: text, PREVIOUS: text}, "resourceVersion": "5"}}
+    found = read_selection(service)
+    assert (found.revision, found.previous, found.resource_version) == ("", "", "5")
 
 
 def test_a_record_of_a_later_operator_is_not_misread() -> None:

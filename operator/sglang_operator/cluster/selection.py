@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sglang_operator.api.base import DNS_LABEL
 from sglang_operator.cluster.metadata import notes_of, read_seconds
 from sglang_operator.lifecycle.observed import NOTHING, Selection
 from sglang_operator.render import names
@@ -12,20 +14,27 @@ from sglang_operator.render import names
 SERVING: Final = "serve.sglang.io/serving"
 PREVIOUS: Final = "serve.sglang.io/previous"
 SWITCHED_AT: Final = "serve.sglang.io/switched-at"
+LONGEST_NAME: Final = 63  # of what is the value of a label
 
 
 def read_selection(service: Mapping[str, Any] | None) -> Selection:
     """From the Service in the cluster. The annotation counts, not the selector: a selector that somebody edited by hand
-    is put back to it. A time that is none counts as long ago, and is written anew."""
+    is put back to it. A time that is none counts as long ago, a name that is none as no revision, and both are written
+    anew."""
     if service is None:
         return NOTHING
     notes = notes_of(service)
     return Selection(
-        revision=notes.get(SERVING, ""),
-        previous=notes.get(PREVIOUS, ""),
+        revision=_read_name(notes.get(SERVING, "")),
+        previous=_read_name(notes.get(PREVIOUS, "")),
         switched_at=read_seconds(notes.get(SWITCHED_AT)) or 0.0,
         resource_version=service["metadata"]["resourceVersion"],
     )
+
+
+def _read_name(text: str) -> str:
+    """Nothing for what is no revision's: people edit annotations, and names go into paths of requests and selectors."""
+    return text if len(text) <= LONGEST_NAME and re.fullmatch(DNS_LABEL, text) else ""
 
 
 def notes_for(selection: Selection) -> dict[str, str]:
