@@ -30,7 +30,14 @@ async def _get(body: str) -> object:
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("body", ["<html>log in first</html>", ""])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>log in first</html>",
+        "",
+        pytest.param('{"spec": ' * 3000 + "{}" + "}" * 3000, id="levels"),  # which the API server takes from a user
+    ],
+)
 def test_an_answer_that_is_no_json_may_be_one_another_time(body: str) -> None:
     """A worker tries again then, and the leader goes on leading: it renews its lease by the same way."""
     with pytest.raises(ApiError, match="no JSON") as caught:

@@ -256,9 +256,9 @@ def _needs_proxy(url: str) -> bool:
 def _object(answer: bytes) -> Object:
     try:
         parsed: Object = json.loads(answer)
-    except ValueError:  # of a proxy in front of it, say
+    except (ValueError, RecursionError):  # of a proxy in front of it, or with what a user has nested without an end
         said = answer[:200].decode(errors="replace")
-        raise ApiError(0, "NoJson", f"the API server's answer is no JSON: {said!r}") from None
+        raise ApiError(0, "NoJson", f"the API server's answer is no JSON that can be read: {said!r}") from None
     return parsed
 
 
