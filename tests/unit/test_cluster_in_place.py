@@ -210,7 +210,7 @@ def test_what_runs_decides_the_form_and_not_its_record(recorded: dict[str, Any])
     live["spec"]["serveConfigV2"] = live["spec"]["serveConfigV2"].replace(bounds, "    num_replicas: 2\n")
     kept = live_ray_service(OWNER, record, values(replicas=2), live=live)
     assert deployment(kept)["num_replicas"] == 2
-    for spoilt in ("", "[]", "applications: 3", ":"):
+    for spoilt in ("", "[]", "applications: 3", ":", "[" * 100_000, "- " * 100_000):
         live["spec"]["serveConfigV2"] = spoilt
         assert "num_replicas" not in deployment(live_ray_service(OWNER, record, values(replicas=2), live=live))
 

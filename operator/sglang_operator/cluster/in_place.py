@@ -17,6 +17,7 @@ import yaml
 
 from sglang_operator.api import Endpoint
 from sglang_operator.api.spec_scaling import HOLD_SECONDS, Scaling
+from sglang_operator.cluster import shallow_yaml
 from sglang_operator.cluster.metadata import SPOILT, Owner, notes_of, read_seconds, with_owner
 from sglang_operator.lifecycle.observed import TakenBack
 from sglang_operator.render.serve_config import live_args, replica_count
@@ -178,7 +179,7 @@ def written_values(live: Mapping[str, Any]) -> InPlace | None:
 @functools.lru_cache(REMEMBERED)
 def _parse(text: str) -> Object:
     """Shared by all who ask, three times in each pass: not to be changed."""
-    config: Object = yaml.load(text, yaml.CSafeLoader)
+    config: Object = shallow_yaml.load(text)
     return config
 
 
