@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,20 @@ def test_every_option_is_on_the_page() -> None:
     names = [name for option in main.run.params for name in (*option.opts, *option.secondary_opts)]
     assert len(names) > 10
     assert [name for name in names if name not in page and name != "--leader-election"] == []
+
+
+def test_what_the_api_server_takes_is_read_however_deep_it_is() -> None:
+    """10,000 levels below engine.args of one endpoint would end the watch of all. The limit is a process's own."""
+    code = """
+import json, sys
+from sglang_operator.app import main, options, runtime
+
+async def run(*_):
+    json.loads('{"a": ' * 9_990 + "1" + "}" * 9_990)
+    return 0
+
+runtime.run = run
+sys.exit(main.start(options.Options()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-300:]

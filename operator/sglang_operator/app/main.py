@@ -17,6 +17,9 @@ from sglang_operator.app.options import LogFormat, Options, parse_namespaces
 from sglang_operator.render.defaults import read_defaults
 from sglang_operator.render.platform import images_with
 
+# The API server takes JSON of 10,000 levels in fields without a schema, and Python reads a thousand by default: one
+# endpoint like that would end the watch of all, and with it this process, at each start.
+LEVELS = 12_000
 GARBAGE = 20_000  # new objects between two collections; Python's own is 700 (both measured: docs/performance.md)
 
 HELP = """Watch SGLangEndpoints and serve them through KubeRay.
@@ -156,6 +159,7 @@ def start(options: Options) -> int:
     except InvalidEndpoint as error:
         logging.getLogger(__name__).critical("%s: %s", options.defaults, error)
         return 2
+    sys.setrecursionlimit(LEVELS)
     return asyncio.run(runtime.run(options, defaults, make_reconcile))
 
 
