@@ -104,6 +104,24 @@ class TestMerge:
         ]
         assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "9Gi"}
 
+    @pytest.mark.parametrize("probe", ["livenessProbe", "readinessProbe", "startupProbe"])
+    def test_a_probe_has_one_handler(self, probe: str) -> None:
+        base = {probe: {"httpGet": {"path": "/", "port": 1}, "periodSeconds": 5}}
+        assert merge(base, {probe: {"exec": {"command": ["a"]}}})[probe] == {
+            "exec": {"command": ["a"]},
+            "periodSeconds": 5,
+        }
+        assert merge(base, {probe: {"httpGet": {"path": "/x"}}})[probe] == {
+            "httpGet": {"path": "/x", "port": 1},
+            "periodSeconds": 5,
+        }
+        assert merge(base, {probe: {"grpc": None, "periodSeconds": 9}})[probe]["httpGet"] == {"path": "/", "port": 1}
+
+    def test_a_hook_has_one_handler(self) -> None:
+        base = {"lifecycle": {"preStop": {"exec": {"command": ["a"]}}}}
+        merged = merge(base, {"lifecycle": {"preStop": {"sleep": {"seconds": 5}}, "postStart": {"exec": {}}}})
+        assert merged["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}, "postStart": {"exec": {}}}
+
     def test_tolerations_are_one_value(self) -> None:
         assert merge(BASE, {"spec": {"tolerations": [{"key": "c"}]}})["spec"]["tolerations"] == [{"key": "c"}]
 

@@ -1,8 +1,9 @@
 """Kubernetes' strategic merge patch over a pod template, for `spec.podTemplate`.
 
 As `kubectl patch --type=strategic`: maps are merged, null removes a key, `$patch: replace` in a map replaces it, lists
-with a merge key are merged by it (`$patch: delete` in an item removes that item), every other list is replaced. Written
-down here instead of read from an API server, because rendering is offline and must give the same bytes everywhere.
+with a merge key are merged by it (`$patch: delete` in an item removes that item), every other list is replaced. Beyond
+it, a variable, a probe or a hook changes its kind without a null. Written down here instead of read from an API server,
+because rendering is offline and must give the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ MERGE_KEYS: Final[Mapping[str, str]] = {
 
 ONE_OF: Final = frozenset({"volumes", "env"})
 """Lists whose items hold one of several sources: what the patch does not name goes, so two never stand together."""
+
+HANDLED: Final = frozenset({"livenessProbe", "readinessProbe", "startupProbe", "preStop", "postStart"})
+HANDLERS: Final = frozenset({"exec", "httpGet", "tcpSocket", "grpc", "sleep"})
+"""What a probe or a hook does, of which an API server takes one: another kind replaces the one that was there."""
 
 DIRECTIVE: Final = "$patch"
 
@@ -63,10 +68,18 @@ def _merge_value(key: str, base: Any, value: Any, path: str) -> Any:
     if base is not None and _kind(base) != _kind(value):
         raise BadPatch(path, value, f"must be {_kind(base)}", "write it as in a Kubernetes pod template")
     if isinstance(value, Mapping):
-        return merge(base or {}, value, path)
+        return merge(_without_other_handlers(key, base or {}, value), value, path)
     if isinstance(value, list):
         return _merge_lists(base or [], value, key, path) if key in MERGE_KEYS else value
     return value
+
+
+def _without_other_handlers(key: str, base: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`base` without the handlers that the patch of a probe or a hook replaces by one of another kind."""
+    given = {name for name in HANDLERS if patch.get(name) is not None}
+    if key not in HANDLED or not given:
+        return base
+    return {name: value for name, value in base.items() if name not in HANDLERS - given}
 
 
 def _merge_lists(base: Sequence[Any], patch: Sequence[Any], field: str, path: str) -> list[Any]:
