@@ -53,7 +53,7 @@ def test_a_refused_object_keeps_bounds_and_other_objects_from_nothing(run: Run, 
     async def body(on: Stage) -> None:
         async with denied(on, refused, "host is already defined"):
             key, name = await serve(on, api=OPEN, replicas=None, scaling={"min": 1, "max": 2})
-            found = await said(on, key, "Progressing", "RefusedByCluster")
+            found = await said(on, key, "Progressing", "InvalidObject")
             assert "host is already defined" in found["message"]
             assert (await on.on.condition(key, "Ready"))["status"] == "True"
             await on.api.delete(other.of(*key))
@@ -159,7 +159,7 @@ def test_a_ray_service_that_takes_no_apply_still_gets_its_bounds(run: Run, monke
 
         await on.until(has_its_bounds, key)
         assert (await workers(on, name))[0] == (1, 9), "an apply has reached it"
-        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "InvalidObject"))["message"]
 
     run(body)
 
@@ -168,7 +168,7 @@ def test_under_recreate_what_is_refused_costs_no_outage(run: Run) -> None:
     async def body(on: Stage) -> None:
         key, name = await serve(on, upgrade={"strategy": "Recreate"})
         await on.on.edit(key, podTemplate=UNKNOWN)
-        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "RefusedByCluster"))["message"]
+        assert ".ofAnotherKubernetes" in (await said(on, key, "Progressing", "InvalidObject"))["message"]
         assert [one["metadata"]["name"] for one in await on.on.objects(RAY_SERVICE)] == [name]
         assert (await said(on, key, "Ready", "Serving"))["status"] == "True"
         await on.on.edit(key, podTemplate=None)

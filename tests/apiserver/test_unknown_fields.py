@@ -21,7 +21,7 @@ def test_an_unknown_field_is_named_and_its_correction_goes_on(run: Run, field: s
         key = await on.create(podTemplate={"worker": {"spec": {field: UNKNOWN[field]}}})
         result = await on.settle(key)
         found = await on.condition(key, "Progressing")
-        assert (found["status"], found["reason"], result.requeue_after) == ("False", "RefusedByCluster", 30)
+        assert (found["status"], found["reason"], result.requeue_after) == ("False", "InvalidObject", 30)
         assert f'unknown field "spec.rayClusterConfig.workerGroupSpecs[0].template.spec.{field}"' in found["message"]
         assert await on.objects(RAY_SERVICE) == []
         assert await on.one(SERVICE)
@@ -47,9 +47,9 @@ def test_a_ray_service_that_was_made_without_it_is_told_of_too(run: Run) -> None
         await on.settle(key)
         assert await on.one(RAY_SERVICE)
         found = await on.condition(key, "Progressing")
-        assert (found["reason"], "ofAnotherKubernetes" in found["message"]) == ("RefusedByCluster", True)
+        assert (found["reason"], "ofAnotherKubernetes" in found["message"]) == ("InvalidObject", True)
         await on.edit(key, podTemplate={"worker": {"spec": {"ofAnotherKubernetes": None}}})
         await on.settle(key)
-        assert (await on.condition(key, "Progressing"))["reason"] != "RefusedByCluster"
+        assert (await on.condition(key, "Progressing"))["reason"] != "InvalidObject"
 
     run(body)

@@ -39,6 +39,8 @@ FAILED = {"name": "e-2", "number": 2, "state": "Failed", "reason": "OutOfMemory"
             Outcome.WAITING,
             "KubeRayAbsent",
         ),
+        ([SERVING, ("Progressing", "False", "RefusedByCluster")], Outcome.WAITING, "RefusedByCluster"),
+        ([SERVING, ("Progressing", "False", "InvalidObject")], Outcome.FAILED, "InvalidObject"),
         ([SERVING, ("Progressing", "False", "RolledBack")], Outcome.FAILED, "RolledBack"),
         ([SILENT, ("Progressing", "True", "RollingBack")], Outcome.FAILED, "RollingBack"),
         (

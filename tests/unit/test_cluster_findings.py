@@ -134,6 +134,21 @@ def test_a_quota_or_a_policy_is_no_missing_right(said: str) -> None:
     assert error.advice == ""
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (422, 'Ingress.networking.k8s.io "e" is invalid: spec.rules[0].host: Invalid value', "InvalidObject"),
+        (400, 'strict decoding error: unknown field "spec.x"', "InvalidObject"),
+        (500, "failed to create typed patch object: .spec.x: field not declared in schema", "InvalidObject"),
+        (500, 'failed calling webhook "a.b.c": no endpoints available', "RefusedByCluster"),
+        (400, 'admission webhook "a.b.c" does not support dry run', "RefusedByCluster"),
+        (403, 'pods "x" is forbidden: exceeded quota: compute', "RefusedByCluster"),
+    ],
+)
+def test_what_no_other_try_makes_valid_has_a_reason_of_its_own(status: int, said: str, reason: str) -> None:
+    assert findings.blocked(ApiError(status, "", said)).reason.value == reason
+
+
 def test_without_kuberay_it_gives_the_command_of_the_readme() -> None:
     section = (Path(__file__).parents[2] / "README.md").read_text().split("## Install on a cluster")[1]
     command = section.split("$ ")[1].replace("\\\n", "").split()

@@ -34,7 +34,7 @@ DONE, FINE, FAILING = ("False", "RolloutComplete"), ("False", "AsExpected"), ("T
 READY: list[One] = [SERVING, ("True", "ScaledToZero"), ("True", "WakingUp"), SILENT, STOPPED]
 PROGRESSING: list[One] = [
     *(("False", reason) for reason in ("RolloutComplete", "RolledBack", "NameTaken", "RecordTooNew")),
-    *(("False", reason) for reason in ("KubeRayAbsent", "Forbidden", "RefusedByCluster")),
+    *(("False", reason) for reason in ("KubeRayAbsent", "Forbidden", "RefusedByCluster", "InvalidObject")),
     *(("Unknown", reason) for reason in ("Paused", "KubeRaySilent")),
     *(("True", reason) for reason in ("StartingRevision", "WaitingForOldPods", "WaitingForCapacity", "NoCapacity")),
     *(("True", reason) for reason in ("PodsBlocked", "ProbeUnreachable", "OnTrial", "Draining", "Recreating")),

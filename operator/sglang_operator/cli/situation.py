@@ -13,9 +13,11 @@ Object = Mapping[str, Any]
 _LOG_LINES: Final = 5  # of a failed revision; all that is kept is in status
 # Reasons of condition Progressing with which what the spec asks for serves.
 _DONE: Final = frozenset({Reason.COMPLETE.value, Reason.DRAINING.value})
-# Reasons that no waiting mends: the revision was tried and is given up, or is tried again and again in vain.
+# Reasons that no waiting mends: the revision was tried and is given up, or is tried again and again in vain, or some
+# object of the endpoint is none that the cluster takes.
 _FAILED: Final = frozenset(
-    one.value for one in (Reason.ROLLED_BACK, Reason.ROLLING_BACK, Reason.FAILING, Reason.DEADLINE)
+    one.value
+    for one in (Reason.ROLLED_BACK, Reason.ROLLING_BACK, Reason.FAILING, Reason.DEADLINE, Reason.INVALID_OBJECT)
 )
 _UNSEEN: Final = (
     "the operator has not looked at this version of the spec yet: is it running, and does it watch this namespace? "

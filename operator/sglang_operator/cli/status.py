@@ -30,8 +30,8 @@ Asks the cluster through your kubectl, with its context and login.
   kubectl apply -f qwen3.yaml && kubectl sglang status qwen3 --wait --timeout 1h     in CI
 
 --wait ends as soon as the new revision serves; what the one before it still answers may finish. It ends as failed
-when the operator has given the revision up and gone back, when the spec is invalid, and when pods fail in a way that
-waiting does not mend.
+when the operator has given the revision up and gone back, when the spec or an object that it becomes is invalid, and
+when pods fail in a way that waiting does not mend.
 
 \b
 Exit codes: 0 it is as the spec asks, 1 it is not, or not in time, 2 wrong usage, 3 the cluster could not be asked.

@@ -90,6 +90,12 @@ class ApiError(Exception):
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _UNKNOWN_FIELD not in self.message
 
     @property
+    def is_final(self) -> bool:
+        """No other try fares better before a person changes something: the object is none that this cluster takes."""
+        is_refused = self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and not self.is_conflict
+        return _UNKNOWN_FIELD in self.message or (is_refused and not (self.is_untried or self.is_failed_test))
+
+    @property
     def is_of_webhook(self) -> bool:
         """A webhook that must be asked does not answer. It may soon, or somebody has to start it."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _NO_WEBHOOK in self.message

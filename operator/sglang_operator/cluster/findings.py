@@ -58,7 +58,8 @@ def blocked(error: ApiError | NameTakenError | NewerRecordError) -> Condition:
         return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.RECORD_TOO_NEW, str(error))
     if error.is_forbidden:
         return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.FORBIDDEN, error.message + error.advice)
-    return Condition(ConditionType.PROGRESSING, Status.FALSE, Reason.REFUSED, f"the cluster refuses: {error.message}")
+    reason = Reason.INVALID_OBJECT if error.is_final else Reason.REFUSED
+    return Condition(ConditionType.PROGRESSING, Status.FALSE, reason, f"the cluster refuses: {error.message}")
 
 
 def update_available(wanted: StoredRevision | None, rendered: Mapping[str, Any], *, serves: bool = True) -> Condition:

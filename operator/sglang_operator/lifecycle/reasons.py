@@ -60,6 +60,7 @@ class Reason(Enum):
     ROUTE_ABSENT = "GatewayApiAbsent"
     FORBIDDEN = "Forbidden"
     REFUSED = "RefusedByCluster"
+    INVALID_OBJECT = "InvalidObject"
     UP_TO_DATE = "UpToDate"
     NEW_DEFAULTS = "NewDefaults"
 
