@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sglang_operator.api.environment import overridden
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.mounts import unmounted
 from sglang_operator.api.quantity import digits_of, number
 from sglang_operator.api.replaced import replaced
 from sglang_operator.api.spec import EndpointSpec
@@ -36,6 +37,7 @@ def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
         *_large_shared_memory(spec),
         *_addresses_of_nodes(spec),
         *replaced(spec),
+        *unmounted(spec),
         *overridden(spec),
     )
 
