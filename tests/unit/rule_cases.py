@@ -5,12 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from unit.api_objects import endpoint
-from unit.rule_objects import adapters, allowed, compared, model, named, one_node, spread, tolerate, variable
+from unit.rule_objects import (
+    adapters,
+    allowed,
+    compared,
+    model,
+    named,
+    one_node,
+    published,
+    routed,
+    spread,
+    tolerate,
+    variable,
+)
 
 from sglang_operator.api.rules import NAME_LENGTH
 
 CACHE = {"claimName": ""}
 SECRET_KEY = {"name": "s", "key": "k"}
+INGRESS_CLASS = "kubernetes.io/ingress.class"
 BLOCK = {"cidr": "10.0.0.0/8"}
 
 # message of the rule (its beginning) -> objects that break it and no other rule, objects that are just within
@@ -233,6 +246,36 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
             compared(operator="NotIn", values=["a"]),
             compared(operator="Exists"),
             compared(operator="DoesNotExist", values=[]),
+        ],
+    ),
+    "must be a host name, and is an address": (
+        [published(host="192.0.2.7"), published(host="010.0.0.1")],
+        [published(host=host) for host in ("", "a.example.com", "1.2.3.4.example.com", "*.example.com", "1.2.3")],
+    ),
+    "must have something between two slashes": (
+        [published(path=path) for path in ("//", "/a//b", "/./a", "/a/../b", "/..", "/a/.")],
+        [published(path=path) for path in ("/", "/a/", "/a/b.c", "/a/..b", "/.well-known/a")],
+    ),
+    "is another class than": (
+        [published(className="nginx", annotations={INGRESS_CLASS: "traefik"})],
+        [
+            published(className="nginx", annotations={INGRESS_CLASS: "nginx", "a/b": "c"}),
+            published(className="nginx", annotations={"a/b": "c"}),
+            published(className="", annotations={INGRESS_CLASS: "traefik"}),
+            published(annotations={INGRESS_CLASS: "traefik"}),
+        ],
+    ),
+    "names one Gateway twice": (
+        [
+            routed({"name": "g"}, {"name": "g"}),
+            routed({"name": "g"}, {"name": "g", "sectionName": "a"}),
+            routed({"name": "g", "sectionName": "a"}, {"name": "h"}, {"name": "g", "sectionName": "a"}),
+            routed({"name": "g", "namespace": "n"}, {"name": "g", "namespace": "n"}),
+        ],
+        [
+            routed({"name": "g"}, {"name": "h"}),
+            routed({"name": "g"}, {"name": "g", "namespace": "n"}),
+            routed({"name": "g", "sectionName": "a"}, {"name": "g", "sectionName": "b"}),
         ],
     ),
     "ingress, route, NodePort and LoadBalancer open": (

@@ -48,3 +48,11 @@ def allowed(*peers: dict[str, Any]) -> dict[str, Any]:
 def compared(**expression: Any) -> dict[str, Any]:
     """With one condition on a label, of pods."""
     return allowed({"podSelector": {"matchExpressions": [{"key": "k", **expression}]}})
+
+
+def published(**ingress: Any) -> dict[str, Any]:
+    return endpoint(api={"allowAnonymous": True, "ingress": ingress})
+
+
+def routed(*gateways: dict[str, Any]) -> dict[str, Any]:
+    return endpoint(api={"allowAnonymous": True, "route": {"parentRefs": list(gateways)}})

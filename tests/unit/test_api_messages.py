@@ -114,6 +114,12 @@ class TestMessages:
                 "add spec.api.route.parentRefs: Gateways",
             ),
             ({"api": {"route": {"parentRefs": []}}}, "spec.api.route.parentRefs", "at least 1", "Gateways"),
+            (
+                {"api": {"route": {"parentRefs": [{"name": "g", "namespace": "a.b"}]}}},
+                "spec.api.route.parentRefs[0].namespace",
+                "must be lower-case letters, digits and '-'",
+                "Namespace of the Gateway",
+            ),
             ({"upgrade": {"drainSeconds": "15m"}}, "spec.upgrade.drainSeconds", "whole number", "write 900 (seconds)"),
             ({"upgrade": {"drainSeconds": "1h 30m"}}, "spec.upgrade.drainSeconds", "number", "write 5400 (seconds)"),
             ({"upgrade": {"drainSeconds": "soon"}}, "spec.upgrade.drainSeconds", "number", "number from 0 to 86400"),

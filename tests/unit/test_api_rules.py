@@ -30,6 +30,15 @@ def defaulted(value: Any, schema: Mapping[str, Any]) -> Any:
     return {name: defaulted(item, schema["properties"].get(name, {})) for name, item in {**defaults, **value}.items()}
 
 
+def escaped(value: Any) -> Any:
+    """`value` with the names of fields that are reserved words of CEL as the API server spells them."""
+    if isinstance(value, list):
+        return [escaped(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {"__namespace__" if name == "namespace" else name: escaped(part) for name, part in value.items()}
+
+
 @cache
 def compiled(rule: str) -> Any:
     return ENVIRONMENT.compile(rule)
@@ -42,7 +51,7 @@ def broken(value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
             yield from broken(item, schema["items"])
     if isinstance(value, dict) and "properties" in schema:
         for rule in schema.get("x-kubernetes-validations", []):
-            verdict = compiled(rule["rule"]).eval(data={"self": value}).value()
+            verdict = compiled(rule["rule"]).eval(data={"self": escaped(value)}).value()
             assert isinstance(verdict, bool), (rule["rule"], verdict)
             if not verdict:
                 yield rule["message"].partition(";")[0]

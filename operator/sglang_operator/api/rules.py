@@ -12,6 +12,7 @@ from sglang_operator.api.base import Model
 from sglang_operator.api.rule import Rule, either
 from sglang_operator.api.rules_adapters import RULES as ADAPTERS
 from sglang_operator.api.rules_address import BUCKETS, address
+from sglang_operator.api.rules_exposure import RULES as EXPOSURE
 from sglang_operator.api.rules_parallelism import RULES as PARALLELISM
 from sglang_operator.api.rules_peers import RULES as PEERS
 from sglang_operator.api.spec import EndpointSpec, SGLangEndpoint
@@ -184,6 +185,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         remedy="set spec.engine.image, or leave argsCheck at Strict",
     ),
     *PEERS,
+    *EXPOSURE,
     Rule(
         of=Api,
         field="allowAnonymous",

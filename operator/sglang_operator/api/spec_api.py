@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sglang_operator.api.base import (
+    DNS_LABEL,
     HOSTNAME,
     URL_PATH,
     Annotations,
@@ -69,7 +70,9 @@ class ParentRef(Model):
     """A Gateway that the HTTPRoute attaches to."""
 
     name: Name = Field(description="Name of the Gateway. Required.")
-    namespace: OptionalName = Field(default="", description="Namespace of the Gateway. Default: the endpoint's own.")
+    namespace: Annotated[str, text(DNS_LABEL, 63, optional=True)] = Field(
+        default="", description="Namespace of the Gateway. Default: the endpoint's own."
+    )
     section_name: OptionalName = Field(
         default="", description="Listener of the Gateway. Default: empty, every listener."
     )
