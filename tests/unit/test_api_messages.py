@@ -227,6 +227,16 @@ class TestMessages:
         assert error.path == "spec.model.uri"
         assert error.remedy.startswith(remedy)
 
+    @pytest.mark.parametrize("port", ["0", "65536", "65540", "65600", "66000", "70000", "99999", "100000", "06379"])
+    def test_a_port_of_redis_that_is_none(self, port: str) -> None:
+        error = only_error(endpoint(highAvailability={"redis": {"address": f"redis:{port}"}}))
+        assert error.path == "spec.highAvailability.redis.address"
+        assert "must be <host>:<port>" in error.message
+
+    @pytest.mark.parametrize("port", ["1", "6379", "10000", "59999", "64999", "65499", "65529", "65535"])
+    def test_a_port_of_redis(self, port: str) -> None:
+        parse_endpoint(endpoint(highAvailability={"redis": {"address": f"rediss://redis:{port}"}}))
+
     @pytest.mark.parametrize("name", ["a" * 39, "Qwen3", "3qwen", "qwen-", "qwen.3", "-qwen", "qwen3\n"])
     def test_name(self, name: str) -> None:
         bad = endpoint()
