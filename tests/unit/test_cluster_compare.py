@@ -70,3 +70,11 @@ def test_kubernetes_leaves_empty_values_out(empty: Any) -> None:
 
 def test_a_selector_of_nothing_may_be_left_out() -> None:
     assert covers({}, {"selector": {}})
+
+
+def test_what_others_set_on_the_service_is_left() -> None:
+    """docs/reference/limits.md gives it as the way to fields that spec.api.service does not have."""
+    port: dict[str, Any] = {"name": "http", "port": 80, "targetPort": "serve"}
+    others = {"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["192.0.2.0/24"]}
+    live = {"type": "LoadBalancer", **others, "ports": [{**port, "nodePort": 30080}], "loadBalancerClass": "a/b"}
+    assert covers({"spec": live}, {"spec": {"type": "LoadBalancer", "ports": [port]}})
