@@ -23,11 +23,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(built)
 
 
-def test_both_programs_are_in_it(wheel: zipfile.ZipFile) -> None:
+def test_the_programs_are_in_it(wheel: zipfile.ZipFile) -> None:
     (name,) = (one for one in wheel.namelist() if one.endswith("/entry_points.txt"))
     found = configparser.ConfigParser()
     found.read_string(wheel.read(name).decode())
-    assert set(found["console_scripts"]) == {"kubectl-sglang", "sglang-operator"}
+    assert set(found["console_scripts"]) == {"kubectl-sglang", "kubectl_complete-sglang", "sglang-operator"}
 
 
 def test_every_file_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> None:

@@ -37,12 +37,17 @@ Exit codes: 0 found, 1 no argument is like that, 2 wrong usage.
 """
 
 
+def _named(_ctx: click.Context, _param: click.Parameter, typed: str) -> list[str]:
+    """For completion: the arguments whose names begin so, in SGLang's spelling or ours."""
+    return [name for name in table().arguments if name.startswith(typed.replace("-", "_"))]
+
+
 @click.command(
     help=HELP,
     short_help="List the engine's arguments, to find one.",
     context_settings={"ignore_unknown_options": True},  # SGLang's own spelling begins with --
 )
-@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.argument("words", nargs=-1, metavar="[WORD]...", shell_complete=_named)
 @click.option("form", "-o", "--output", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True)
 def args(words: Sequence[str], form: str) -> None:
     """See HELP."""

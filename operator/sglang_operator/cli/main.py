@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = ("args", "diff", "render", "run", "status", "version")  # module sglang_operator.cli.<name>, attribute <name>
+PROGRAM = "kubectl sglang"
 HELP = """Serve SGLang models on Kubernetes, or on this machine, from the same file.
 
 \b
@@ -51,4 +52,4 @@ def group() -> None:
 
 def main() -> None:
     """Entry point of `kubectl-sglang`; kubectl finds it by that name and users call it as its subcommand."""
-    group(prog_name="kubectl sglang")
+    group(prog_name=PROGRAM)
