@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.load import Count
 
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 BEGIN, END = "<!-- soak: written by bench/hitless.py -->", "<!-- soak: end -->"
 HEAD = """\

@@ -23,7 +23,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 TRIES = 4
 SILENT_SECONDS = 25  # all of them within the time-out of a test

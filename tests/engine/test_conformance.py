@@ -11,8 +11,8 @@ import pytest
 from engine.traces import no_trace
 
 import sglang_serve
+from sglang_operator.api.versions import versions
 from sglang_operator.cli.local_process import import_path
-from sglang_operator.render.platform import versions
 
 SECONDS = 1200
 

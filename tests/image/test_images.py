@@ -8,7 +8,7 @@ import sys
 import pytest
 from image.builder import ROOT, Builder, BuildFailed
 
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 IMPORT = "import sglang_serve.server, sglang_serve.sglang_private; print('imported')"
 VERSIONS = "from importlib.metadata import *; print(*sorted({f'{d.name}=={d.version}' for d in distributions()}))"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, parse_end
 from sglang_operator.api.engine_args import LORA_OWNED, PLATFORM_OWNED, doubtful_args, table
 from sglang_operator.api.engine_ranges import DOUBTFUL, REFUSED, doubtful
 from sglang_operator.api.spec_model import LoraModule
+from sglang_operator.api.versions import versions
 from sglang_serve.args import LoraArgs, ModelArgs, ParallelArgs, ServeArgs
 from sglang_serve.engine_args import Place, engine_args
 
@@ -201,8 +201,7 @@ def test_warn_still_refuses_what_the_platform_owns() -> None:
 
 
 def test_table_is_of_the_pinned_version() -> None:
-    versions = tomllib.loads((Path(__file__).parents[2] / "operator/sglang_operator/versions.toml").read_text())
-    assert table().sglang == versions["sglang"]
+    assert table().sglang == versions()["sglang"]
 
 
 @pytest.mark.parametrize("name", sorted(LORA_OWNED))

@@ -16,7 +16,7 @@ from localcluster.network import NODES, Network
 from localcluster.processes import Failed, Process
 from waiting import wait_until
 
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 SECONDS = 20
 SERVES = """

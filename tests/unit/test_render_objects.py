@@ -12,9 +12,9 @@ from unit.api_objects import endpoint, well_formed_specs
 from unit.rendered import Json, cluster, deployment, env, head, render, serve_config, volumes, worker, worker_group
 
 from sglang_operator.api import InvalidEndpoint, parse_endpoint
+from sglang_operator.api.versions import versions
 from sglang_operator.render import Platform, render_endpoint, to_yaml
 from sglang_operator.render.context import KILL_SECONDS
-from sglang_operator.render.platform import versions
 from sglang_serve import args
 
 

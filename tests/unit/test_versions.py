@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import sglang_serve
-from sglang_operator.render.platform import default_images, versions
+from sglang_operator.api.versions import versions
+from sglang_operator.render.platform import default_images
 from sglang_serve.conformance.machine import ENV_REVISION, PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,12 @@ def arguments(dockerfile: str) -> dict[str, str]:
 )
 def test_requirements(requirements: str, package: str) -> None:
     assert pin(requirements, package) == versions()[package]
+
+
+def test_one_module_reads_them() -> None:
+    package = ROOT / "operator" / "sglang_operator"
+    readers = [path for path in package.rglob("*.py") if '"versions.toml"' in path.read_text(encoding="utf-8")]
+    assert readers == [package / "api" / "versions.py"]
 
 
 def test_lock_belongs_to_its_input() -> None:

@@ -10,7 +10,7 @@ import helm
 import yaml
 
 from sglang_operator.api import API_VERSION
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/versions.md").read_text()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
 from typing import Final
 
 from sglang_operator.api import engine_ranges
 from sglang_operator.api.errors import FieldError
 from sglang_operator.api.secrets import names_secret
 from sglang_operator.api.spec import EndpointSpec
+from sglang_operator.api.versions import versions
 
 # SGLang without Ray Serve under other names: nightly ROCm builds, and AMD's own.
 _OTHER_BASES: Final = frozenset({"lmsysorg/sglang-rocm", "rocm/sgl-dev"})
@@ -50,8 +49,7 @@ def _readable_secrets(spec: EndpointSpec) -> Iterator[FieldError]:
 @cache
 def _bases() -> frozenset[str]:
     """The repositories that the Dockerfiles build FROM, or could."""
-    versions = tomllib.loads((resources.files("sglang_operator") / "versions.toml").read_text(encoding="utf-8"))
-    return frozenset(map(_repository, versions["bases"].values())) | _OTHER_BASES
+    return frozenset(map(_repository, versions()["bases"].values())) | _OTHER_BASES
 
 
 def _repository(image: str) -> str:

@@ -6,7 +6,7 @@ from importlib.metadata import version as distribution_version
 
 import click
 
-from sglang_operator.render.platform import versions
+from sglang_operator.api.versions import versions
 
 
 @click.command(short_help="Print versions.")

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.versions import versions
 from sglang_operator.cluster.api import ApiError
 from sglang_operator.cluster.in_place import without_in_place
 from sglang_operator.cluster.paths import RAY_SERVICE, ROUTE
 from sglang_operator.cluster.records import NewerRecordError, StoredRevision
 from sglang_operator.cluster.refusals import NameTakenError
 from sglang_operator.lifecycle.reasons import Condition, ConditionType, Reason, Status
-from sglang_operator.render.platform import versions
 
 Object = dict[str, Any]
 _LIVE_PORT: Final = "proxy-metrics"  # see templates/head-pod.yaml.j2

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from typing import Any
 
 from sglang_operator.api.base import IMAGE
-
-
-@functools.cache
-def versions() -> Mapping[str, Any]:
-    """versions.toml, the one place for versions and image names."""
-    return tomllib.loads((resources.files("sglang_operator") / "versions.toml").read_text(encoding="utf-8"))
+from sglang_operator.api.versions import versions
 
 
 def default_images() -> dict[str, str]:
