@@ -11,6 +11,7 @@ import pytest
 from sglang_operator.api import InvalidEndpoint
 from sglang_operator.cli.manifests import InvalidManifest, read_endpoints
 
+DEEP = "neither YAML nor JSON: more than 500 levels\n  remedy: "
 GOOD = """\
 apiVersion: serve.sglang.io/v1alpha1
 kind: SGLangEndpoint
@@ -128,7 +129,10 @@ def test_what_is_text_in_the_cluster_is_text(write: Any) -> None:
         ("a: !!python/object:os.system {}", "neither YAML nor JSON"),
         (b"\xff\xfe\x00", "not UTF-8"),
         ("a: " + "9" * 5000, "neither YAML nor JSON"),
-        ("[" * 5000, "neither YAML nor JSON"),
+        pytest.param("[" * 5000, f"{DEEP}mend line 1, column 501", id="brackets"),
+        pytest.param("a:\n  b: " + "[" * 100_000, f"{DEEP}mend line 2, column 504", id="more brackets"),
+        pytest.param("- " * 100_000, f"{DEEP}mend line 1, column 1001", id="lists"),
+        pytest.param('{"a": ' * 100_000 + "1" + "}" * 100_000, f"{DEEP}mend line 1, column 3001", id="mappings"),
         ("a: !!timestamp x", "neither YAML nor JSON"),
         ("a: &a [*a]", "kind: must be SGLangEndpoint"),
     ],

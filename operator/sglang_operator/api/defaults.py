@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
+from sglang_operator.api import shallow_yaml
 from sglang_operator.api.base import Model
 from sglang_operator.api.endpoint import Endpoint
 from sglang_operator.api.engine_args import doubtful_args, owned_args
@@ -54,7 +55,7 @@ def parse_with_defaults(manifest: Json, defaults: Json) -> Endpoint:
 def load_yaml(text: str) -> Any:
     """What is in a file of defaults, or of values that have them. Raises InvalidEndpoint if it is no YAML."""
     try:
-        return yaml.load(text, Loader)  # noqa: S506 - a CSafeLoader
+        return shallow_yaml.load(text, Loader)
     except (yaml.YAMLError, *ODD) as error:
         raise InvalidEndpoint((FieldError(_ROOT, None, f"is no YAML: {error}", "mend it"),)) from None
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import yaml
 
-from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint
+from sglang_operator.api import Endpoint, FieldError, InvalidEndpoint, shallow_yaml
 from sglang_operator.api.defaults import NONE, parse_with_defaults
 from sglang_operator.api.spec import GROUP
 from sglang_operator.api.yaml_loader import ODD, Loader
@@ -143,7 +143,7 @@ def text_of(name: str) -> str:
 
 def _parse(name: str, text: str) -> list[Any]:
     try:
-        return _parse_json(text) or list(yaml.load_all(text, Loader=Loader))
+        return _parse_json(text) or shallow_yaml.load_all(text, Loader)
     except yaml.YAMLError as error:
         raise Unreadable(name, *_explain(error)) from None
     except ODD as error:
@@ -151,10 +151,11 @@ def _parse(name: str, text: str) -> list[Any]:
 
 
 def _parse_json(text: str) -> list[Any]:
-    """The document if it is JSON, whose escapes for rare characters are no YAML; nothing if it is not."""
+    """The document if it is JSON, whose escapes for rare characters are no YAML; nothing if it is not, or so deep that
+    it is none for YAML, which says where."""
     try:
         return [json.loads(text, object_pairs_hook=_object)]
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return []
 
 

@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import yaml
 
-from sglang_operator.api import Endpoint
+from sglang_operator.api import Endpoint, shallow_yaml
 from sglang_operator.api.spec_scaling import HOLD_SECONDS, Scaling
-from sglang_operator.cluster import shallow_yaml
 from sglang_operator.cluster.metadata import SPOILT, Owner, notes_of, read_seconds, with_owner
 from sglang_operator.lifecycle.observed import TakenBack
 from sglang_operator.render.serve_config import live_args, replica_count
