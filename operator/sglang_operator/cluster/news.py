@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.cause import explained
 from sglang_operator.cluster.events import event_of, transitions
 from sglang_operator.cluster.metadata import Owner
@@ -16,6 +17,7 @@ from sglang_operator.cluster.status import conditions, status_patch
 from sglang_operator.cluster.types import Key
 from sglang_operator.lifecycle.reasons import Condition
 
+log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 
@@ -44,11 +46,14 @@ def news_of(live: Object, said: Mapping[str, Any], found: Sequence[Condition], n
 
 
 async def write_news(api: Api, room: Room, news: News) -> None:
-    """Nothing where status says it already."""
+    """Nothing where status says it already. Raises ApiError if status cannot be written; an Event is worth no pass."""
     metadata = news.live["metadata"]
     owner = Owner(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
     if room.holds(news.live.get("status") or {}, news.status):
         return
     await room.apply(api, owner.key, status_patch(news.live, news.status))
-    for one in transitions(news.known, news.made):
-        await api.create(EVENT.of(owner.key.namespace), event_of(owner, one, news.now))
+    try:
+        for one in transitions(news.known, news.made):
+            await api.create(EVENT.of(owner.key.namespace), event_of(owner, one, news.now))
+    except ApiError as error:  # what refuses one refuses the rest, and a pass that has written status finds nothing new
+        log.warning("%s: no Event tells of its new conditions: %s%s", owner.key, error, error.advice)
