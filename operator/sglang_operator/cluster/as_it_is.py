@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sglang_operator.api.spec_scaling import HOLD_SECONDS
+from sglang_operator.cluster import earlier
 from sglang_operator.cluster.api import Api
 from sglang_operator.cluster.in_place import written_values
 from sglang_operator.cluster.observe import observe
@@ -31,7 +32,8 @@ async def as_it_is(
     plan = decide(wanted, view.observed, now)
     serving = view.sights.get(view.observed.service.revision)
     ready = serving.revision.live.ready_replicas if serving else 0
-    return {"readyReplicas": ready}, tuple(one for one in plan.conditions if one.type in TOLD)
+    found = earlier.told(snapshot, plan.conditions, unread=view.is_unread(wanted.revision))
+    return {"readyReplicas": ready}, tuple(one for one in found if one.type in TOLD)
 
 
 def newest_wanted(snapshot: Snapshot) -> Wanted | None:

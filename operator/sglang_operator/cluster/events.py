@@ -14,6 +14,7 @@ from sglang_operator.cluster.paths import EVENT
 
 COMPONENT: Final = "sglang-operator"
 LONGEST: Final = 1024  # of a message, as the API server allows
+READ_SECONDS: Final = 5.0  # for all that a pass asks over one revision: it waits for the answers
 FEW: Final = 50  # events about one object: whoever writes them sends 25 at once and then one in five minutes
 # A condition that becomes so is worth a warning; any other transition is news.
 _BAD: Final = {("Ready", "False"), ("Degraded", "True"), ("Accepted", "False")}
@@ -52,13 +53,15 @@ def event_of(owner: Owner, condition: Mapping[str, Any], now: float) -> Object:
 
 async def read_events(api: Api, namespace: str, fields: str, most: int = FEW) -> Sequence[Mapping[str, Any]]:
     """Those that a field selector picks, the first `most` by name. The API server reads all of the namespace for it, so
-    ask rarely. () where they cannot be read, as under the role of an earlier chart, or in time: the rest of the status
-    does without."""
+    ask rarely, and for READ_SECONDS. () without the right to read them, as under the role of an earlier chart: the rest
+    of the status does without. Raises ApiError where nobody knows what they tell."""
     query = urlencode({"fieldSelector": fields, "limit": most})
     try:
         found: Sequence[Mapping[str, Any]] = (await api.get(f"{EVENT.of(namespace)}?{query}"))["items"]
-    except ApiError:
-        return ()
+    except ApiError as error:
+        if error.is_forbidden:
+            return ()
+        raise
     return found
 
 

@@ -9,9 +9,10 @@ from typing import Final
 
 from sglang_operator.cluster import earlier
 from sglang_operator.cluster import pods as of_pods
-from sglang_operator.cluster.api import Api
+from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.complaints import STUCK_SECONDS, read_complaint
 from sglang_operator.cluster.ends import Ends, read_ends
+from sglang_operator.cluster.events import READ_SECONDS
 from sglang_operator.cluster.fronts import front_of, may_hold_streams, unready_since
 from sglang_operator.cluster.in_place import InPlace, asked_for, pods_per_replica, written_values
 from sglang_operator.cluster.logs import UNREAD, Said, parse_log, read_log
@@ -35,6 +36,8 @@ class Sight:
     said: Said = field(default_factory=Said)
     answers: Answers = field(default_factory=Answers)
     pods_per_replica: int = 1
+    is_unread: bool = False
+    """Nobody knows what events tell of it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class View:
 
     observed: Observed
     sights: Mapping[str, Sight]
+
+    def is_unread(self, wanted: str) -> bool:
+        """Nobody knows what events tell of this revision, or of the one that is selected."""
+        asked = {wanted, self.observed.service.revision} & self.sights.keys()
+        return any(self.sights[name].is_unread for name in asked)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class _Workers:
     complaint: str = ""
     ended: Ends = field(default_factory=Ends)
     """How its earlier pods ended."""
+    is_unread: bool = False
+    """Events that tell of the last two could not be read, or not in time."""
 
     @property
     def reports(self) -> list[Report]:
@@ -89,8 +99,9 @@ async def observe(
         drain = {name: True for name in found if _drains(snapshot, name) and not asked[name].generated}
         asked |= await _ask_all(api, prober, snapshot, drain)
     told = await asyncio.gather(*(_with_complaint(api, snapshot, name, asked[name], now) for name in found))
-    explained = {name for name, workers in zip(found, told, strict=True) if workers.complaint}
     sights = {name: _sight(snapshot, name, workers, now) for name, workers in zip(found, told, strict=True)}
+    silent = earlier.was_silent(snapshot)  # which stays as it was by what nobody knows
+    explained = {name for name, one in sights.items() if one.revision.live.complaint or (one.is_unread and not silent)}
     observed = Observed(
         revisions=tuple(sight.revision for sight in sights.values()),
         service=read_selection(snapshot.service),
@@ -154,8 +165,12 @@ async def _with_complaint(api: Api, snapshot: Snapshot, name: str, seen: _Worker
     if seen.reports or _is_at_peace(seen.head):
         return seen
     clusters = _of(snapshot.ray_clusters, name)
-    complaint = await read_complaint(api, seen.all, clusters, now)
-    return replace(seen, complaint=complaint, ended=await read_ends(api, seen.workers, clusters, now))
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            seen = replace(seen, complaint=await read_complaint(api, seen.all, clusters, now))
+            return replace(seen, ended=await read_ends(api, seen.workers, clusters, now))
+    except (TimeoutError, ApiError):
+        return replace(seen, is_unread=True)
 
 
 def _is_at_peace(head: Held | None) -> bool:
@@ -195,7 +210,9 @@ def _sight(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> Sight:
     live = _live(service, _of(snapshot.ray_clusters, name), seen, now)
     if not seen.reports:
         live = replace(live, waking_since=_waking_since(snapshot, name, seen, now))
-    return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers, seen.each)
+    if seen.is_unread and live.unschedulable and earlier.is_counted(snapshot, name):
+        live = replace(live, ends_again=True)  # or its pods would have the whole deadline again
+    return Sight(Revision(name, record, live), seen.all, seen.said, seen.answers, seen.each, seen.is_unread)
 
 
 def _waking_since(snapshot: Snapshot, name: str, seen: _Workers, now: float) -> float | None:

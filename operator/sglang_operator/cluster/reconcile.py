@@ -12,7 +12,7 @@ from typing import Any, Final
 from sglang_operator.api import Endpoint, InvalidEndpoint
 from sglang_operator.api.defaults import parse_with_defaults
 from sglang_operator.api.errors import FieldError
-from sglang_operator.cluster import findings
+from sglang_operator.cluster import earlier, findings
 from sglang_operator.cluster.api import Api, ApiError
 from sglang_operator.cluster.as_it_is import as_it_is
 from sglang_operator.cluster.capacity import Nodes, unread
@@ -103,7 +103,7 @@ class Pass:
         ray_service = ray_service_of(self.rendered)
         found = (
             findings.accepted(self.snapshot.absent, self.endpoint.spec.api.route is not None, self._warnings),
-            *self.plan.conditions,
+            *earlier.told(self.snapshot, self.plan.conditions, unread=self.view.is_unread(self.wanted.revision)),
             findings.update_available(wanted, ray_service, serves=serves),
         )
         return [trouble if trouble and one.type is ConditionType.PROGRESSING else one for one in found]
