@@ -261,6 +261,7 @@ _EXPLAIN: Final[Mapping[str, Callable[[ErrorDetails], Explained]]] = {
     "string_pattern_mismatch": _explain_pattern,
     "value_error": _says("JSON cannot hold this value"),
     "recursion_loop": lambda _: ("contains itself, or is nested too deeply", "write it without YAML anchors"),
+    "recursion_depth_exceeded": lambda _: ("is nested too deeply", "write it with fewer levels"),
     "bool_type": lambda _: ("must be true or false", "write true or false, without quotes"),
     "greater_than_equal": _explain_bound("must be at least {ge}"),
     "less_than_equal": _explain_bound("must be at most {le}"),
