@@ -80,7 +80,8 @@ def failed_to_start(user: User) -> float:
 def _named(user: User, container: str) -> list[Object]:
     """What the kubelets say of the workers' containers of that name."""
     pods = user.read("pods", WORKERS)["items"]
-    statuses = (one for pod in pods for one in pod["status"].get("containerStatuses", ()))
+    kinds = ("initContainerStatuses", "containerStatuses")
+    statuses = (one for pod in pods for kind in kinds for one in pod["status"].get(kind, ()))
     return [one for one in statuses if one["name"] == container]
 
 

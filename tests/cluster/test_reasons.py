@@ -155,8 +155,14 @@ CASES = {
         FAILING,
         f"CrashLoop: container other ended {CRASHES} times",
         crashed("other"),
-        {"podTemplate": with_container("containers", "exit 1")},
+        {"podTemplate": with_container("initContainers", "exit 1", restartPolicy="Always")},
         seconds=START_SECONDS,
+    ),
+    "a container that nobody starts again": Case(
+        FAILING,
+        "ContainerEnded: container other ended with exit code 1",
+        ended("other"),
+        {"podTemplate": with_container("containers", "exit 1")},
     ),
     # A real engine, or what comes before it, ends in a real pod.
     "no such model": engine_says("ModelNotFound", {"model": {"uri": f"hf://{EMPTY}"}}),

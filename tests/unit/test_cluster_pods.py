@@ -24,6 +24,9 @@ def pod(**status: Any) -> dict[str, Any]:
     }
 
 
+RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+
 def waiting(reason: str, message: str = "", restarts: int = 0, ended: str = "") -> dict[str, Any]:
     state = {"waiting": {"reason": reason, "message": message}}
     container = {"name": "ray-worker", "image": "i", "state": state, "restartCount": restarts}
@@ -51,6 +54,36 @@ def test_what_no_retry_mends_is_a_failure(troubled: dict[str, Any], reason: str)
     found = pods.failure([pod(), troubled], NOW)
     assert found is not None
     assert (found.reason, found.at) == (reason, NOW)
+
+
+def beside(code: int, policy: str = "Never", phase: str = "Running", name: str = "mine", **spec: Any) -> dict[str, Any]:
+    """Of its containers Ray's runs, and the other one has ended."""
+    state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+    statuses = [{"name": name, "image": "i", "state": state}, {"name": "ray-worker", "image": "i", "state": RUNNING}]
+    found = pod(containerStatuses=statuses, phase=phase)
+    return {**found, "spec": {"restartPolicy": policy, "containers": [{"name": name, **spec}, {"name": "ray-worker"}]}}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_container_that_nobody_starts_again_is_a_failure(code: int) -> None:
+    found = pods.failure([beside(code)], NOW)
+    assert found is not None
+    assert found.reason == "ContainerEnded"
+    assert found.message.startswith(f"container mine ended with exit code {code} and is not started again")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        beside(1, "Always"),
+        beside(1, restartPolicy="Always"),
+        beside(1, phase="Failed"),  # KubeRay makes another pod
+        beside(1, name="ray-worker"),
+        beside(1, name="autoscaler"),
+    ],
+)
+def test_a_container_that_somebody_starts_again_is_none(other: dict[str, Any]) -> None:
+    assert pods.failure([other], NOW) is None
 
 
 @pytest.mark.parametrize(

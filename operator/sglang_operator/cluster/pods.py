@@ -47,12 +47,17 @@ _CAUSE: Final = re.compile(r"rpc error|failed to|ErrImagePull", re.IGNORECASE)
 OOM: Final = "OOMKilled"
 NO_IMAGE: Final = "ImagePullFailed"
 CRASH_LOOP: Final = "CrashLoop"
+ENDED: Final = "ContainerEnded"
 _MORE_MEMORY: Final = {
     "ray-worker": "raise spec.resources.memory",
     "ray-head": "raise spec.head.memory",
     "autoscaler": "it leaks; delete the head pod to start another, at what the loss of a head costs",
 }
 _OF_OTHERS: Final = "raise its limit in spec.podTemplate"
+_PLACES: Final = (
+    "see its log; in spec.podTemplate what is to end belongs in initContainers, and what is to be started again there "
+    "too, with restartPolicy: Always"
+)
 CRASHES: Final = 3  # of a container until it counts as a loop
 _TAINTED: Final = "DeletionByTaintManager"
 LEFT_SECONDS: Final = 60.0  # after the end of its grace period, which deletionTimestamp is; a kubelet takes seconds
@@ -227,6 +232,22 @@ def _failure(pod: Pod, now: float) -> Failure | None:
         if container.get("restartCount", 0) >= CRASHES and _backs_off(state):
             message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
             return Failure(CRASH_LOOP, message, now)
+    return _ended_for_good(pod, now)
+
+
+def _ended_for_good(pod: Pod, now: float) -> Failure | None:
+    """A container beside Ray's has ended, and nobody starts it again: KubeRay makes pods whose policy is Never where
+    Ray scales (autoscaler v2), and replaces a pod only for its Ray container. The pod is never Ready from then on."""
+    if pod.get("spec", {}).get("restartPolicy") != "Never" or pod.get("status", {}).get("phase") != "Running":
+        return None
+    own = {one["name"] for one in pod["spec"].get("containers") or () if one.get("restartPolicy")}
+    for container in pod["status"].get("containerStatuses") or ():
+        name, ended = container["name"], container.get("state", {}).get("terminated")
+        if ended and name not in _MORE_MEMORY and name not in own:
+            message = (
+                f"container {name} ended with exit code {ended.get('exitCode')} and is not started again, so its pod"
+            )
+            return Failure(ENDED, f"{message} is never Ready: {_PLACES}", now)
     return None
 
 
