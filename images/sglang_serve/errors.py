@@ -40,8 +40,9 @@ NO_DRIVER = (
     "(spec.podTemplate.worker)"
 )
 NO_KFD = (
-    "no AMD GPU can be opened: the number of the node's group that owns /dev/kfd (getent group render) has to be among "
-    "the supplementalGroups of spec.podTemplate.worker; else check the node's driver and its device plugin"
+    "of AMD GPUs this says that none can be opened: the number of the node's group that owns /dev/kfd (getent group "
+    "render) has to be among the supplementalGroups of spec.podTemplate.worker; else check the node's driver and its "
+    "device plugin"
 )
 NO_GRAPH = (
     "set spec.engine.args cuda_graph_backend_decode and cuda_graph_backend_prefill to disabled, which is slower, to "
