@@ -23,7 +23,6 @@ from sglang_operator.api.rules import NAME_LENGTH
 
 CACHE = {"claimName": ""}
 SECRET_KEY = {"name": "s", "key": "k"}
-INGRESS_CLASS = "kubernetes.io/ingress.class"
 BLOCK = {"cidr": "10.0.0.0/8"}
 
 # message of the rule (its beginning) -> objects that break it and no other rule, objects that are just within
@@ -255,15 +254,6 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
     "must have something between two slashes": (
         [published(path=path) for path in ("//", "/a//b", "/./a", "/a/../b", "/..", "/a/.")],
         [published(path=path) for path in ("/", "/a/", "/a/b.c", "/a/..b", "/.well-known/a")],
-    ),
-    "is another class than": (
-        [published(className="nginx", annotations={INGRESS_CLASS: "traefik"})],
-        [
-            published(className="nginx", annotations={INGRESS_CLASS: "nginx", "a/b": "c"}),
-            published(className="nginx", annotations={"a/b": "c"}),
-            published(className="", annotations={INGRESS_CLASS: "traefik"}),
-            published(annotations={INGRESS_CLASS: "traefik"}),
-        ],
     ),
     "names one Gateway twice": (
         [

@@ -8,6 +8,7 @@ import pytest
 from unit.api_objects import endpoint
 
 from sglang_operator.api import FieldError, InvalidEndpoint, parse_endpoint
+from sglang_operator.api.combinations import INGRESS_CLASS
 from sglang_operator.api.environment import ALWAYS, BY_VENDOR
 from sglang_operator.cluster.findings import accepted
 from sglang_operator.render.environment import worker_environment
@@ -171,7 +172,10 @@ def test_shared_memory_is_a_part_of_memory(resources: dict[str, Any], shared: st
 @pytest.mark.parametrize("image", ["registry/own:1 ", "registry/own: 1", "registry/own:1\n"])
 def test_white_space_in_an_image(image: str) -> None:
     (error,) = refused(endpoint(engine={"image": image}))
-    assert (error.path, error.message) == ("spec.engine.image", "must be an image without white space and scheme")
+    assert (error.path, error.message) == (
+        "spec.engine.image",
+        "must be an image: names between single slashes, without white space and scheme",
+    )
 
 
 @pytest.mark.parametrize("scheme", ["https", "docker"])
@@ -262,3 +266,18 @@ def refused(obj: Any) -> tuple[FieldError, ...]:
     with pytest.raises(InvalidEndpoint) as found:
         parse_endpoint(obj)
     return found.value.errors
+
+
+@pytest.mark.parametrize(
+    ("ingress", "is_warned"),
+    [
+        ({"className": "nginx", "annotations": {INGRESS_CLASS: "traefik"}}, True),
+        ({"className": "nginx", "annotations": {INGRESS_CLASS: "nginx"}}, False),
+        ({"annotations": {INGRESS_CLASS: "traefik"}}, False),
+        ({"className": "nginx"}, False),
+    ],
+)
+def test_two_classes_of_an_ingress(ingress: dict[str, Any], *, is_warned: bool) -> None:
+    """A warning: what serves with both since before was taken, and keeps them."""
+    found = parse_endpoint(endpoint(api={"allowAnonymous": True, "ingress": ingress})).warnings
+    assert [one.path for one in found] == ["spec.api.ingress.className"] * is_warned

@@ -105,6 +105,17 @@ def test_a_secret_in_a_variable_is_not_repeated(form: str, smollm2: dict[str, An
     assert form == "text" or "HF_HUB_OFFLINE" in done.stdout
 
 
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_logins_and_tokens_are_not_repeated(form: str, smollm2: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever the variable or the argument is called."""
+    env = [{"name": "HTTPS_PROXY", "value": "http://ci:hunter2@proxy:3128"}, {"name": "HEADERS", "value": "sk-hunter2"}]
+    new = edited(tmp_path / "new.yaml", smollm2, engine={"env": env, "args": {"chat_template": "hf_hunter2"}})
+    done = diff("--from", str(SMOLLM2), "-f", new, "-o", form)
+    assert done.exit_code == 1
+    assert "***" in done.stdout
+    assert "hunter2" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("cache", "is_said"),
     [({"storageClassName": "fast"}, True), ({"size": "50Gi"}, True), ({"reclaim": "Delete"}, False), ({}, False)],

@@ -143,6 +143,7 @@ def test_a_quota_or_a_policy_is_no_missing_right(said: str) -> None:
         (500, 'failed calling webhook "a.b.c": no endpoints available', "RefusedByCluster"),
         (400, 'admission webhook "a.b.c" does not support dry run', "RefusedByCluster"),
         (403, 'pods "x" is forbidden: exceeded quota: compute', "RefusedByCluster"),
+        (400, 'admission webhook "a.b.c" denied the request: host "a.b" is already defined', "RefusedByCluster"),
     ],
 )
 def test_what_no_other_try_makes_valid_has_a_reason_of_its_own(status: int, said: str, reason: str) -> None:

@@ -56,10 +56,12 @@ def test_what_no_retry_mends_is_a_failure(troubled: dict[str, Any], reason: str)
     assert (found.reason, found.at) == (reason, NOW)
 
 
-def beside(code: int, policy: str = "Never", phase: str = "Running", name: str = "mine", **spec: Any) -> dict[str, Any]:
+def beside(
+    code: int, policy: str = "Never", phase: str = "Running", name: str = "mine", ray: Any = RUNNING, **spec: Any
+) -> dict[str, Any]:
     """Of its containers Ray's runs, and the other one has ended."""
     state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
-    statuses = [{"name": name, "image": "i", "state": state}, {"name": "ray-worker", "image": "i", "state": RUNNING}]
+    statuses = [{"name": name, "image": "i", "state": state}, {"name": "ray-worker", "image": "i", "state": ray}]
     found = pod(containerStatuses=statuses, phase=phase)
     return {**found, "spec": {"restartPolicy": policy, "containers": [{"name": name, **spec}, {"name": "ray-worker"}]}}
 
@@ -72,6 +74,14 @@ def test_a_container_that_nobody_starts_again_is_a_failure(code: int) -> None:
     assert found.message.startswith(f"container mine ended with exit code {code} and is not started again")
 
 
+def test_of_a_replica_on_several_nodes_one_worker_is_ever_ready() -> None:
+    """The others serve without being so."""
+    other = beside(1)
+    assert pods.failure([other], NOW, each=2) is None
+    other["status"]["containerStatuses"][1]["ready"] = True
+    assert pods.failure([other], NOW, each=2) is not None
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -80,6 +90,7 @@ def test_a_container_that_nobody_starts_again_is_a_failure(code: int) -> None:
         beside(1, phase="Failed"),  # KubeRay makes another pod
         beside(1, name="ray-worker"),
         beside(1, name="autoscaler"),
+        beside(1, ray={"terminated": {"exitCode": 137}}),  # that is what happened, and what KubeRay replaces it for
     ],
 )
 def test_a_container_that_somebody_starts_again_is_none(other: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ _WORDS = {
     HOSTNAME: "a host name in lower case",
     DATA_KEY: "letters, digits, '-', '_' and '.'",
     ENV_NAME: "letters, digits and '_'",
-    IMAGE: "an image without white space and scheme",
+    IMAGE: "an image: names between single slashes, without white space and scheme",
     REVISION: "a branch, tag or commit",
     SERVED_NAME: "printable ASCII without spaces and colons",
     ADAPTER_NAME: "letters, digits, '-', '_' and '.'",

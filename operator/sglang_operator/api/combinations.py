@@ -16,6 +16,7 @@ from sglang_operator.api.quantity import digits_of, number
 from sglang_operator.api.replaced import replaced
 from sglang_operator.api.spec import EndpointSpec
 
+INGRESS_CLASS: Final = "kubernetes.io/ingress.class"
 LEAST_BYTES: Final = 64 * 2**20  # neither Ray alone nor any model fits into less: a unit is missing
 
 
@@ -36,10 +37,21 @@ def advised(spec: EndpointSpec) -> tuple[FieldError, ...]:
         *_slow_nodes(spec),
         *_large_shared_memory(spec),
         *_addresses_of_nodes(spec),
+        *_two_classes(spec),
         *replaced(spec),
         *unmounted(spec),
         *overridden(spec),
     )
+
+
+def _two_classes(spec: EndpointSpec) -> Iterator[FieldError]:
+    """Refused of an Ingress that is new (ValidateIngressCreate), and taken of one that is there."""
+    ingress = spec.api.ingress
+    named = ingress.annotations.get(INGRESS_CLASS) if ingress else None
+    if ingress and ingress.class_name and named and named != ingress.class_name:
+        message = f"is another class than annotation {INGRESS_CLASS} names: no API server makes such an Ingress"
+        remedy = "keep className alone: the annotation is the old way to say it"
+        yield FieldError("spec.api.ingress.className", ingress.class_name, message, remedy)
 
 
 def _not_served(spec: EndpointSpec) -> Iterator[FieldError]:

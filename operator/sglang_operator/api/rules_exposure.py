@@ -11,9 +11,7 @@ from sglang_operator.api.spec_api import Ingress, Route
 
 _ADDRESS: Final = r"^[0-9]+([.][0-9]+){3}$"
 _NO_PREFIX: Final = r"//|/[.][.]?(/|$)"
-_CLASS: Final = "kubernetes.io/ingress.class"
 _NOTHING: Final = "''"
-_CLASS_NAME: Final = either("self.className", _NOTHING)
 
 
 def _are_told_apart(route: Route) -> bool:
@@ -39,15 +37,6 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         holds=lambda i: not re.search(_NO_PREFIX, i.path),
         message="must have something between two slashes, and neither `.` nor `..`",
         remedy="write it as the controller shall match it, for example /v1",
-    ),
-    Rule(
-        of=Ingress,
-        field="className",
-        cel=f"{_CLASS_NAME} == '' || !has(self.annotations) || !('{_CLASS}' in self.annotations) || "
-        f"self.annotations['{_CLASS}'] == self.className",
-        holds=lambda i: not i.class_name or i.annotations.get(_CLASS, i.class_name) == i.class_name,
-        message=f"is another class than the annotation {_CLASS} names",
-        remedy="keep className alone: the annotation is the old way to say it",
     ),
     Rule(
         of=Route,

@@ -56,7 +56,10 @@ def without_secrets(found: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def without_variables(value: Any) -> Any:
-    """`value` with what it has as secrets of environment variables hidden, however deep they are."""
+    """`value` with what it has as secrets of environment variables hidden, however deep they are, and in any text
+    tokens and logins."""
+    if isinstance(value, str):
+        return _TOKEN.sub(rf"\1{HIDDEN}", _LOGIN.sub(rf"\1{HIDDEN}@", value))
     if isinstance(value, list | tuple):
         return [without_variables(one) for one in value]
     if not isinstance(value, Mapping):

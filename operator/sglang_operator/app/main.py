@@ -19,6 +19,7 @@ from sglang_operator.render.platform import images_with
 
 # The API server takes JSON of 10,000 levels in fields without a schema, and Python reads a thousand by default: one
 # endpoint like that would end the watch of all, and with it this process, at each start.
+# json goes down in C with each: that takes more than 1 MiB of stack, of which glibc gives a thread 8.
 LEVELS = 12_000
 GARBAGE = 20_000  # new objects between two collections; Python's own is 700 (both measured: docs/performance.md)
 

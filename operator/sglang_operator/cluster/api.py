@@ -32,6 +32,7 @@ USER_AGENT: Final = "sglang-operator"
 _FAILED_TEST: Final = "the server rejected our request due to an error in our request"
 _OTHER_UID: Final = "metadata.uid: Invalid value"  # of an apply to what was made again under the same name
 _NO_DRY_RUN: Final = "does not support dry run"  # apiserver/pkg/admission/plugin/webhook
+_DENIED: Final = "denied the request"  # apiserver/pkg/admission/plugin/webhook/errors, which makes 400 of no status
 _NO_QUOTA: Final = "exceeded quota"  # apiserver/pkg/admission/plugin/resourcequota
 _NO_WEBHOOK: Final = "failed calling webhook"  # apiserver/pkg/admission/plugin/webhook
 # Of a server-side apply, with 500: a field that the schema does not have, which the server drops from what is POSTed.
@@ -93,7 +94,13 @@ class ApiError(Exception):
     def is_final(self) -> bool:
         """No other try fares better before a person changes something: the object is none that this cluster takes."""
         is_refused = self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY) and not self.is_conflict
-        return _UNKNOWN_FIELD in self.message or (is_refused and not (self.is_untried or self.is_failed_test))
+        is_open = self.is_untried or self.is_failed_test or self.is_denied
+        return _UNKNOWN_FIELD in self.message or (is_refused and not is_open)
+
+    @property
+    def is_denied(self) -> bool:
+        """By a webhook that gives no status of its own: it may go by other objects, or by a registry that is away."""
+        return self.status == HTTPStatus.BAD_REQUEST and _DENIED in self.message
 
     @property
     def is_of_webhook(self) -> bool:

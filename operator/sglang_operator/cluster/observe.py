@@ -255,7 +255,7 @@ def _live(service: Object | None, clusters: Sequence[Object], seen: _Workers, no
         placed=sum(map(of_pods.has_node, seen.workers)) // seen.each,
         half_placed_since=of_pods.half_placed_since(seen.workers, seen.each),
         complaint=seen.complaint,
-        failure=seen.said.failure or of_pods.failure(seen.all, now) or seen.ended.failure,
+        failure=seen.said.failure or of_pods.failure(seen.all, now, seen.each) or seen.ended.failure,
         mishap=seen.said.mishap,
         head_lost=bool(clusters) and not any(map(of_pods.is_ready_head, seen.all)),
         outlives_head=any(cluster["spec"].get("gcsFaultToleranceOptions") for cluster in clusters),

@@ -213,12 +213,12 @@ def oom_killed(container: str) -> str:
     return f"container {container} used more memory than its limit: {_MORE_MEMORY.get(container, _OF_OTHERS)}"
 
 
-def failure(pods: Iterable[Pod], now: float) -> Failure | None:
-    """What the first pod in trouble says that no retry will mend."""
-    return next((found for pod in pods if not is_terminating(pod) and (found := _failure(pod, now))), None)
+def failure(pods: Iterable[Pod], now: float, each: int = 1) -> Failure | None:
+    """What the first pod in trouble says that no retry will mend. `each`: worker pods of a replica."""
+    return next((found for pod in pods if not is_terminating(pod) and (found := _failure(pod, now, each))), None)
 
 
-def _failure(pod: Pod, now: float) -> Failure | None:
+def _failure(pod: Pod, now: float, each: int) -> Failure | None:
     for container in _containers(pod):
         state, last = container.get("state", {}), container.get("lastState", {})
         waiting = state.get("waiting", {})
@@ -232,23 +232,30 @@ def _failure(pod: Pod, now: float) -> Failure | None:
         if container.get("restartCount", 0) >= CRASHES and _backs_off(state):
             message = f"container {container['name']} ended {container['restartCount']} times: {ended.get('reason')}"
             return Failure(CRASH_LOOP, message, now)
-    return _ended_for_good(pod, now)
+    return _ended_for_good(pod, now, each)
 
 
-def _ended_for_good(pod: Pod, now: float) -> Failure | None:
+def _ended_for_good(pod: Pod, now: float, each: int) -> Failure | None:
     """A container beside Ray's has ended, and nobody starts it again: KubeRay makes pods whose policy is Never where
     Ray scales (autoscaler v2), and replaces a pod only for its Ray container. The pod is never Ready from then on."""
-    if pod.get("spec", {}).get("restartPolicy") != "Never" or pod.get("status", {}).get("phase") != "Running":
+    if pod.get("spec", {}).get("restartPolicy") != "Never" or not _is_to_be_ready(pod, each):
         return None
     own = {one["name"] for one in pod["spec"].get("containers") or () if one.get("restartPolicy")}
     for container in pod["status"].get("containerStatuses") or ():
         name, ended = container["name"], container.get("state", {}).get("terminated")
         if ended and name not in _MORE_MEMORY and name not in own:
-            message = (
-                f"container {name} ended with exit code {ended.get('exitCode')} and is not started again, so its pod"
-            )
-            return Failure(ENDED, f"{message} is never Ready: {_PLACES}", now)
+            message = f"container {name} ended with exit code {ended.get('exitCode')} and is not started again"
+            return Failure(ENDED, f"{message}, so that its pod is never Ready: {_PLACES}", now)
     return None
+
+
+def _is_to_be_ready(pod: Pod, each: int) -> bool:
+    """Its Ray container has not ended, and of a replica on several nodes, of whose workers one answers, it is ready."""
+    if pod.get("status", {}).get("phase") != "Running":
+        return False
+    rays = [one for one in pod["status"].get("containerStatuses") or () if one["name"] in _MORE_MEMORY]
+    has_ended = any("terminated" in one.get("state", {}) for one in rays)
+    return not has_ended and (each == 1 or any(one.get("ready") for one in rays))
 
 
 def _backs_off(state: Mapping[str, Any]) -> bool:
