@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.scripts import load
 
-SCRIPT = Path(__file__).parents[2] / "images" / "setup" / "add_serve.py"
-SPEC = importlib.util.spec_from_file_location("add_serve", SCRIPT)
-assert SPEC
-assert SPEC.loader
-add_serve: Any = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(add_serve)
+add_serve = load("images/setup/add_serve.py")
 
 BASE = {"torch": "2.11.0+rocm7.2.4", "pytorch-triton-rocm": "3.7.0", "starlette": "0.50.0"}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from unit.scripts import load
 
 SCRIPT = Path(__file__).parents[2] / "hack" / "engine_env.py"
 # `uv venv … DIRECTORY` makes a Python that knows one answer; `uv pip install` obeys $AT_INSTALL.
@@ -55,12 +55,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("engine_env", SCRIPT)
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return load("hack/engine_env.py")
 
 
 def test_the_second_call_installs_nothing(machine: Machine) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from unit.scripts import load
 
-SCRIPT = Path(__file__).parents[2] / "images" / "setup" / "own_aiter.py"
-SPEC = importlib.util.spec_from_file_location("own_aiter", SCRIPT)
-assert SPEC
-assert SPEC.loader
-own_aiter: Any = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(own_aiter)
+own_aiter = load("images/setup/own_aiter.py")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sglang_operator.api.errors import FieldError
+from sglang_operator.api.free_json import part_at
 from sglang_operator.api.spec import EndpointSpec
 
 TAINTS: Final = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "cpu": ""}
@@ -20,8 +21,8 @@ _TERMS: Final = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDur
 def replaced(spec: EndpointSpec) -> Iterator[FieldError]:
     """A warning for each of these lists."""
     patch = spec.pod_template.worker.get("spec")
-    yield from _tolerations(spec, _at(patch, ("tolerations",)))
-    yield from _products(spec, _at(patch, _TERMS))
+    yield from _tolerations(spec, part_at(patch, ("tolerations",)))
+    yield from _products(spec, part_at(patch, _TERMS))
 
 
 def _tolerations(spec: EndpointSpec, given: Any) -> Iterator[FieldError]:
@@ -43,9 +44,3 @@ def _products(spec: EndpointSpec, terms: Any) -> Iterator[FieldError]:
         expression = f"{{key: {label}, operator: In, values: [{', '.join(products)}]}}"
         remedy = f"add {expression} to the matchExpressions of each term"
         yield FieldError(".".join((_POD, *_TERMS)), terms, message, remedy)
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

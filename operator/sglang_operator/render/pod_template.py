@@ -10,6 +10,7 @@ from sglang_operator.api import FieldError, InvalidEndpoint
 from sglang_operator.api.base import LABEL_VALUE, PATTERN_WORDS, QUALIFIED_NAME
 from sglang_operator.api.errors import show
 from sglang_operator.api.findings import closest
+from sglang_operator.api.free_json import part_at
 from sglang_operator.render.pod_fields import CONTAINER, POD
 from sglang_operator.render.strategic_merge import BadPatch, merge
 
@@ -42,9 +43,7 @@ def patch_pod(template: Mapping[str, Any], patch: Mapping[str, Any], group: str)
 def _misshapen(merged: Mapping[str, Any], group: str) -> Iterator[FieldError]:
     """What stands where nothing was before, so that the merge took it as it is, and is no object or no list."""
     for path, kind in _SHAPES.items():
-        found: Any = merged
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
+        found = part_at(merged, path.split("."))
         if found is not None and not isinstance(found, kind):
             message = f"must be {'a list' if kind is list else 'an object'}"
             yield _error(group, path, found, message, "write it as in a Kubernetes pod template")
