@@ -47,10 +47,10 @@ def news_of(live: Object, said: Mapping[str, Any], found: Sequence[Condition], n
 
 async def write_news(api: Api, room: Room, news: News) -> None:
     """Nothing where status says it already. Raises ApiError if status cannot be written; an Event is worth no pass."""
-    metadata = news.live["metadata"]
-    owner = Owner(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
     if room.holds(news.live.get("status") or {}, news.status):
         return
+    metadata = news.live["metadata"]
+    owner = Owner(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
     await room.apply(api, owner.key, status_patch(news.live, news.status))
     try:
         for one in transitions(news.known, news.made):

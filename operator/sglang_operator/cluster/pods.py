@@ -53,6 +53,7 @@ _MORE_MEMORY: Final = {
     "ray-head": "raise spec.head.memory",
     "autoscaler": "it leaks; delete the head pod to start another, at what the loss of a head costs",
 }
+_RAYS: Final = frozenset(_MORE_MEMORY)  # the containers that are there without spec.podTemplate
 _OF_OTHERS: Final = "raise its limit in spec.podTemplate"
 _PLACES: Final = (
     "see its log; in spec.podTemplate what is to end belongs in initContainers, and what is to be started again there "
@@ -243,7 +244,7 @@ def _ended_for_good(pod: Pod, now: float, each: int) -> Failure | None:
     own = {one["name"] for one in pod["spec"].get("containers") or () if one.get("restartPolicy")}
     for container in pod["status"].get("containerStatuses") or ():
         name, ended = container["name"], container.get("state", {}).get("terminated")
-        if ended and name not in _MORE_MEMORY and name not in own:
+        if ended and name not in _RAYS | own:
             message = f"container {name} ended with exit code {ended.get('exitCode')} and is not started again"
             return Failure(ENDED, f"{message}, so that its pod is never Ready: {_PLACES}", now)
     return None
@@ -253,7 +254,7 @@ def _is_to_be_ready(pod: Pod, each: int) -> bool:
     """Its Ray container has not ended, and of a replica on several nodes, of whose workers one answers, it is ready."""
     if pod.get("status", {}).get("phase") != "Running":
         return False
-    rays = [one for one in pod["status"].get("containerStatuses") or () if one["name"] in _MORE_MEMORY]
+    rays = [one for one in pod["status"].get("containerStatuses") or () if one["name"] in _RAYS]
     has_ended = any("terminated" in one.get("state", {}) for one in rays)
     return not has_ended and (each == 1 or any(one.get("ready") for one in rays))
 
